@@ -1,0 +1,140 @@
+import textwrap
+
+import pytest
+
+from tfdp import testing
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Writes a script and returns its path."""
+
+    def write(code):
+        path = tmp_path / "worker.py"
+        head = "import json, os, sys, time\nfrom tfdp.testing import report\n"
+        head += "index = json.loads(os.environ['TF_CONFIG'])['task']['index']\n"
+        path.write_text(head + textwrap.dedent(code))
+        return path
+
+    return write
+
+
+def test_reports_come_back_by_index_of_the_worker(script):
+    path = script(
+        """
+        time.sleep(0.3 - 0.1 * index)
+        print('unfinished line ', end='')
+        report({'index': index, 'args': sys.argv[1:], 'of': os.environ['OF']})
+        print('more')
+        """
+    )
+    reports = testing.run_workers(path, 3, ["--a", "b"], env={"OF": "é"})
+    assert reports == [
+        {"index": i, "args": ["--a", "b"], "of": "é"} for i in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", [None, 1.5, "a\nb\u2028", [1, [2]], {"a": {}}]
+)
+def test_reported_values_survive_the_journey(script, value):
+    assert testing.run_workers(script(f"report({value!r})"), 1) == [value]
+
+
+def test_large_report_survives_the_journey(script):
+    path = script("report(list(range(100_000)))")
+    assert testing.run_workers(path, 1) == [list(range(100_000))]
+
+
+def test_report_must_be_json():
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        testing.report(object())
+
+
+def test_failure_is_told_with_the_log_of_the_worker(script):
+    path = script(
+        """
+        if index == 0:
+            time.sleep(60)
+        for i in range(100): print('line', i)
+        raise ValueError('wrong weights')
+        """
+    )
+    with pytest.raises(RuntimeError) as caught:
+        testing.run_workers(path, 2)
+    message = str(caught.value)
+    assert f"Every worker of {path} must end with exit code 0" in message
+    assert "Received: Worker 1 failed with exit code 1." in message
+    assert "  line 0\n" in message
+    assert message.endswith("ValueError: wrong weights")
+
+
+@pytest.mark.parametrize(
+    ("code", "counts"),
+    [
+        ("if index == 0: report(1)", [1, 0]),
+        ("report(1)\nif index == 1: report(1)", [1, 2]),
+    ],
+)
+def test_every_worker_must_report_once(script, code, counts):
+    with pytest.raises(RuntimeError) as caught:
+        testing.run_workers(script(code), 2)
+    assert f"Received: {counts} reports, by worker." in str(caught.value)
+
+
+def test_timeout_tells_what_the_workers_did(script):
+    path = script("report(index); print('waits', index); time.sleep(60)")
+    with pytest.raises(TimeoutError, match=r"timeout=1\.5 seconds") as caught:
+        testing.run_workers(path, 2, timeout=1.5)
+    assert "waits 0" in str(caught.value)
+    assert "waits 1" in str(caught.value)
+
+
+def test_workers_are_at_least_one(script):
+    with pytest.raises(ValueError, match="num_workers=0"):
+        testing.run_workers(script(""), 0)
+
+
+def test_logical_cpus_are_made_once_before_tensorflow_starts(script):
+    path = script(
+        """
+        from tfdp.testing import logical_cpus
+        assert 'tensorflow' not in sys.modules
+        findings = {'names': logical_cpus(3)}
+        import tensorflow as tf
+        findings['changed in time'] = logical_cpus(4)
+        tf.constant(1.0)
+        devices = tf.config.list_logical_devices('CPU')
+        findings['devices'] = [device.name for device in devices]
+        findings['again'] = logical_cpus(4)
+        try:
+            logical_cpus(2)
+        except RuntimeError as error:
+            findings['error'] = str(error)
+        report(findings)
+        """
+    )
+    (findings,) = testing.run_workers(path, 1)
+    names = [f"CPU:{i}" for i in range(4)]
+    assert findings["names"] == names[:3]
+    assert findings["changed in time"] == names
+    assert findings["devices"] == [f"/device:{name}" for name in names]
+    assert findings["again"] == names
+    assert findings["error"] == (
+        "Logical devices must be made before TensorFlow starts its runtime. "
+        "Received: count=2, with the runtime started on 4. Call "
+        "`logical_cpus(2)` before anything else, for example in "
+        "`pytest_configure` of conftest.py."
+    )
+
+
+@pytest.mark.parametrize("count", [0, -2])
+def test_count_of_logical_cpus_is_at_least_one(count):
+    with pytest.raises(ValueError, match=rf"count={count}\. Use 1"):
+        testing.logical_cpus(count)
+
+
+@pytest.mark.parametrize("count", [2.0, "2", True, None])
+def test_count_of_logical_cpus_is_an_integer(count):
+    with pytest.raises(TypeError, match="`count` must be an integer"):
+        testing.logical_cpus(count)

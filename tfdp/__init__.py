@@ -1,0 +1,43 @@
+"""Data-parallel training with the numbers of one big device.
+
+Usage:
+
+    import keras, tfdp
+
+    strategy = tfdp.auto_strategy()
+    with strategy.scope():
+        model = build_model()
+        model.compile(
+            optimizer=tfdp.DistributedOptimizer(
+                keras.optimizers.SGD(0.1), accumulation_steps=4
+            ),
+            loss="mse",
+        )
+    model.fit(dataset, callbacks=[tfdp.callbacks.DataParallel()])
+"""
+
+import pathlib
+import sys
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+# The command line, which starts processes, answers without TensorFlow.
+_IS_COMMAND = pathlib.PurePath(sys.argv[0]).name in ("tfdp", "-m")
+
+if TYPE_CHECKING or not _IS_COMMAND:
+    from tfdp import callbacks as callbacks
+    from tfdp import testing as testing
+    from tfdp.batch import BatchPlan as BatchPlan
+    from tfdp.cluster import Cluster as Cluster
+    from tfdp.learning_rate import WarmupSchedule as WarmupSchedule
+    from tfdp.learning_rate import linear_scaled_rate as linear_scaled_rate
+    from tfdp.learning_rate import sqrt_scaled_rate as sqrt_scaled_rate
+    from tfdp.optimizer import DistributedOptimizer as DistributedOptimizer
+    from tfdp.precision import set_precision as set_precision
+    from tfdp.strategy import MirroredStrategy as MirroredStrategy
+    from tfdp.strategy import (
+        MultiWorkerMirroredStrategy as MultiWorkerMirroredStrategy,
+    )
+    from tfdp.strategy import auto_strategy as auto_strategy
+
+__version__ = metadata.version("tfdp")

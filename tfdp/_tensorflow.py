@@ -1,0 +1,91 @@
+"""The only doorway to private names of TensorFlow.
+
+`tests/test_contracts.py` says which of them moved.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.eager import context as _context
+from tensorflow.python.eager.polymorphic_function.polymorphic_function import (
+    Function as _Function,
+)
+
+
+def is_tf_function(fn: Callable[..., Any]) -> bool:
+    """Whether `fn` was made by `tf.function`."""
+    return isinstance(fn, _Function)
+
+
+def with_python_function(
+    function: Any, python_function: Callable[..., Any]
+) -> Any:
+    """Returns a copy of a `tf.function`, options kept, that traces another.
+
+    `Strategy.run` treats a `tf.function` in a way of its own, and the public
+    API offers no way to read its options.
+    """
+    return function._clone(python_function=python_function)
+
+
+def converted_by_autograph(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `fn` as `Strategy.run` would convert it at this call."""
+    autograph = tf.__internal__.autograph
+    return autograph.tf_convert(
+        fn, autograph.control_status_ctx(), convert_by_default=False
+    )
+
+
+def global_seed() -> int | None:
+    """Returns the seed set by `tf.random.set_seed`, or `None`."""
+    return _context.global_seed()
+
+
+def num_workers(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> int:
+    """Returns the number of worker processes of the strategy."""
+    return strategy.extended._num_workers
+
+
+def worker_index(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> int:
+    """Returns the place of this process among the strategy's workers."""
+    return strategy.extended._id_in_cluster
+
+
+def shuffle_seeds(dataset: tf.data.Dataset) -> list[int]:
+    """Returns the seeds of every shuffling in a dataset's pipeline.
+
+    Two datasets of equal construction whose lists differ are shuffled
+    differently.
+    """
+    seeds = [
+        int(seed)
+        for name in ("_seed", "_seed2")
+        if tf.is_tensor(seed := getattr(dataset, name, None))
+    ]
+    for wrapper in dataset._functions():
+        seeds += _seeds_in_graph(wrapper.function.graph.as_graph_def())
+    for source in dataset._inputs():
+        seeds += shuffle_seeds(source)
+    return seeds
+
+
+def _seeds_in_graph(graph: tf.compat.v1.GraphDef) -> list[int]:
+    seeds = []
+    for nodes in (graph.node, *(f.node_def for f in graph.library.function)):
+        constants = {n.name: n for n in nodes if n.op == "Const"}
+        for node in nodes:
+            if "Shuffle" not in node.op:
+                continue
+            seeds += [
+                node.attr[name].i
+                for name in ("seed", "seed2")
+                if name in node.attr
+            ]
+            sources = (name.partition(":")[0] for name in node.input)
+            seeds += [
+                int(tf.make_ndarray(constants[name].attr["value"].tensor))
+                for name in sources
+                if name in constants
+            ]
+    return seeds

@@ -1,0 +1,14 @@
+"""The `tfdp` command; one module per subcommand."""
+
+import click
+
+from tfdp.cli.launch import launch
+
+
+@click.group()
+@click.version_option(package_name="tfdp", prog_name="tfdp")
+def main() -> None:
+    """Data-parallel training with TensorFlow and Keras."""
+
+
+main.add_command(launch)

@@ -1,0 +1,94 @@
+"""The factor that keeps float16 gradients from vanishing, and its verdict."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from tfdp.gradients import Gradient, is_finite, on_values
+
+# Below 1 a loss scale would make small gradients smaller.
+_FLOOR = 1.0
+
+
+class LossScale:
+    """Scales the loss, and judges whether an update survived it.
+
+    A scale that is dynamic is halved, down to 1, by an update whose gradient
+    is not finite, and doubled after `growth_interval` finite ones in a row.
+
+    Args:
+        scale: Scalar float32 variable; the present scale.
+        finite_updates: Scalar integer variable; finite updates since the
+            scale last changed.
+        skipped_updates: Scalar integer variable; updates skipped so far.
+        growth_interval: Finite updates after which a dynamic scale doubles.
+        is_dynamic: Whether the scale changes.
+    """
+
+    def __init__(
+        self,
+        scale: keras.Variable,
+        finite_updates: keras.Variable,
+        skipped_updates: keras.Variable,
+        *,
+        growth_interval: int,
+        is_dynamic: bool,
+    ) -> None:
+        self._scale = scale
+        self._finite_updates = finite_updates
+        self._skipped_updates = skipped_updates
+        self._growth_interval = growth_interval
+        self._is_dynamic = is_dynamic
+
+    def scaled(self, loss: tf.Tensor) -> tf.Tensor:
+        """Returns the loss times the scale."""
+        return loss * tf.cast(self._scale.value, loss.dtype)
+
+    def unscaled(self, gradients: Sequence[Gradient]) -> list[Gradient]:
+        """Returns gradients of the scaled loss, divided by the scale."""
+        return [
+            on_values(lambda v: v / tf.cast(self._scale.value, v.dtype), g)
+            for g in gradients
+        ]
+
+    def update_if_finite(
+        self,
+        strategy: tf.distribute.Strategy,
+        gradients: Sequence[Gradient],
+        update: Callable[[], None],
+    ) -> None:
+        """Makes the update, or skips it, and adapts the scale.
+
+        Called in cross-replica context. The gradients are reduced, so that
+        any replica's verdict is everybody's.
+
+        Args:
+            strategy: The strategy in whose context this is called.
+            gradients: Reduced gradients, as distributed values.
+            update: Makes the update, from cross-replica context.
+        """
+        first = tf.nest.map_structure(
+            lambda g: strategy.experimental_local_results(g)[0],
+            list(gradients),
+        )
+        finite = tf.reduce_all([is_finite(g) for g in first])
+
+        def make() -> tf.Tensor:
+            update()
+            if self._is_dynamic:
+                count = self._finite_updates.value + 1
+                grows = tf.equal(count, self._growth_interval)
+                self._finite_updates.assign(tf.where(grows, 0, count))
+                factor = tf.where(grows, 2.0, 1.0)
+                self._scale.assign(self._scale.value * factor)
+            return tf.constant(0)
+
+        def skip() -> tf.Tensor:
+            self._skipped_updates.assign(self._skipped_updates.value + 1)
+            if self._is_dynamic:
+                self._finite_updates.assign(0)
+                self._scale.assign(tf.maximum(self._scale.value / 2.0, _FLOOR))
+            return tf.constant(0)
+
+        tf.cond(finite, make, skip)

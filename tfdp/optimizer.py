@@ -1,0 +1,454 @@
+"""The order of an update; each step of it is delegated."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from tfdp.accumulation import Accumulator
+from tfdp.batch import checked_count
+from tfdp.gradients import Gradient, weighted
+from tfdp.loss_scale import LossScale
+from tfdp.samples import SampleCounter, local_samples
+from tfdp.strategy import DataParallelStrategy
+from tfdp.synchronization import Synchronous
+
+
+@keras.saving.register_keras_serializable(package="tfdp")
+class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
+    """Updates the weights once per `accumulation_steps` micro-batches.
+
+    Use it when the batch you want does not fit in memory, or when
+    communication is what limits you: four micro-batches of 64 give the update
+    of one batch of 256, up to rounding, for one all-reduce. Layers with batch
+    statistics (`BatchNormalization`) still see 64 samples.
+
+    Gradients are weighted by their samples and summed on the replica; once per
+    update they are summed over replicas, divided by the samples of the whole
+    cycle, clipped, and handed to a copy of `inner_optimizer`. Between updates
+    nothing of it moves: not its momenta, weight decay, or iteration count. A
+    learning rate schedule therefore counts updates, whereas with Keras's
+    `gradient_accumulation_steps` it counts micro-batches.
+
+    Use `callbacks.DataParallel()` with it, which updates with what a short
+    last cycle of an epoch has gathered before anything looks at the weights.
+
+    Args:
+        inner_optimizer: A `keras.optimizers.Optimizer`. Its clipping, weight
+            decay and moving average act on the reduced gradient.
+        accumulation_steps: Micro-batches per update; an integer of at least
+            1. Above 1 it needs a tfdp strategy. Defaults to 1.
+        loss_scale: `"auto"` (dynamic when the global dtype policy computes in
+            float16, otherwise none), `"dynamic"`, a positive number, or
+            `None`. Defaults to `"auto"`.
+        initial_scale: Loss scale to begin with where it is dynamic. Defaults
+            to 32,768.
+        dynamic_growth_steps: Updates without overflow after which a dynamic
+            loss scale is doubled. Defaults to 2,000.
+        name: Optional name of the optimizer.
+
+    Attributes:
+        micro_step: Scalar int64; micro-batches since the last update, in
+            `[0, accumulation_steps)`.
+        iterations: Scalar int64; updates made so far.
+        skipped_updates: Scalar int64; updates skipped for overflow.
+
+    Raises:
+        TypeError: If `inner_optimizer` is no optimizer, or
+            `accumulation_steps` no integer.
+        ValueError: If `accumulation_steps` is not positive, if
+            `inner_optimizer` already accumulates, scales the loss or was
+            already used, or if `loss_scale` is none of the above.
+        RuntimeError: If `accumulation_steps` is above 1 outside of the scope
+            of a tfdp strategy.
+
+    Example:
+
+    >>> with tfdp.auto_strategy().scope():
+    ...     optimizer = tfdp.DistributedOptimizer(
+    ...         keras.optimizers.Adam(1e-3), accumulation_steps=4
+    ...     )
+    >>> optimizer.accumulation_steps
+    4
+    """
+
+    def __init__(
+        self,
+        inner_optimizer: keras.optimizers.Optimizer,
+        accumulation_steps: int = 1,
+        *,
+        loss_scale: Literal["auto", "dynamic"] | float | None = "auto",
+        initial_scale: float = 2.0**15,
+        dynamic_growth_steps: int = 2000,
+        name: str | None = None,
+    ) -> None:
+        _check_inner_optimizer(inner_optimizer)
+        accumulation_steps = checked_count(
+            "accumulation_steps", accumulation_steps
+        )
+        loss_scale = _resolved_loss_scale(loss_scale)
+        synchronization = Synchronous(inner_optimizer)
+        super().__init__(
+            synchronization.inner_optimizer,
+            initial_scale=(
+                initial_scale if loss_scale == "dynamic" else loss_scale or 1.0
+            ),
+            dynamic_growth_steps=dynamic_growth_steps,
+            name=name or "distributed_optimizer",
+        )
+        self.accumulation_steps = accumulation_steps
+        self.loss_scale = loss_scale
+        self._strategy = tf.distribute.get_strategy()
+        self._synchronization = synchronization
+        self._places: tuple[int, ...] | None = None
+        self._edges_are_kept = False
+        if accumulation_steps > 1 and not isinstance(
+            self._strategy, DataParallelStrategy
+        ):
+            raise self._uncounted()
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Creates the state of the optimizer for the variables it trains.
+
+        Args:
+            variables: The model's trainable variables, in the order in which
+                they will be given to `apply`.
+
+        Raises:
+            RuntimeError: If called in the scope of another strategy than the
+                one that the optimizer was created in.
+        """
+        self._check_scope()
+        self._synchronization.build(variables)
+        keras.optimizers.Optimizer.build(self, variables)
+        self.micro_step = self._counter("micro_step")
+        self.skipped_updates = self._counter("skipped_updates")
+        self.step_counter = self._counter("step_counter")
+        self.dynamic_scale = self.add_variable(
+            (),
+            initializer=keras.initializers.Constant(self.initial_scale),
+            dtype="float32",
+            aggregation="only_first_replica",
+            name="dynamic_scale",
+        )
+        self._scaling = self.loss_scale and LossScale(
+            self.dynamic_scale,
+            self.step_counter,
+            self.skipped_updates,
+            growth_interval=self.dynamic_growth_steps,
+            is_dynamic=self.loss_scale == "dynamic",
+        )
+        self._samples_seen = SampleCounter(self._strategy)
+        if self.accumulation_steps > 1:
+            self._accumulator = Accumulator(variables)
+            flush = tf.function(lambda: self._end_cycle(self._strategy))
+            # TensorFlow would save a function that is an attribute.
+            self._flush = lambda: flush()
+
+    def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
+        """Scales the loss where loss scaling is on.
+
+        Args:
+            loss: Scalar loss of this replica.
+
+        Returns:
+            The loss to differentiate.
+        """
+        if not self.loss_scale:
+            return loss
+        if not self.built:
+            return loss * tf.cast(self.initial_scale, loss.dtype)
+        return self._scaling.scaled(loss)
+
+    def apply(
+        self,
+        grads: Sequence[Gradient | None],
+        trainable_variables: Sequence[keras.Variable] | None = None,
+    ) -> None:
+        """Takes the gradients of one micro-batch, and updates when it is time.
+
+        Called on every replica: by `fit`, or by a step given to
+        `strategy.run`.
+
+        Args:
+            grads: Gradients of this replica's loss (its mean over its own
+                samples, divided by the number of replicas, as Keras's losses
+                are).
+            trainable_variables: The variables, in the same order. Defaults to
+                those that the optimizer was built with.
+
+        Raises:
+            RuntimeError: If called in cross-replica context, in the scope of
+                another strategy, or, when accumulating, not from inside
+                `strategy.run` of a tfdp strategy.
+            ValueError: If, when accumulating, micro-batches give gradients
+                for different variables.
+        """
+        context = tf.distribute.get_replica_context()
+        if context is None:
+            raise RuntimeError(
+                "`apply` must be called on every replica. Received: a call "
+                "in cross-replica context. Call it from a function given to "
+                "`strategy.run`."
+            )
+        self._check_scope()
+        if trainable_variables is None:
+            trainable_variables = self._trainable_variables
+        variables = list(trainable_variables)
+        if not self.built:
+            self.build(variables)
+        grads, variables = self._filter_empty_gradients(grads, variables)
+        samples = local_samples()
+        if samples is not None:
+            # Keras divides each replica's mean loss by their number.
+            self._samples_seen.add(samples)
+            weight = samples * context.num_replicas_in_sync
+            grads = [weighted(g, weight) for g in grads]
+        if self.accumulation_steps > 1:
+            self._accumulate(grads, variables, samples)
+            context.merge_call(self._end_micro_step)
+        elif self._scaling:
+            context.merge_call(
+                lambda strategy, *g: self._update(strategy, g, variables),
+                args=tuple(self._reduce(grads, samples)),
+            )
+        else:
+            self._synchronization.apply(self._reduce(grads, samples), variables)
+
+    def samples_by_replica(self) -> list[int]:
+        """Returns how many samples each replica of this worker trained on.
+
+        Returns:
+            One count per replica on this worker, since the optimizer was
+            built; zeros where the strategy is not one of tfdp's.
+        """
+        return self._samples_seen.by_replica()
+
+    def flush(self) -> None:
+        """Updates with what an unfinished cycle has gathered, if anything.
+
+        The mean is over the samples that were seen, so that a short last
+        cycle weighs as it should. Called outside of any step, by all workers.
+        """
+        if self.accumulation_steps > 1 and self.built and self._is_mid_cycle():
+            with self._strategy.scope():
+                self._flush()
+
+    def finalize_variable_values(
+        self, var_list: Sequence[keras.Variable]
+    ) -> None:
+        """Ends training: flushes, and lets the inner optimizer finish.
+
+        Args:
+            var_list: The model's trainable variables.
+        """
+        if self.accumulation_steps > 1 and not self._edges_are_kept:
+            warnings.warn(
+                "An accumulation cycle that an epoch leaves unfinished runs "
+                "on into the next, and validation does not see it. Received: "
+                f"accumulation_steps={self.accumulation_steps} without "
+                "`callbacks.DataParallel`. Give `fit` "
+                "`callbacks=[tfdp.callbacks.DataParallel(), ...]`.",
+                stacklevel=2,
+            )
+            self._edges_are_kept = True
+        self.flush()
+        self._synchronization.finalize(var_list)
+
+    def keep_edges(self) -> None:
+        """Says that a callback flushes at the end of each epoch."""
+        self._edges_are_kept = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the configuration, for saving.
+
+        Returns:
+            Arguments of the constructor, the inner optimizer serialised.
+        """
+        return {
+            **super().get_config(),
+            "accumulation_steps": self.accumulation_steps,
+            "loss_scale": self.loss_scale,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> "DistributedOptimizer":
+        """Creates an optimizer from its configuration.
+
+        Args:
+            config: What `get_config` returned.
+            custom_objects: Classes by name, for the inner optimizer.
+
+        Returns:
+            The optimizer. One that accumulates may be created anywhere, so
+            that a model can be loaded to predict; it trains in the scope of a
+            tfdp strategy.
+        """
+        config = dict(config)
+        inner = keras.saving.deserialize_keras_object(
+            config.pop("inner_optimizer"), custom_objects=custom_objects
+        )
+        steps = config.pop("accumulation_steps")
+        optimizer = cls(inner, **config)
+        optimizer.accumulation_steps = steps
+        return optimizer
+
+    def _counter(self, name: str) -> keras.Variable:
+        return self.add_variable(
+            (),
+            dtype="int64",
+            aggregation="only_first_replica",
+            name=name,
+        )
+
+    def _reduce(
+        self, gradients: Sequence[Gradient], samples: tf.Tensor | None
+    ) -> list[Gradient]:
+        reduced = self._synchronization.reduce(gradients, samples)
+        return self._scaling.unscaled(reduced) if self._scaling else reduced
+
+    def _accumulate(
+        self,
+        gradients: Sequence[Gradient],
+        variables: Sequence[keras.Variable],
+        samples: tf.Tensor | None,
+    ) -> None:
+        if samples is None:
+            raise self._uncounted()
+        places = tuple(self._get_variable_index(v) for v in variables)
+        if self._places not in (None, places):
+            raise ValueError(
+                "While gradients accumulate, every micro-batch must give "
+                "gradients for the same variables. Received gradients for "
+                f"{len(places)} variables after gradients for "
+                f"{len(self._places)}. Use one DistributedOptimizer for each "
+                "set of variables, and compile again after changing what is "
+                "trainable."
+            )
+        self._places = places
+        self._accumulator.add(
+            [tf.convert_to_tensor(g) for g in gradients], places, samples
+        )
+
+    def _end_micro_step(self, strategy: tf.distribute.Strategy) -> None:
+        # In cross-replica context, because TensorFlow allows no condition
+        # around an update in replica context.
+        self.micro_step.assign(self.micro_step.value + 1)
+
+        def end_cycle() -> tf.Tensor:
+            self._end_cycle(strategy)
+            return tf.constant(0)
+
+        tf.cond(
+            tf.equal(self.micro_step.value, self.accumulation_steps),
+            end_cycle,
+            lambda: tf.constant(0),
+        )
+
+    def _end_cycle(self, strategy: tf.distribute.Strategy) -> None:
+        places = self._places or range(len(self._trainable_variables))
+        gradients = strategy.extended.call_for_each_replica(
+            lambda: self._reduce(*self._accumulator.take(places))
+        )
+        variables = [self._trainable_variables[place] for place in places]
+        self._update(strategy, gradients, variables)
+        self.micro_step.assign(0)
+
+    def _update(
+        self,
+        strategy: tf.distribute.Strategy,
+        gradients: Sequence[Gradient],
+        variables: Sequence[keras.Variable],
+    ) -> None:
+        def update() -> None:
+            strategy.extended.call_for_each_replica(
+                lambda *g: self._synchronization.apply(g, variables),
+                args=tuple(gradients),
+            )
+
+        if self._scaling:
+            self._scaling.update_if_finite(strategy, gradients, update)
+        else:
+            update()
+
+    def _is_mid_cycle(self) -> bool:
+        return bool(self.micro_step.numpy())
+
+    def _check_scope(self) -> None:
+        current = tf.distribute.get_strategy()
+        if current is not self._strategy:
+            raise RuntimeError(
+                "The optimizer must be created in the scope of the strategy "
+                "that trains. Received: created under "
+                f"{type(self._strategy).__name__}, used under "
+                f"{type(current).__name__}. Build and compile the model, and "
+                "create the optimizer, inside `with strategy.scope():`."
+            )
+
+    def _uncounted(self) -> RuntimeError:
+        return RuntimeError(
+            "Accumulation needs a strategy that counts samples. Received: "
+            f"accumulation_steps={self.accumulation_steps} under "
+            f"{type(self._strategy).__name__}. Create the optimizer inside "
+            "`with strategy.scope():` of a tfdp strategy, and call it from "
+            "`fit` or `strategy.run`; `tfdp.auto_strategy()` returns one for "
+            "any number of devices."
+        )
+
+
+def _check_inner_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(
+            "`inner_optimizer` must be a `keras.optimizers.Optimizer`. "
+            f"Received: inner_optimizer={optimizer!r}. Pass, for example, "
+            "`keras.optimizers.Adam(1e-3)`."
+        )
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            "`inner_optimizer` must not scale the loss itself. Received: "
+            f"inner_optimizer={type(optimizer).__name__}. Pass its own inner "
+            "optimizer, and `loss_scale=` to DistributedOptimizer."
+        )
+    if optimizer.gradient_accumulation_steps:
+        raise ValueError(
+            "`inner_optimizer` must not accumulate gradients itself. "
+            "Received: gradient_accumulation_steps="
+            f"{optimizer.gradient_accumulation_steps}. Leave it out, and pass "
+            "`accumulation_steps=` to DistributedOptimizer."
+        )
+    if optimizer.loss_scale_factor is not None:
+        raise ValueError(
+            "`inner_optimizer` must not scale the loss itself. Received: "
+            f"loss_scale_factor={optimizer.loss_scale_factor}. Leave it out, "
+            "and pass `loss_scale=` to DistributedOptimizer."
+        )
+    if optimizer.built:
+        raise ValueError(
+            "`inner_optimizer` must not have been used, because it is copied "
+            f"without its state. Received: {type(optimizer).__name__} after "
+            f"{int(optimizer.iterations.numpy())} updates. Pass a new one."
+        )
+
+
+def _resolved_loss_scale(
+    loss_scale: str | float | None,
+) -> Literal["dynamic"] | float | None:
+    if loss_scale == "auto":
+        computes_in = keras.config.dtype_policy().compute_dtype
+        return "dynamic" if computes_in == "float16" else None
+    if loss_scale is None or loss_scale == "dynamic":
+        return loss_scale
+    if (
+        isinstance(loss_scale, bool)
+        or not isinstance(loss_scale, (int, float))
+        or not 0 < loss_scale < float("inf")
+    ):
+        raise ValueError(
+            "`loss_scale` must be 'auto', 'dynamic', a positive number, or "
+            f"None. Received: loss_scale={loss_scale!r}."
+        )
+    return float(loss_scale)

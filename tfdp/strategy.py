@@ -1,0 +1,407 @@
+"""TensorFlow's data-parallel strategies, repaired for Keras 3.
+
+Both classes are their TensorFlow namesakes to everything that asks, and
+override only public methods, only where upstream fails.
+"""
+
+import functools
+import os
+import secrets
+import weakref
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfdp import _keras, _tensorflow
+from tfdp.agreement import all_gather
+from tfdp.cluster import Cluster
+from tfdp.samples import counted
+
+# Several packs of a large model's gradients travel at once; a small model's
+# gradients fit in one.
+_BYTES_PER_PACK = 4 * 1024 * 1024
+
+
+class DataParallelStrategy(tf.distribute.Strategy):
+    """What tfdp's strategies share; mixed in before TensorFlow's class."""
+
+    @property
+    def num_workers(self) -> int:
+        """Number of processes that train together."""
+        return 1
+
+    @property
+    def worker_index(self) -> int:
+        """Place of this process among the workers; 0 is the chief."""
+        return 0
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process is the one that writes and prints."""
+        return self.worker_index == 0
+
+    def barrier(self) -> None:
+        """Waits until every worker is here; nothing for one worker."""
+
+    @functools.cached_property
+    def _counting_functions(self) -> weakref.WeakKeyDictionary[Any, Any]:
+        return weakref.WeakKeyDictionary()
+
+    def run(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        options: tf.distribute.RunOptions | None = None,
+    ) -> Any:
+        """Runs `fn` on every replica, as TensorFlow does.
+
+        While `fn` runs, `tfdp.DistributedOptimizer` knows how many samples
+        the replica was given: the size of the first axis of the first tensor
+        in `args` and `kwargs` that has one.
+
+        Args:
+            fn: Function, or `tf.function`, to run on every replica.
+            args: Positional arguments, distributed values among them.
+            kwargs: Keyword arguments, likewise.
+            options: `tf.distribute.RunOptions`.
+
+        Returns:
+            What `fn` returned, as distributed values.
+        """
+        if _tensorflow.is_tf_function(fn):
+            counting = self._counting_functions.get(fn)
+            if counting is None:
+                counting = _tensorflow.with_python_function(
+                    fn, _counting(fn.python_function)
+                )
+                self._counting_functions[fn] = counting
+        else:
+            counting = _counting(_tensorflow.converted_by_autograph(fn))
+        return super().run(counting, args=args, kwargs=kwargs, options=options)
+
+    def reduce(
+        self,
+        reduce_op: tf.distribute.ReduceOp | str,
+        value: Any,
+        axis: int | None = None,
+    ) -> Any:
+        """Reduces `value` over replicas, as TensorFlow does.
+
+        Two calls of Keras's own that TensorFlow refuses are answered: the one
+        that wants the shape of a batch, and the mean of scalars.
+
+        Args:
+            reduce_op: `tf.distribute.ReduceOp` or its name.
+            value: Distributed value, or a structure of them.
+            axis: Axis to reduce within a replica too, or `None`.
+
+        Returns:
+            The reduced value.
+        """
+        if _keras.is_symbolic_build():
+            return tf.nest.map_structure(
+                lambda v: self.experimental_local_results(v)[0], value
+            )
+        if axis == 0 and _are_scalars(self.experimental_local_results(value)):
+            axis = None
+        return super().reduce(reduce_op, value, axis=axis)
+
+    def experimental_distribute_dataset(
+        self,
+        dataset: tf.data.Dataset,
+        options: tf.distribute.InputOptions | None = None,
+    ) -> tf.distribute.DistributedDataset:
+        """Splits each batch of `dataset` over the replicas.
+
+        Args:
+            dataset: Dataset whose batches are micro-batches: the samples that
+                all replicas, on all workers, see in one step. Every worker is
+                given the same dataset.
+            options: `tf.distribute.InputOptions`.
+
+        Returns:
+            The distributed dataset.
+
+        Raises:
+            ValueError: If the dataset has no batches.
+        """
+        if int(dataset.cardinality()) == 0:
+            raise ValueError(
+                "A dataset must have at least one batch. Received: a dataset "
+                "with none. Check that its source is not empty, and that "
+                "`batch(..., drop_remainder=True)` does not drop the only, "
+                "incomplete, batch."
+            )
+        if _has_one_core():
+            # At the end of an iteration TensorFlow waits for the autotuner,
+            # which on one core takes as long again as the iteration.
+            autotune_off = tf.data.Options()
+            autotune_off.autotune.enabled = False
+            dataset = dataset.with_options(autotune_off)
+        return super().experimental_distribute_dataset(dataset, options)
+
+
+class MirroredStrategy(DataParallelStrategy, tf.distribute.MirroredStrategy):
+    """`tf.distribute.MirroredStrategy` that trains Keras 3 models exactly.
+
+    Replicas of a model on several devices of one machine. On CPU devices
+    gradients are reduced on one of them, which works for any number of
+    strategies in a process and inside loops, where TensorFlow's default, a
+    ring of collectives, does not.
+
+    Args:
+        devices: Names of the devices, such as `["GPU:0", "GPU:1"]`. Defaults
+            to all GPUs, or else the first CPU.
+        cross_device_ops: A `tf.distribute.CrossDeviceOps`. Defaults to
+            TensorFlow's choice on GPUs and to
+            `tf.distribute.ReductionToOneDevice()` on CPUs.
+
+    Example:
+
+    >>> strategy = MirroredStrategy(["CPU:0"])
+    >>> strategy.num_replicas_in_sync
+    1
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[str] | None = None,
+        cross_device_ops: tf.distribute.CrossDeviceOps | None = None,
+    ) -> None:
+        names = devices or tf.config.list_logical_devices("GPU") or ["CPU:0"]
+        if cross_device_ops is None and any("CPU" in str(n) for n in names):
+            cross_device_ops = tf.distribute.ReductionToOneDevice()
+        super().__init__(devices, cross_device_ops)
+
+
+class MultiWorkerMirroredStrategy(
+    DataParallelStrategy, tf.distribute.MultiWorkerMirroredStrategy
+):
+    """`tf.distribute.MultiWorkerMirroredStrategy` that runs Keras 3's `fit`.
+
+    Replicas of a model on the devices of several worker processes. Create it
+    before anything else of TensorFlow, on every worker.
+
+    Every worker passes the same dataset to `fit`; each batch is split by
+    samples, whatever the sharding policy of the dataset. Workers agree on one
+    seed for shuffling, so that each sample is seen once per epoch.
+
+    Args:
+        cluster_resolver: A `tf.distribute.cluster_resolver.ClusterResolver`.
+            Defaults to `TF_CONFIG`.
+        communication_options: A
+            `tf.distribute.experimental.CommunicationOptions`. Defaults to
+            packs of 4 MiB.
+
+    Raises:
+        ValueError: If `TF_CONFIG` is malformed.
+        RuntimeError: If this worker's port cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        cluster_resolver: (
+            tf.distribute.cluster_resolver.ClusterResolver | None
+        ) = None,
+        communication_options: (
+            tf.distribute.experimental.CommunicationOptions | None
+        ) = None,
+    ) -> None:
+        if cluster_resolver is None:
+            cluster = Cluster.from_environment()
+            if cluster is not None:
+                cluster.check_port()
+        if communication_options is None:
+            communication_options = (
+                tf.distribute.experimental.CommunicationOptions(
+                    bytes_per_pack=_BYTES_PER_PACK
+                )
+            )
+        super().__init__(cluster_resolver, communication_options)
+        self._datasets = 0
+        self._agree_on_data_seed()
+
+    @property
+    def num_workers(self) -> int:
+        """Number of processes that train together."""
+        return _tensorflow.num_workers(self)
+
+    @property
+    def worker_index(self) -> int:
+        """Place of this process among the workers; 0 is the chief."""
+        return _tensorflow.worker_index(self)
+
+    def experimental_distribute_dataset(
+        self,
+        dataset: tf.data.Dataset,
+        options: tf.distribute.InputOptions | None = None,
+    ) -> tf.distribute.DistributedDataset:
+        """Splits each batch of `dataset` over the replicas of all workers.
+
+        A collective: every worker must make the same call.
+
+        Args:
+            dataset: Dataset whose batches are micro-batches: the samples that
+                all replicas, on all workers, see in one step. Every worker is
+                given the same dataset.
+            options: `tf.distribute.InputOptions`.
+
+        Returns:
+            The distributed dataset.
+
+        Raises:
+            ValueError: If the dataset has no batches, is marked as sharded
+                already, or differs between workers in its number of batches
+                or in its shuffling.
+        """
+        policy = dataset.options().experimental_distribute.auto_shard_policy
+        if policy == tf.data.experimental.AutoShardPolicy.OFF:
+            raise ValueError(
+                "A dataset given to several workers must be sharded by the "
+                "strategy. Received: a dataset with AutoShardPolicy.OFF, "
+                "which gives every worker all samples. Remove that option, "
+                "or, where each worker makes its own shard, use "
+                "`strategy.distribute_datasets_from_function`."
+            )
+        self._datasets += 1
+        arrays = _keras.reshuffled_arrays(
+            seed=_tensorflow.global_seed() + self._datasets
+        )
+        if arrays is not None:
+            dataset = arrays
+        self._check_same_dataset(dataset)
+        if policy != tf.data.experimental.AutoShardPolicy.HINT:
+            by_samples = tf.data.Options()
+            by_samples.experimental_distribute.auto_shard_policy = (
+                tf.data.experimental.AutoShardPolicy.DATA
+            )
+            dataset = dataset.with_options(by_samples)
+        return super().experimental_distribute_dataset(dataset, options)
+
+    def distribute_datasets_from_function(
+        self,
+        dataset_fn: Callable[[tf.distribute.InputContext], tf.data.Dataset],
+        options: tf.distribute.InputOptions | None = None,
+    ) -> tf.distribute.DistributedDataset:
+        """Distributes datasets that each worker makes for itself.
+
+        A collective: every worker must make the same call. Workers may have
+        different numbers of batches: an epoch lasts until all are used up.
+
+        Args:
+            dataset_fn: Returns this worker's dataset, batched per replica,
+                given a `tf.distribute.InputContext`.
+            options: `tf.distribute.InputOptions`.
+
+        Returns:
+            The distributed dataset.
+        """
+
+        def of_agreed_length(
+            context: tf.distribute.InputContext,
+        ) -> tf.data.Dataset:
+            dataset = dataset_fn(context)
+            lengths = self._gather([int(dataset.cardinality())])
+            if (lengths == lengths[0]).all():
+                return dataset
+            return dataset.filter(lambda *_: True)
+
+        return super().distribute_datasets_from_function(
+            of_agreed_length, options
+        )
+
+    def barrier(self) -> None:
+        """Waits until every worker is here."""
+        self._gather([0])
+
+    def _gather(self, values: list[int]) -> np.ndarray:
+        return all_gather(
+            self, values, index=self.worker_index, num_workers=self.num_workers
+        )
+
+    def _agree_on_data_seed(self) -> None:
+        seed = _tensorflow.global_seed()
+        if seed is None:
+            seed = secrets.randbits(31)
+        tf.random.set_seed(int(self._gather([seed])[0, 0]))
+
+    def _check_same_dataset(self, dataset: tf.data.Dataset) -> None:
+        seeds = _tensorflow.shuffle_seeds(dataset)
+        table = self._gather(
+            [int(dataset.cardinality()), zlib.crc32(str(seeds).encode())]
+        )
+        lengths, shufflings = table.T
+        if (lengths != lengths[0]).any():
+            raise ValueError(
+                "Every worker must be given the same dataset. Received "
+                f"numbers of batches, by worker: {_listed(lengths)}. Give "
+                "each worker the whole dataset, or, where each makes its own "
+                "shard, use `strategy.distribute_datasets_from_function`."
+            )
+        if (shufflings != shufflings[0]).any():
+            raise ValueError(
+                "Every worker must shuffle in the same order, or some samples "
+                "are seen twice and others never. Received shufflings with "
+                f"different seeds; worker {self.worker_index} has {seeds}. "
+                "Give `Dataset.shuffle` a seed, or call "
+                "`keras.utils.set_random_seed` with the same number on every "
+                "worker right before the dataset is made."
+            )
+
+
+def auto_strategy() -> MirroredStrategy | MultiWorkerMirroredStrategy:
+    """Returns the strategy that fits where the program was started.
+
+    With several workers in `TF_CONFIG`, `MultiWorkerMirroredStrategy`. Else
+    `MirroredStrategy` over all GPUs, or over all logical CPUs: one replica
+    where there is one.
+
+    Returns:
+        A tfdp strategy, also for one device.
+
+    Raises:
+        ValueError: If `TF_CONFIG` is malformed.
+
+    Example:
+
+    >>> auto_strategy().num_workers
+    1
+    """
+    cluster = Cluster.from_environment()
+    if cluster and cluster.is_training and cluster.num_workers > 1:
+        return MultiWorkerMirroredStrategy()
+    devices = tf.config.list_logical_devices("GPU")
+    devices = devices or tf.config.list_logical_devices("CPU")
+    return MirroredStrategy([device.name for device in devices])
+
+
+def _counting(fn: Callable[..., Any]) -> Callable[..., Any]:
+    @tf.autograph.experimental.do_not_convert
+    @functools.wraps(fn)
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        with counted((args, kwargs)):
+            return fn(*args, **kwargs)
+
+    return counting
+
+
+def _are_scalars(values: Sequence[Any]) -> bool:
+    return all(tf.is_tensor(v) and v.shape.rank == 0 for v in values)
+
+
+def _has_one_core() -> bool:
+    cores = (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count()
+    )
+    threads = tf.config.threading.get_inter_op_parallelism_threads()
+    return cores == 1 or threads in (1, 2)
+
+
+def _listed(numbers: np.ndarray) -> str:
+    return ", ".join(str(int(n)) for n in numbers)

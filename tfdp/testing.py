@@ -1,0 +1,172 @@
+"""What a test of data-parallel training needs, without any accelerator.
+
+Replicas: `logical_cpus` makes several devices out of the host's processor.
+Workers: `run_workers` runs a script as several processes, each of which hands
+its findings back with `report`.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfdp.workers import WorkerGroup
+
+_REPORT = "[tfdp report] "
+
+
+def logical_cpus(count: int) -> list[str]:
+    """Splits the host's processor into `count` logical devices.
+
+    A strategy over them has as many replicas, which compute what replicas on
+    GPUs would. TensorFlow fixes its devices when its runtime starts, which any
+    operation, variable or strategy makes it do; call this before. When the
+    runtime is up with `count` logical processors, only the names are returned.
+
+    Args:
+        count: Number of logical devices; at least 1.
+
+    Returns:
+        Their names, `["CPU:0", "CPU:1", ...]`.
+
+    Raises:
+        TypeError: If `count` is not an integer.
+        ValueError: If `count` is below 1.
+        RuntimeError: If TensorFlow has started with another number.
+
+    Example:
+
+    ```python
+    # conftest.py
+    def pytest_configure(config):
+        tfdp.testing.logical_cpus(4)
+
+    # test_model.py
+    strategy = tfdp.MirroredStrategy(tfdp.testing.logical_cpus(4)[:2])
+    ```
+    """
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(
+            "`count` must be an integer. Received: "
+            f"count={count!r} (of type {type(count).__name__})."
+        )
+    if count < 1:
+        raise ValueError(
+            "`count` must be at least 1. Received: "
+            f"count={count}. Use 1 for the processor as one device."
+        )
+    import tensorflow as tf
+
+    processor = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(
+            processor, [tf.config.LogicalDeviceConfiguration()] * count
+        )
+    except RuntimeError as error:
+        actual = len(tf.config.list_logical_devices("CPU"))
+        if actual != count:
+            raise RuntimeError(
+                "Logical devices must be made before TensorFlow starts its "
+                f"runtime. Received: count={count}, with the runtime started "
+                f"on {actual}. Call `logical_cpus({count})` before anything "
+                "else, for example in `pytest_configure` of conftest.py."
+            ) from error
+    return [f"CPU:{i}" for i in range(count)]
+
+
+def run_workers(
+    script: str | os.PathLike[str],
+    num_workers: int,
+    args: Sequence[str] = (),
+    *,
+    timeout: float = 120.0,
+    env: Mapping[str, str] | None = None,
+) -> list[Any]:
+    """Runs a script as several workers and returns what each has reported.
+
+    The workers run on this machine and find each other by `TF_CONFIG`. Each
+    must call `report` once. Nothing of them is left running afterwards.
+
+    Args:
+        script: Path of the Python script.
+        num_workers: Number of processes; at least 1.
+        args: Arguments of the script, the same for every worker.
+        timeout: Seconds after which the workers are ended. Defaults to 120.
+        env: Variables to set for the workers, besides those of this process.
+
+    Returns:
+        The reported values, by index of the worker.
+
+    Raises:
+        ValueError: If `num_workers` is below 1.
+        RuntimeError: If a worker fails, with its exit code and output, or
+            does not report exactly once.
+        TimeoutError: If a worker still runs after `timeout`, with the last
+            lines of each.
+
+    Example:
+
+    ```python
+    # tests/workers/sum.py
+    strategy = tfdp.MultiWorkerMirroredStrategy()
+    one_each = strategy.run(lambda: tf.constant(1.0))
+    total = strategy.reduce("SUM", one_each, axis=None)
+    tfdp.testing.report({"total": float(total)})
+
+    # tests/test_sum.py
+    def test_workers_add_up():
+        reports = tfdp.testing.run_workers("tests/workers/sum.py", 2)
+        assert reports == [{"total": 2.0}, {"total": 2.0}]
+    ```
+    """
+    documents: list[list[str]] = [[] for _ in range(num_workers)]
+
+    def collect(worker: int, line: str) -> None:
+        _, found, document = line.partition(_REPORT)
+        if found:
+            documents[worker].append(document)
+
+    with WorkerGroup(
+        [sys.executable, "-u", os.fspath(script), *args],
+        num_workers,
+        env=env,
+        on_line=collect,
+        keep_lines=200,
+    ) as group:
+        failure = group.wait(timeout)
+    if failure:
+        raise RuntimeError(
+            f"Every worker of {os.fspath(script)} must end with exit code 0. "
+            f"Received: {failure}"
+        )
+    counts = [len(reported) for reported in documents]
+    if counts != [1] * num_workers:
+        raise RuntimeError(
+            f"Every worker of {os.fspath(script)} must report once. Received: "
+            f"{counts} reports, by worker. Call `tfdp.testing.report(value)` "
+            "once in the script, on every worker."
+        )
+    return [json.loads(document) for (document,) in documents]
+
+
+def report(value: Any) -> None:
+    """Hands a value from a worker to the `run_workers` that runs it.
+
+    It travels as one line of the worker's output; call it once per worker.
+
+    Args:
+        value: Anything JSON can hold: numbers, strings, `None`, lists, and
+            dicts with string keys. Convert arrays with `tolist()`.
+
+    Raises:
+        TypeError: If JSON cannot hold `value`.
+
+    Example:
+
+    >>> report({"worker": 0, "loss": 0.25})
+    [tfdp report] {"worker": 0, "loss": 0.25}
+    """
+    # One write, so that no other output comes between value and line end.
+    sys.stdout.write(f"{_REPORT}{json.dumps(value)}\n")
+    sys.stdout.flush()
