@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 _IS_COMMAND = pathlib.PurePath(sys.argv[0]).name in ("tfdp", "-m")
 
 if TYPE_CHECKING or not _IS_COMMAND:
-    from tfdp import callbacks as callbacks
+    # Its folder has another name in the checkout, where mypy looks.
+    from tfdp import callbacks as callbacks  # type: ignore[attr-defined]
     from tfdp import testing as testing
     from tfdp.batch import BatchPlan as BatchPlan
     from tfdp.cluster import Cluster as Cluster

@@ -4,6 +4,9 @@
 """
 
 import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -88,6 +91,24 @@ def reshuffled_arrays(seed: int, depth: int = 1) -> tf.data.Dataset | None:
     )
 
 
+def model_of_step(fn: Callable[..., Any]) -> keras.Model | None:
+    """Returns the model whose `train_step` or `test_step` this is, if any."""
+    model = getattr(fn, "__self__", None)
+    is_step = getattr(fn, "__name__", None) in ("train_step", "test_step")
+    return model if isinstance(model, keras.Model) and is_step else None
+
+
+def is_predict_step(fn: Callable[..., Any]) -> bool:
+    """Whether this is what Keras's `predict` gives to `Strategy.run`."""
+    name = getattr(fn, "__qualname__", "")
+    return name.endswith("make_predict_function.<locals>.one_step_on_data")
+
+
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers of a model, those inside of layers too."""
+    return list(model._flatten_layers(include_self=False, recursive=True))
+
+
 def copy_that_takes_reduced_gradients(
     optimizer: keras.optimizers.Optimizer,
 ) -> keras.optimizers.Optimizer:
@@ -101,7 +122,10 @@ def copy_that_takes_reduced_gradients(
         exclusions from weight decay, whose whole update path (clipping,
         decay, update, moving average, constraints) is Keras's own.
     """
-    config = optimizer.get_config()
+    with warnings.catch_warnings():
+        # Of a rate that is a lambda; it is handed over as it is.
+        warnings.simplefilter("ignore")
+        config = optimizer.get_config()
     rate = optimizer._learning_rate
     if not isinstance(rate, keras.Variable) and callable(rate):
         config["learning_rate"] = rate

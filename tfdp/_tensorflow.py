@@ -26,7 +26,8 @@ def with_python_function(
     `Strategy.run` treats a `tf.function` in a way of its own, and the public
     API offers no way to read its options.
     """
-    return function._clone(python_function=python_function)
+    clone = function._clone(python_function=python_function)
+    return tf.__internal__.decorator.make_decorator(python_function, clone)
 
 
 def converted_by_autograph(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,11 +59,8 @@ def shuffle_seeds(dataset: tf.data.Dataset) -> list[int]:
     Two datasets of equal construction whose lists differ are shuffled
     differently.
     """
-    seeds = [
-        int(seed)
-        for name in ("_seed", "_seed2")
-        if tf.is_tensor(seed := getattr(dataset, name, None))
-    ]
+    own = (getattr(dataset, name, None) for name in ("_seed", "_seed2"))
+    seeds = [int(seed.numpy()) for seed in own if isinstance(seed, tf.Tensor)]
     for wrapper in dataset._functions():
         seeds += _seeds_in_graph(wrapper.function.graph.as_graph_def())
     for source in dataset._inputs():

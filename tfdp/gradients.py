@@ -1,10 +1,11 @@
 """Operations on one gradient, whether a tensor or slices of one."""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import tensorflow as tf
 
-Gradient = tf.Tensor | tf.IndexedSlices
+Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices
 
 
 def on_values(

@@ -79,7 +79,9 @@ class LossScale:
             if self._is_dynamic:
                 count = self._finite_updates.value + 1
                 grows = tf.equal(count, self._growth_interval)
-                self._finite_updates.assign(tf.where(grows, 0, count))
+                self._finite_updates.assign(
+                    tf.where(grows, tf.zeros_like(count), count)
+                )
                 factor = tf.where(grows, 2.0, 1.0)
                 self._scale.assign(self._scale.value * factor)
             return tf.constant(0)

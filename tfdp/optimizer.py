@@ -102,6 +102,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         self.loss_scale = loss_scale
         self._strategy = tf.distribute.get_strategy()
         self._synchronization = synchronization
+        self._scaling: LossScale | None = None
         self._places: tuple[int, ...] | None = None
         self._edges_are_kept = False
         if accumulation_steps > 1 and not isinstance(
@@ -133,13 +134,14 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             aggregation="only_first_replica",
             name="dynamic_scale",
         )
-        self._scaling = self.loss_scale and LossScale(
-            self.dynamic_scale,
-            self.step_counter,
-            self.skipped_updates,
-            growth_interval=self.dynamic_growth_steps,
-            is_dynamic=self.loss_scale == "dynamic",
-        )
+        if self.loss_scale:
+            self._scaling = LossScale(
+                self.dynamic_scale,
+                self.step_counter,
+                self.skipped_updates,
+                growth_interval=self.dynamic_growth_steps,
+                is_dynamic=self.loss_scale == "dynamic",
+            )
         self._samples_seen = SampleCounter(self._strategy)
         if self.accumulation_steps > 1:
             self._accumulator = Accumulator(variables)
@@ -147,6 +149,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             # TensorFlow would save a function that is an attribute.
             self._flush = lambda: flush()
 
+    @tf.autograph.experimental.do_not_convert
     def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
         """Scales the loss where loss scaling is on.
 
@@ -158,10 +161,11 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         """
         if not self.loss_scale:
             return loss
-        if not self.built:
+        if self._scaling is None:
             return loss * tf.cast(self.initial_scale, loss.dtype)
         return self._scaling.scaled(loss)
 
+    @tf.autograph.experimental.do_not_convert
     def apply(
         self,
         grads: Sequence[Gradient | None],
@@ -440,8 +444,10 @@ def _resolved_loss_scale(
     if loss_scale == "auto":
         computes_in = keras.config.dtype_policy().compute_dtype
         return "dynamic" if computes_in == "float16" else None
-    if loss_scale is None or loss_scale == "dynamic":
-        return loss_scale
+    if loss_scale == "dynamic":
+        return "dynamic"
+    if loss_scale is None:
+        return None
     if (
         isinstance(loss_scale, bool)
         or not isinstance(loss_scale, (int, float))

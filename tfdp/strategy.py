@@ -18,6 +18,7 @@ import tensorflow as tf
 from tfdp import _keras, _tensorflow
 from tfdp.agreement import all_gather
 from tfdp.cluster import Cluster
+from tfdp.empty_shards import surviving_no_samples
 from tfdp.samples import counted
 
 # Several packs of a large model's gradients travel at once; a small model's
@@ -52,7 +53,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
 
     def run(
         self,
-        fn: Callable[..., Any],
+        fn: Any,
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
         options: tf.distribute.RunOptions | None = None,
@@ -80,7 +81,8 @@ class DataParallelStrategy(tf.distribute.Strategy):
                 )
                 self._counting_functions[fn] = counting
         else:
-            counting = _counting(_tensorflow.converted_by_autograph(fn))
+            converted = _tensorflow.converted_by_autograph(fn)
+            counting = _counting(surviving_no_samples(converted, made_from=fn))
         return super().run(counting, args=args, kwargs=kwargs, options=options)
 
     def reduce(
@@ -269,7 +271,7 @@ class MultiWorkerMirroredStrategy(
             )
         self._datasets += 1
         arrays = _keras.reshuffled_arrays(
-            seed=_tensorflow.global_seed() + self._datasets
+            seed=(_tensorflow.global_seed() or 0) + self._datasets
         )
         if arrays is not None:
             dataset = arrays
@@ -347,9 +349,9 @@ class MultiWorkerMirroredStrategy(
                 "Every worker must shuffle in the same order, or some samples "
                 "are seen twice and others never. Received shufflings with "
                 f"different seeds; worker {self.worker_index} has {seeds}. "
-                "Give `Dataset.shuffle` a seed, or call "
-                "`keras.utils.set_random_seed` with the same number on every "
-                "worker right before the dataset is made."
+                "Workers start with one seed; where the program sets its own, "
+                "call `keras.utils.set_random_seed` with the same number on "
+                "every worker, before the dataset is made."
             )
 
 
@@ -379,7 +381,7 @@ def auto_strategy() -> MirroredStrategy | MultiWorkerMirroredStrategy:
     return MirroredStrategy([device.name for device in devices])
 
 
-def _counting(fn: Callable[..., Any]) -> Callable[..., Any]:
+def _counting(fn: Any) -> Callable[..., Any]:
     @tf.autograph.experimental.do_not_convert
     @functools.wraps(fn)
     def counting(*args: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,335 @@
+import csv
+import itertools
+import math
+import pathlib
+
+import keras
+import problem
+import pytest
+import tensorflow as tf
+
+import tfdp
+from tfdp.throughput import Rates
+
+BATCH = 16
+WORKERS = pathlib.Path(__file__).parents[1] / "workers"
+
+
+class Clock(keras.callbacks.Callback):
+    """Time that passes as told; comes after the monitor that reads it."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.now = 0.0
+        self.steps = iter(steps)
+
+    def __call__(self):
+        return self.now
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.now += next(self.steps)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.now += 1000
+
+    on_epoch_begin = on_epoch_end = on_train_batch_end
+    on_test_batch_begin = on_test_batch_end = on_train_batch_end
+
+
+def make_model(strategy, steps=1, *, model=problem.make_model, **compile):
+    with strategy.scope():
+        model = model()
+        optimizer = tfdp.DistributedOptimizer(
+            keras.optimizers.SGD(0.05), accumulation_steps=steps
+        )
+        model.compile(optimizer, "mse", **compile)
+    return model
+
+
+def fit(model, data, monitor, *more, **options):
+    callbacks = [tfdp.callbacks.DataParallel(), monitor, *more]
+    options = {"verbose": 0, **options}
+    return model.fit(data, callbacks=callbacks, **options).history
+
+
+def measured(strategy, num_samples, seconds, *, steps=1, warmup=1, **options):
+    """Fits on a clock of which each step takes the next of `seconds`."""
+    clock = Clock(seconds)
+    monitor = tfdp.callbacks.ThroughputMonitor(
+        warmup_updates=warmup, clock=clock
+    )
+    spe = options.pop("steps_per_execution", 1)
+    model = make_model(strategy, steps, steps_per_execution=spe)
+    data = problem.dataset(num_samples, BATCH)
+    history = fit(model, data, monitor, clock, **options)
+    return history, monitor.rates
+
+
+def test_rates_are_samples_over_seconds_of_steps(strategy):
+    replicas = strategy.num_replicas_in_sync
+    history, rates = measured(
+        strategy,
+        4 * BATCH,
+        [64.0, 0.25, 0.25, 0.5] + [0.5] * 4,
+        epochs=2,
+        validation_data=problem.dataset(BATCH, BATCH),
+    )
+    assert history["samples_per_second"] == [48.0, 32.0]
+    assert history["worker_0_samples_per_second"] == [48.0, 32.0]
+    assert history["worker_skew"] == [1.0, 1.0]
+    each = [48.0 / replicas, 32.0 / replicas]
+    assert history["replica_samples_per_second"] == each
+    for i in range(replicas):
+        assert history[f"replica_{i}_samples_per_second"] == each
+    assert f"replica_{replicas}_samples_per_second" not in history
+    assert rates == Rates(
+        seconds=(3.0,), samples=((112 // replicas,) * replicas,), updates=7
+    )
+
+
+def test_accumulation_warms_up_by_updates_and_counts_them(two_replicas):
+    history, rates = measured(
+        two_replicas,
+        10 * BATCH,
+        [64.0] * 4 + [0.5] * 6 + [0.25] * 10,
+        steps=4,
+        epochs=2,
+    )
+    assert history["samples_per_second"] == [32.0, 64.0]
+    # The last update of each epoch is of two micro-batches.
+    assert rates == Rates((5.5,), ((128, 128),), updates=2 + 3)
+
+
+def test_several_steps_per_execution_are_measured_together(two_replicas):
+    history, rates = measured(
+        two_replicas,
+        8 * BATCH,
+        [64.0, 1.0, 0.5] + [1.0, 1.0, 0.5],
+        steps=2,
+        epochs=2,
+        steps_per_execution=3,
+    )
+    assert history["samples_per_second"] == [80 / 1.5, 128 / 2.5]
+    assert rates == Rates((4.0,), ((104, 104),), updates=3 + 4)
+
+
+def test_no_warm_up_measures_from_the_first_step(two_replicas):
+    _, rates = measured(two_replicas, 2 * BATCH, [0.5, 0.5], warmup=0)
+    assert rates == Rates((1.0,), ((16, 16),), updates=2)
+
+
+def test_epochs_of_warm_up_have_the_keys_but_no_figures(
+    two_replicas, tmp_path, capsys
+):
+    path = tmp_path / "log.csv"
+    clock = Clock(itertools.repeat(0.5))
+    monitor = tfdp.callbacks.ThroughputMonitor(warmup_updates=3, clock=clock)
+    data = problem.dataset(3 * BATCH, BATCH)
+    # Three micro-batches are an update by the flush that ends an epoch.
+    fit(
+        make_model(two_replicas, steps=4),
+        data,
+        monitor,
+        clock,
+        keras.callbacks.CSVLogger(path),
+        epochs=5,
+    )
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    rates = [float(row["samples_per_second"]) for row in rows]
+    assert all(map(math.isnan, rates[:4]))
+    assert rates[4] == 32.0
+    assert monitor.rates == Rates((1.5,), ((24, 24),), updates=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        *(f"epoch {i}: all of it was warm-up" for i in range(1, 5)),
+        "epoch 5: 32 samples/s | replicas 16 16",
+    ]
+
+
+@pytest.mark.parametrize("num_samples", [256, 250, 193])
+def test_every_sample_is_counted(strategy, num_samples):
+    _, rates = measured(
+        strategy, num_samples, itertools.repeat(0.5), warmup=0, epochs=2
+    )
+    assert sum(rates.samples[0]) == 2 * num_samples
+    assert len(rates.samples[0]) == strategy.num_replicas_in_sync
+
+
+def test_arrays_are_measured_in_real_time(strategy):
+    monitor = tfdp.callbacks.ThroughputMonitor()
+    x, y = problem.arrays(193)
+    history = fit(make_model(strategy), x, monitor, y=y, epochs=2)
+    assert monitor.rates.samples_per_second > 0
+    assert sum(monitor.rates.samples[0]) == 2 * 193 - 32
+    assert len(history["samples_per_second"]) == 2
+
+
+def test_callbacks_that_follow_see_the_rates(two_replicas):
+    class Reader(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.seen = logs["samples_per_second"]
+
+    reader = Reader()
+    monitor = tfdp.callbacks.ThroughputMonitor()
+    data = problem.dataset(4 * BATCH, BATCH)
+    fit(make_model(two_replicas), data, monitor, reader)
+    assert reader.seen == monitor.rates.samples_per_second
+
+
+def test_counts_are_read_at_the_edges_of_a_window(two_replicas, monkeypatch):
+    reads = []
+    method = tfdp.DistributedOptimizer.samples_by_replica
+    monkeypatch.setattr(
+        tfdp.DistributedOptimizer,
+        "samples_by_replica",
+        lambda self: reads.append(self) or method(self),
+    )
+    measured(two_replicas, 20 * BATCH, itertools.repeat(0.5), epochs=3)
+    # Begin and end of each epoch, and the end of the warm-up.
+    assert len(reads) == 7
+
+
+def test_each_fit_is_measured_anew(two_replicas):
+    clock = Clock([64.0, 0.5, 0.5] * 2)
+    monitor = tfdp.callbacks.ThroughputMonitor(clock=clock)
+    model = make_model(two_replicas)
+    data = problem.dataset(3 * BATCH, BATCH)
+    for _ in range(2):
+        fit(model, data, monitor, clock)
+        assert monitor.rates == Rates((1.0,), ((16, 16),), updates=2)
+
+
+def test_training_outside_of_the_steps_is_not_measured(two_replicas):
+    class Aside(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.train_on_batch(*problem.arrays(BATCH))
+
+    monitor = tfdp.callbacks.ThroughputMonitor(warmup_updates=0)
+    model = make_model(two_replicas)
+    model.fit(
+        problem.dataset(BATCH, BATCH),
+        epochs=2,
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel(), Aside(), monitor],
+    )
+    assert monitor.rates.samples == ((16, 16),)
+
+
+def test_evaluation_on_its_own_is_ignored(two_replicas, capsys):
+    monitor = tfdp.callbacks.ThroughputMonitor()
+    data = problem.dataset(BATCH, BATCH)
+    logs = make_model(two_replicas).evaluate(
+        data, callbacks=[monitor], verbose=0, return_dict=True
+    )
+    assert set(logs) == {"loss"}
+    assert not capsys.readouterr().out
+    with pytest.raises(RuntimeError, match="after an epoch has ended"):
+        _ = monitor.rates
+
+
+def test_lines_stand_apart_from_the_progress_bar(two_replicas, capsys):
+    clock = Clock(itertools.repeat(0.5))
+    monitor = tfdp.callbacks.ThroughputMonitor(clock=clock)
+    data = problem.dataset(2 * BATCH, BATCH)
+    fit(make_model(two_replicas), data, monitor, clock, epochs=2, verbose=1)
+    shown = capsys.readouterr().out
+    line = "samples/s | replicas 16 16\n"
+    assert f"\nepoch 1: 32 {line}Epoch 2/2\n" in shown
+    assert shown.endswith(f"\nepoch 2: 32 {line}")
+
+
+def test_nothing_is_printed_when_asked_for_nothing(two_replicas, capsys):
+    monitor = tfdp.callbacks.ThroughputMonitor(verbose=0)
+    fit(make_model(two_replicas), problem.dataset(32, BATCH), monitor)
+    assert not capsys.readouterr().out
+
+
+def test_optimizer_must_count_samples(two_replicas):
+    with two_replicas.scope():
+        model = problem.make_model()
+        model.compile("sgd", "mse")
+    with pytest.raises(RuntimeError) as caught:
+        fit(
+            model,
+            problem.dataset(32, BATCH),
+            tfdp.callbacks.ThroughputMonitor(),
+        )
+    assert str(caught.value) == (
+        "`callbacks.ThroughputMonitor` needs an optimizer that counts "
+        "samples. Received: SGD. Compile with "
+        "`tfdp.DistributedOptimizer(inner_optimizer)`."
+    )
+
+
+@pytest.mark.parametrize(
+    "make_strategy",
+    [
+        tf.distribute.get_strategy,
+        lambda: tf.distribute.OneDeviceStrategy("CPU:0"),
+    ],
+    ids=["none", "one-device"],
+)
+def test_strategy_must_count_samples(make_strategy):
+    strategy = make_strategy()
+    model = make_model(strategy)
+    with pytest.raises(RuntimeError) as caught:
+        fit(
+            model,
+            problem.dataset(32, BATCH),
+            tfdp.callbacks.ThroughputMonitor(),
+        )
+    assert str(caught.value) == (
+        "`callbacks.ThroughputMonitor` needs a strategy that counts samples. "
+        f"Received: {type(strategy).__name__}. Build and compile the model "
+        "in the scope of a tfdp strategy; `tfdp.auto_strategy()` returns one "
+        "for any number of devices."
+    )
+
+
+def test_steps_must_update_with_the_optimizer(two_replicas):
+    class Idle(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+        def train_step(self, data):
+            return {"loss": tf.reduce_mean(data[0])}
+
+    model = make_model(two_replicas, model=Idle)
+    data = problem.dataset(4 * BATCH, BATCH)
+    with pytest.raises(RuntimeError, match="an epoch that trained on none"):
+        fit(model, data, tfdp.callbacks.ThroughputMonitor())
+
+
+@pytest.mark.parametrize(
+    ("value", "error"), [(-1, ValueError), (1.0, TypeError), (True, TypeError)]
+)
+def test_warm_up_is_a_count(value, error):
+    with pytest.raises(error, match=f"Received: warmup_updates={value}"):
+        tfdp.callbacks.ThroughputMonitor(warmup_updates=value)
+
+
+@pytest.mark.multi_worker
+def test_workers_measure_themselves_and_log_the_same():
+    chief, other = tfdp.testing.run_workers(WORKERS / "throughput.py", 2)
+    # Batches of 64, 64, 64 and 58 samples; the first is warm-up.
+    assert chief["own_samples"] == other["own_samples"] == [2 * 125]
+    rates = {
+        "seconds": [3.5, 7.0],
+        "samples": [[2 * 125 - 32], [2 * 125 - 32]],
+        "updates": 7,
+    }
+    assert chief["rates"] == other["rates"] == rates
+    assert chief["history"] == other["history"]
+    history = chief["history"]
+    assert history["samples_per_second"] == [186 / 3, 250 / 4]
+    assert history["worker_0_samples_per_second"] == [93 / 1.5, 125 / 2]
+    assert history["worker_1_samples_per_second"] == [93 / 3, 125 / 4]
+    assert history["replica_1_samples_per_second"] == [93 / 3, 125 / 4]
+    assert history["worker_skew"] == [3 / 2.25, 4 / 3]
+    assert chief["printed"].splitlines() == [
+        "epoch 1: 62 samples/s | workers 62 31 | replicas 62 31 | skew 1.33",
+        "epoch 2: 62.5 samples/s | workers 62.5 31.2 | replicas 62.5 31.2 "
+        "| skew 1.33",
+    ]
+    assert other["printed"] == ""

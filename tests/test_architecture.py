@@ -1,0 +1,252 @@
+"""Who may import whom, and who may look at the environment."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+# A module imports from layers above its own line, never from its own.
+LAYERS = [
+    {
+        "tfdp._keras",
+        "tfdp._tensorflow",
+        "tfdp.agreement",
+        "tfdp.batch",
+        "tfdp.cluster",
+        "tfdp.gradients",
+        "tfdp.samples",
+        "tfdp.throughput",
+        "tfdp.workers",
+    },
+    {
+        "tfdp.accumulation",
+        "tfdp.empty_shards",
+        "tfdp.learning_rate",
+        "tfdp.loss_scale",
+        "tfdp.precision",
+        "tfdp.synchronization",
+    },
+    {"tfdp.strategy"},
+    {"tfdp.optimizer"},
+    {"tfdp.callbacks.*"},
+    {"tfdp.callbacks"},
+    {"tfdp"},
+]
+# Beside the layers: what starts processes knows nothing of training.
+BESIDE = [
+    {"tfdp.workers"},
+    {"tfdp.testing", "tfdp.cli.*"},
+    {"tfdp.cli"},
+    {"tfdp.cli.__main__"},
+]
+READERS_OF_THE_ENVIRONMENT = {"tfdp.cluster", "tfdp.workers"}
+OTHER_PACKAGES = {"keras", "numpy", "psutil", "tensorflow"}
+COMMAND_LINE_PACKAGES = {"click"}
+
+
+def modules():
+    found = {}
+    for folder, package in [("tfdp", "tfdp"), ("callbacks", "tfdp.callbacks")]:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            name = ".".join([package, *parts]).removesuffix(".__init__")
+            found[name] = path
+    return found
+
+
+MODULES = modules()
+TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+def imports(name):
+    """Absolute names that a module imports, wherever in it."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name} has a relative import"
+            for alias in node.names:
+                member = f"{node.module}.{alias.name}"
+                yield member if member in MODULES else node.module
+
+
+def own_imports(name):
+    return {i for i in imports(name) if i.partition(".")[0] == "tfdp"}
+
+
+def height(name, layers):
+    """Place of a module's layer, from 0 for a leaf; `None` if it has none."""
+    for place, layer in enumerate(layers):
+        if name in layer:
+            return place
+    wildcard = name.rpartition(".")[0] + ".*"
+    for place, layer in enumerate(layers):
+        if wildcard in layer:
+            return place
+    return None
+
+
+def allowed(importer, imported):
+    for layers in (LAYERS, BESIDE):
+        above, below = height(importer, layers), height(imported, layers)
+        if above is not None and below is not None:
+            return below < above
+    # The facade shows some of what stands beside the layers.
+    return importer == "tfdp" and imported == "tfdp.testing"
+
+
+def test_modules_are_found():
+    assert {"tfdp", "tfdp.cluster", "tfdp.cli.launch"} <= MODULES.keys()
+    assert {"tfdp.callbacks", "tfdp.callbacks.data_parallel"} <= MODULES.keys()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_has_a_layer(name):
+    assert any(height(name, layers) is not None for layers in (LAYERS, BESIDE))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_down(name):
+    wrong = {i for i in own_imports(name) if not allowed(name, i)}
+    assert wrong == set(), f"{name} must not import {', '.join(sorted(wrong))}"
+
+
+def test_the_rule_tells_up_from_down():
+    assert allowed("tfdp.optimizer", "tfdp.strategy")
+    assert allowed("tfdp.callbacks.data_parallel", "tfdp.optimizer")
+    assert allowed("tfdp.cli.launch", "tfdp.workers")
+    for importer, imported in [
+        ("tfdp.strategy", "tfdp.optimizer"),
+        ("tfdp.samples", "tfdp.batch"),
+        ("tfdp.cluster", "tfdp.cluster"),
+        ("tfdp.callbacks.data_parallel", "tfdp"),
+        ("tfdp.callbacks.data_parallel", "tfdp.callbacks"),
+        ("tfdp.callbacks.data_parallel", "tfdp.callbacks.throughput_monitor"),
+        ("tfdp.cli.launch", "tfdp.strategy"),
+        ("tfdp.testing", "tfdp"),
+        ("tfdp.optimizer", "tfdp.callbacks"),
+        ("tfdp", "tfdp.cli"),
+    ]:
+        assert not allowed(importer, imported), (importer, imported)
+
+
+def test_there_is_no_cycle():
+    # Also through what is imported inside of functions.
+    done = set()
+
+    def visit(name, path):
+        assert name not in path, f"cycle: {' -> '.join([*path, name])}"
+        if name not in done:
+            for imported in own_imports(name) & MODULES.keys():
+                visit(imported, [*path, name])
+            done.add(name)
+
+    for name in MODULES:
+        visit(name, [])
+
+
+@pytest.mark.parametrize("name", sorted(MODULES.keys() - {"tfdp"}))
+def test_the_facade_is_imported_by_users_only(name):
+    assert own_imports(name) & {"tfdp", "tfdp.callbacks"} == set()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_bare_callbacks_is_not_imported(name):
+    assert [
+        i for i in imports(name) if i.partition(".")[0] == "callbacks"
+    ] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_other_packages_are_few(name):
+    others = {i.partition(".")[0] for i in imports(name)}
+    others -= {"tfdp", *sys.stdlib_module_names}
+    is_command = name.startswith("tfdp.cli")
+    assert others <= (COMMAND_LINE_PACKAGES if is_command else OTHER_PACKAGES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_environment_is_read_in_one_place(name):
+    names = {"environ", "environb", "getenv", "putenv", "unsetenv"}
+    used = [
+        ast.unparse(node)
+        for node in ast.walk(TREES[name])
+        if (isinstance(node, ast.Attribute) and node.attr in names)
+        or (isinstance(node, ast.alias) and node.name in names)
+    ]
+    assert bool(used) == (name in READERS_OF_THE_ENVIRONMENT), used
+
+
+def run(code, *options):
+    result = subprocess.run(
+        [sys.executable, *options, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def test_import_of_tfdp_brings_nothing_of_commands_or_plots():
+    # Keras itself imports rich.
+    added = run(
+        """
+        import sys
+        import keras, tensorflow
+        before = set(sys.modules)
+        import tfdp
+        print(*sorted(set(sys.modules) - before))
+        """
+    )
+    assert "tfdp.optimizer" in added
+    assert "tfdp.callbacks" in added
+    unwanted = {
+        "click",
+        "filelock",
+        "matplotlib",
+        "rich",
+        "sklearn",
+        "tensorflow_datasets",
+    }
+    assert {name.partition(".")[0] for name in added} & unwanted == set()
+    assert [name for name in added if name.startswith("tfdp.cli")] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["-m", "tfdp.cli"], [str(pathlib.Path(sys.executable).with_name("tfdp"))]],
+    ids=["module", "script"],
+)
+def test_command_line_imports_no_tensorflow(command):
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", *command, "launch", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0
+    assert "Usage: " in result.stdout
+    imported = {
+        line.rpartition("|")[2].strip() for line in result.stderr.splitlines()
+    }
+    assert {"tfdp.cli.launch", "tfdp.workers", "click"} <= imported
+    assert imported & {"tensorflow", "keras", "numpy"} == set()
+
+
+def test_import_of_tfdp_has_no_side_effect_on_tensorflow():
+    started, policy, seed = run(
+        """
+        import tfdp
+        import keras, tensorflow as tf
+        from tensorflow.python.eager import context
+        print(context.context()._initialized)
+        print(keras.config.dtype_policy().name)
+        print(context.global_seed())
+        """
+    )
+    assert (started, policy, seed) == ("False", "float32", "None")

@@ -1,0 +1,281 @@
+"""What the strategies repair, through Keras, and what they refuse."""
+
+import os
+
+import keras
+import numpy as np
+import problem
+import pytest
+import tensorflow as tf
+
+import tfdp
+from tfdp.samples import local_samples
+
+
+def compiled(strategy, steps=1, **arguments):
+    with strategy.scope():
+        model = problem.make_model()
+        optimizer = tfdp.DistributedOptimizer(
+            problem.OPTIMIZERS["momentum"](), accumulation_steps=steps
+        )
+        model.compile(optimizer, "mse", metrics=["mae"], **arguments)
+    return model
+
+
+def image_model():
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            keras.layers.Conv2D(3, 3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+    )
+
+
+def images(num_samples):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(num_samples, 6, 6, 1)).astype("float32")
+    return x, random.integers(0, 3, num_samples)
+
+
+def test_they_are_tensorflows_own_to_everything_that_asks():
+    assert issubclass(tfdp.MirroredStrategy, tf.distribute.MirroredStrategy)
+    assert issubclass(
+        tfdp.MultiWorkerMirroredStrategy,
+        tf.distribute.MultiWorkerMirroredStrategy,
+    )
+
+
+def test_evaluate_and_predict_equal_one_device(strategy):
+    model = compiled(strategy)
+    plain = problem.make_model()
+    plain.compile("sgd", "mse", metrics=["mae"])
+    for num_samples in (1, 3, 61, 64):
+        data = problem.dataset(num_samples, 16)
+        np.testing.assert_allclose(
+            model.evaluate(data, verbose=0),
+            plain.evaluate(data, verbose=0),
+            rtol=1e-5,
+        )
+        np.testing.assert_allclose(
+            model.predict(data, verbose=0),
+            plain.predict(data, verbose=0),
+            rtol=1e-4,
+            atol=1e-6,
+        )
+
+
+@pytest.mark.parametrize("num_samples", [1, 2, 3, 5, 63])
+def test_a_first_batch_that_does_not_divide_trains(strategy, num_samples):
+    """Plain Keras fails on the shape of the first batch it looks at."""
+    model = compiled(strategy)
+    data = problem.dataset(num_samples, 64)
+    model.fit(data, epochs=3, validation_data=data, verbose=0)
+    expected, _ = problem.train_on_one_device(
+        problem.OPTIMIZERS["momentum"], num_samples
+    )
+    actual = model.get_weights()
+    assert problem.deviation(actual, expected.get_weights()) <= 1e-6
+
+
+@pytest.mark.parametrize("num_samples", [65, 66, 1])
+def test_convolutions_survive_replicas_without_samples(strategy, num_samples):
+    x, y = images(num_samples)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(64)
+
+    def train(model, optimizer):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer, loss, metrics=["accuracy"])
+        return model.fit(data, epochs=3, validation_data=data, verbose=0)
+
+    expected = image_model()
+    oracle = train(expected, keras.optimizers.SGD(0.1)).history
+    with strategy.scope():
+        model = image_model()
+        optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1))
+        history = train(model, optimizer).history
+    assert (
+        problem.deviation(model.get_weights(), expected.get_weights()) <= 1e-6
+    )
+    for key, values in oracle.items():
+        np.testing.assert_allclose(history[key], values, rtol=1e-4)
+    np.testing.assert_allclose(
+        model.predict(data, verbose=0),
+        expected.predict(data, verbose=0),
+        atol=1e-5,
+    )
+
+
+def test_statistics_survive_replicas_without_samples(two_replicas):
+    with two_replicas.scope():
+        model = keras.Sequential(
+            [
+                keras.Input((8,)),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dense(1),
+            ]
+        )
+        optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1))
+        model.compile(optimizer, "mse")
+    model.fit(problem.dataset(1, 8), epochs=2, verbose=0)
+    means = two_replicas.experimental_local_results(
+        model.layers[0].moving_mean.value
+    )
+    x, _ = problem.arrays(1)
+    # Momentum 0.99, twice; the replica without samples saw nothing.
+    np.testing.assert_allclose(means[0].numpy(), x[0] * 0.0199, rtol=1e-4)
+    np.testing.assert_array_equal(means[1].numpy(), np.zeros(8))
+
+
+@pytest.mark.parametrize("steps", [1, 2], ids=["1-step", "2-steps"])
+def test_several_steps_per_execution_equal_one_device(strategy, steps):
+    model = compiled(strategy, steps, steps_per_execution=3)
+    model.fit(
+        problem.dataset(250, 64 // steps),
+        epochs=problem.EPOCHS,
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel()],
+    )
+    expected, _ = problem.train_on_one_device(
+        problem.OPTIMIZERS["momentum"], 250
+    )
+    actual = model.get_weights()
+    assert problem.deviation(actual, expected.get_weights()) <= 1e-6
+
+
+def test_eager_steps_equal_one_device(two_replicas):
+    model = compiled(two_replicas, 2, run_eagerly=True)
+    model.fit(
+        problem.dataset(97, 32),
+        epochs=problem.EPOCHS,
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel()],
+    )
+    expected, _ = problem.train_on_one_device(
+        problem.OPTIMIZERS["momentum"], 97
+    )
+    actual = model.get_weights()
+    assert problem.deviation(actual, expected.get_weights()) <= 1e-6
+
+
+def test_strategies_of_different_sizes_share_a_process():
+    """TensorFlow's default, a ring of collectives, dies at the second."""
+    for count in (4, 2, 4, 1):
+        strategy = tfdp.MirroredStrategy([f"CPU:{i}" for i in range(count)])
+        model = compiled(strategy)
+        history = model.fit(problem.dataset(64, 64), verbose=0).history
+        assert np.isfinite(history["loss"][0])
+
+
+def test_the_samples_of_each_replica_are_known_while_it_runs(two_replicas):
+    @tf.function
+    def step(batch):
+        return local_samples()
+
+    data = two_replicas.experimental_distribute_dataset(
+        problem.dataset(5, 5).map(lambda x, y: {"x": x, "y": y})
+    )
+    (batch,) = data
+    counts = two_replicas.run(step, args=(batch,))
+    values = two_replicas.experimental_local_results(counts)
+    assert [float(v) for v in values] == [3.0, 2.0]
+    assert local_samples() is None
+
+
+def test_run_keeps_a_tf_function_one_function(two_replicas):
+    """Else its condition opens in the wrong context: merge_call fails."""
+    traces = []
+    with two_replicas.scope():
+        variable = keras.Variable([0.0])
+        optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(1.0), 2)
+        optimizer.build([variable])
+
+    @tf.function
+    def step(x):
+        traces.append(1)
+        optimizer.apply([tf.reduce_mean(x, 0) / 2], [variable])
+
+    x = two_replicas.experimental_distribute_values_from_function(
+        lambda c: tf.constant([[1.0], [3.0]])
+    )
+    for _ in range(4):
+        two_replicas.run(step, args=(x,))
+    np.testing.assert_allclose(variable.numpy(), [-4.0])
+    assert len(traces) == 2
+
+
+def test_python_conditions_in_a_users_step_still_work(two_replicas):
+    @tf.function
+    def outer(x):
+        def step(x):
+            total = tf.constant(2.0)
+            if tf.reduce_sum(x) > 1:  # autograph must see this
+                total = tf.constant(1.0)
+            return total
+
+        return two_replicas.run(step, args=(x,))
+
+    x = two_replicas.experimental_distribute_values_from_function(
+        lambda c: tf.constant([float(c.replica_id_in_sync_group * 5)])
+    )
+    values = two_replicas.experimental_local_results(outer(x))
+    assert [float(v) for v in values] == [2.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tf.data.Dataset.range(0).batch(4),
+        tf.data.Dataset.range(3).batch(4, drop_remainder=True),
+    ],
+    ids=["empty", "dropped"],
+)
+def test_a_dataset_without_batches_is_refused(strategy, data):
+    model = compiled(strategy)
+    with pytest.raises(ValueError, match="at least one batch. Received"):
+        model.fit(data, verbose=0)
+
+
+def test_auto_strategy_takes_all_logical_cpus(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    strategy = tfdp.auto_strategy()
+    assert isinstance(strategy, tfdp.MirroredStrategy)
+    assert strategy.num_replicas_in_sync == 4
+    assert strategy.is_chief
+    assert (strategy.num_workers, strategy.worker_index) == (1, 0)
+    strategy.barrier()
+
+
+def test_auto_strategy_of_a_job_of_one_worker_stays_in_the_process(monkeypatch):
+    monkeypatch.setenv(
+        "TF_CONFIG",
+        '{"cluster": {"worker": ["localhost:1"]},'
+        ' "task": {"type": "worker", "index": 0}}',
+    )
+    assert isinstance(tfdp.auto_strategy(), tfdp.MirroredStrategy)
+
+
+def test_auto_strategy_refuses_a_malformed_tf_config(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "{worker: me}")
+    with pytest.raises(ValueError, match="TF_CONFIG must be JSON"):
+        tfdp.auto_strategy()
+
+
+def test_the_autotuner_is_off_on_one_core_only(two_replicas, monkeypatch):
+    seen = []
+
+    def distribute(self, dataset, options=None):
+        seen.append(dataset.options().autotune.enabled)
+
+    monkeypatch.setattr(
+        tf.distribute.MirroredStrategy,
+        "experimental_distribute_dataset",
+        distribute,
+    )
+    data = tf.data.Dataset.range(4)
+    for cores in ({0}, {0, 1}):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, c=cores: c)
+        two_replicas.experimental_distribute_dataset(data)
+    assert seen == [False, None]

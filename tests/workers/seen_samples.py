@@ -1,0 +1,74 @@
+"""Reports which samples each epoch gave to this worker."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfdp
+
+NUM_SAMPLES, EPOCHS = 96, 3
+strategy = tfdp.auto_strategy()
+
+
+class Witness(keras.Model):
+    """Writes down the labels, which number the samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+        self.epochs = []
+
+    def call(self, x):
+        return self.dense(x)
+
+    def train_step(self, data):
+        tf.py_function(
+            lambda y: self.epochs[-1].extend(map(int, y.numpy()[:, 0])),
+            [data[1]],
+            [],
+        )
+        return super().train_step(data)
+
+
+def seen(*data, **arguments):
+    with strategy.scope():
+        model = Witness()
+        optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.0))
+        model.compile(optimizer, "mse")
+    new_epoch = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: model.epochs.append([])
+    )
+    model.fit(
+        *data,
+        epochs=EPOCHS,
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel(), new_epoch],
+        **arguments,
+    )
+    return model.epochs
+
+
+x = np.zeros((NUM_SAMPLES, 2), "float32")
+y = np.arange(NUM_SAMPLES, dtype="float32").reshape(-1, 1)
+pairs = tf.data.Dataset.from_tensor_slices((x, y))
+own_shard = strategy.distribute_datasets_from_function(
+    lambda context: (
+        pairs.shard(2, context.input_pipeline_id)
+        .take(48 - 20 * context.input_pipeline_id)
+        .batch(8)
+    )
+)
+by_file = tf.data.Options()
+by_file.experimental_distribute.auto_shard_policy = (
+    tf.data.experimental.AutoShardPolicy.FILE
+)
+tfdp.testing.report(
+    {
+        "arrays": seen(x, y, batch_size=16),
+        "dataset": seen(pairs.shuffle(NUM_SAMPLES).batch(16)),
+        "auto-sharded by file": seen(
+            pairs.shuffle(NUM_SAMPLES, seed=1).batch(16).with_options(by_file)
+        ),
+        "shards of different length": seen(own_shard),
+    }
+)
