@@ -489,6 +489,8 @@ def test_clone_of_a_tf_function_keeps_its_options():
     )
     clone = _tensorflow.with_python_function(function, lambda x: x + 2)
     assert clone is not function
+    # `Strategy.run` converts what it is given.
+    assert _tensorflow.is_tf_function(_tensorflow.converted_by_autograph(clone))
     assert float(clone(tf.zeros([1]))[0]) == 2.0
     assert float(clone(tf.zeros([2]))[0]) == 2.0
     assert float(function(tf.zeros([1]))[0]) == 1.0

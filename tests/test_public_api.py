@@ -31,7 +31,7 @@ EXPORTED = {
     "testing",
 }
 EXPORTED_BY = {
-    "tfdp.callbacks": {"DataParallel"},
+    "tfdp.callbacks": {"DataParallel", "ThroughputMonitor"},
     "tfdp.testing": {"logical_cpus", "report", "run_workers"},
 }
 SCHEDULE = {"warmup_updates": 5, "initial_rate": 0.01}

@@ -148,6 +148,10 @@ CALLS = {
     ),
     "run a method": ran(keras.layers.Rescaling(3.0).call, vectors),
     "run with a Python branch": in_function(ran(branch, vectors)),
+    "run a tf.function that merges": ran(tf.function(merged), vectors),
+    "run a tf.function that merges in a function": in_function(
+        ran(tf.function(merged), vectors)
+    ),
     "run with keywords": lambda strategy: strategy.experimental_local_results(
         strategy.run(
             double, (vectors(strategy),), kwargs={"y": scalars(strategy)}
@@ -214,13 +218,6 @@ CALLS = {
     "devices": lambda strategy: strategy.extended.worker_devices,
     "batches of a dataset": dataset_batches,
     "batches of a dataset made by a function": datasets_from_function,
-}
-
-TF_FUNCTIONS = {
-    "branch": ran(tf.function(branch), vectors),
-    "branch in a function": in_function(ran(tf.function(branch), vectors)),
-    "merge": ran(tf.function(merged), vectors),
-    "merge in a function": in_function(ran(tf.function(merged), vectors)),
 }
 
 ERRORS = {
@@ -314,12 +311,11 @@ def test_the_answer_is_that_of_tensorflow(plain, ours, call):
 
 @pytest.mark.xfail(
     strict=True,
-    reason="run makes a plain function of a tf.function, and AutoGraph does "
-    "not convert what is inside",
+    reason="AutoGraph does not convert what is inside of a tf.function",
 )
-@pytest.mark.parametrize("call", TF_FUNCTIONS.values(), ids=TF_FUNCTIONS.keys())
-def test_run_keeps_a_tf_function_a_tf_function(plain, ours, call):
-    assert_same_answer(plain, ours, call)
+@pytest.mark.parametrize("around", [lambda call: call, in_function])
+def test_a_tf_function_is_converted_by_autograph(plain, ours, around):
+    assert_same_answer(plain, ours, around(ran(tf.function(branch), vectors)))
 
 
 @pytest.mark.parametrize(

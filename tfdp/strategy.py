@@ -23,7 +23,7 @@ from tfdp.samples import counted
 
 # Several packs of a large model's gradients travel at once; a small model's
 # gradients fit in one.
-_BYTES_PER_PACK = 4 * 1024 * 1024
+_BYTES_PER_PACK = 2 * 1024 * 1024
 
 
 class DataParallelStrategy(tf.distribute.Strategy):
@@ -197,7 +197,7 @@ class MultiWorkerMirroredStrategy(
             Defaults to `TF_CONFIG`.
         communication_options: A
             `tf.distribute.experimental.CommunicationOptions`. Defaults to
-            packs of 4 MiB.
+            packs of 2 MiB.
 
     Raises:
         ValueError: If `TF_CONFIG` is malformed.
