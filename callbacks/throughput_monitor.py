@@ -168,12 +168,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
 
     def _gathered(self, counts: np.ndarray) -> Rates:
         strategy = self.model.distribute_strategy
-        table = all_gather(
-            strategy,
-            np.array([self._seconds, *counts]),
-            index=strategy.worker_index,
-            num_workers=strategy.num_workers,
-        ).tolist()
+        table = all_gather(strategy, [self._seconds, *counts]).tolist()
         return Rates(
             seconds=tuple(row[0] for row in table),
             samples=tuple(tuple(map(int, row[2:])) for row in table),

@@ -1,6 +1,7 @@
 """The factor that keeps float16 gradients from vanishing, and its verdict."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import keras
 import tensorflow as tf
@@ -9,6 +10,39 @@ from tfdp.gradients import Gradient, is_finite, on_values
 
 # Below 1 a loss scale would make small gradients smaller.
 _FLOOR = 1.0
+
+
+def resolved_loss_scale(
+    loss_scale: str | float | None,
+) -> Literal["dynamic"] | float | None:
+    """Returns what `"auto"` means under the global dtype policy.
+
+    Args:
+        loss_scale: `"auto"`, `"dynamic"`, a positive number, or `None`.
+
+    Returns:
+        `"dynamic"`, a positive number, or `None` for no scaling.
+
+    Raises:
+        ValueError: If `loss_scale` is none of these.
+    """
+    if loss_scale == "auto":
+        computes_in = keras.config.dtype_policy().compute_dtype
+        return "dynamic" if computes_in == "float16" else None
+    if loss_scale == "dynamic":
+        return "dynamic"
+    if loss_scale is None:
+        return None
+    if (
+        isinstance(loss_scale, bool)
+        or not isinstance(loss_scale, (int, float))
+        or not 0 < loss_scale < float("inf")
+    ):
+        raise ValueError(
+            "`loss_scale` must be 'auto', 'dynamic', a positive number, or "
+            f"None. Received: loss_scale={loss_scale!r}."
+        )
+    return float(loss_scale)
 
 
 class LossScale:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdp.accumulation import Accumulator
 from tfdp.batch import checked_count
 from tfdp.gradients import Gradient, weighted
-from tfdp.loss_scale import LossScale
+from tfdp.loss_scale import LossScale, resolved_loss_scale
 from tfdp.samples import SampleCounter, local_samples
 from tfdp.strategy import DataParallelStrategy
 from tfdp.synchronization import Synchronous
@@ -84,11 +84,10 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         dynamic_growth_steps: int = 2000,
         name: str | None = None,
     ) -> None:
-        _check_inner_optimizer(inner_optimizer)
         accumulation_steps = checked_count(
             "accumulation_steps", accumulation_steps
         )
-        loss_scale = _resolved_loss_scale(loss_scale)
+        loss_scale = resolved_loss_scale(loss_scale)
         synchronization = Synchronous(inner_optimizer)
         super().__init__(
             synchronization.inner_optimizer,
@@ -402,59 +401,3 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             "`fit` or `strategy.run`; `tfdp.auto_strategy()` returns one for "
             "any number of devices."
         )
-
-
-def _check_inner_optimizer(optimizer: Any) -> None:
-    if not isinstance(optimizer, keras.optimizers.Optimizer):
-        raise TypeError(
-            "`inner_optimizer` must be a `keras.optimizers.Optimizer`. "
-            f"Received: inner_optimizer={optimizer!r}. Pass, for example, "
-            "`keras.optimizers.Adam(1e-3)`."
-        )
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        raise ValueError(
-            "`inner_optimizer` must not scale the loss itself. Received: "
-            f"inner_optimizer={type(optimizer).__name__}. Pass its own inner "
-            "optimizer, and `loss_scale=` to DistributedOptimizer."
-        )
-    if optimizer.gradient_accumulation_steps:
-        raise ValueError(
-            "`inner_optimizer` must not accumulate gradients itself. "
-            "Received: gradient_accumulation_steps="
-            f"{optimizer.gradient_accumulation_steps}. Leave it out, and pass "
-            "`accumulation_steps=` to DistributedOptimizer."
-        )
-    if optimizer.loss_scale_factor is not None:
-        raise ValueError(
-            "`inner_optimizer` must not scale the loss itself. Received: "
-            f"loss_scale_factor={optimizer.loss_scale_factor}. Leave it out, "
-            "and pass `loss_scale=` to DistributedOptimizer."
-        )
-    if optimizer.built:
-        raise ValueError(
-            "`inner_optimizer` must not have been used, because it is copied "
-            f"without its state. Received: {type(optimizer).__name__} after "
-            f"{int(optimizer.iterations.numpy())} updates. Pass a new one."
-        )
-
-
-def _resolved_loss_scale(
-    loss_scale: str | float | None,
-) -> Literal["dynamic"] | float | None:
-    if loss_scale == "auto":
-        computes_in = keras.config.dtype_policy().compute_dtype
-        return "dynamic" if computes_in == "float16" else None
-    if loss_scale == "dynamic":
-        return "dynamic"
-    if loss_scale is None:
-        return None
-    if (
-        isinstance(loss_scale, bool)
-        or not isinstance(loss_scale, (int, float))
-        or not 0 < loss_scale < float("inf")
-    ):
-        raise ValueError(
-            "`loss_scale` must be 'auto', 'dynamic', a positive number, or "
-            f"None. Received: loss_scale={loss_scale!r}."
-        )
-    return float(loss_scale)

@@ -6,17 +6,19 @@ override only public methods, only where upstream fails.
 
 import functools
 import os
-import secrets
 import weakref
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfdp import _keras, _tensorflow
-from tfdp.agreement import all_gather
+from tfdp.agreement import (
+    agreed_seed,
+    all_gather,
+    check_same_dataset,
+    have_same_length,
+)
 from tfdp.cluster import Cluster
 from tfdp.empty_shards import surviving_no_samples
 from tfdp.samples import counted
@@ -225,7 +227,7 @@ class MultiWorkerMirroredStrategy(
             )
         super().__init__(cluster_resolver, communication_options)
         self._datasets = 0
-        self._agree_on_data_seed()
+        tf.random.set_seed(agreed_seed(self))
 
     @property
     def num_workers(self) -> int:
@@ -275,7 +277,7 @@ class MultiWorkerMirroredStrategy(
         )
         if arrays is not None:
             dataset = arrays
-        self._check_same_dataset(dataset)
+        check_same_dataset(self, dataset)
         if policy != tf.data.experimental.AutoShardPolicy.HINT:
             by_samples = tf.data.Options()
             by_samples.experimental_distribute.auto_shard_policy = (
@@ -307,9 +309,9 @@ class MultiWorkerMirroredStrategy(
             context: tf.distribute.InputContext,
         ) -> tf.data.Dataset:
             dataset = dataset_fn(context)
-            lengths = self._gather([int(dataset.cardinality())])
-            if (lengths == lengths[0]).all():
+            if have_same_length(self, dataset):
                 return dataset
+            # Of a filtered dataset Keras cannot know the length.
             return dataset.filter(lambda *_: True)
 
         return super().distribute_datasets_from_function(
@@ -318,41 +320,7 @@ class MultiWorkerMirroredStrategy(
 
     def barrier(self) -> None:
         """Waits until every worker is here."""
-        self._gather([0])
-
-    def _gather(self, values: list[int]) -> np.ndarray:
-        return all_gather(
-            self, values, index=self.worker_index, num_workers=self.num_workers
-        )
-
-    def _agree_on_data_seed(self) -> None:
-        seed = _tensorflow.global_seed()
-        if seed is None:
-            seed = secrets.randbits(31)
-        tf.random.set_seed(int(self._gather([seed])[0, 0]))
-
-    def _check_same_dataset(self, dataset: tf.data.Dataset) -> None:
-        seeds = _tensorflow.shuffle_seeds(dataset)
-        table = self._gather(
-            [int(dataset.cardinality()), zlib.crc32(str(seeds).encode())]
-        )
-        lengths, shufflings = table.T
-        if (lengths != lengths[0]).any():
-            raise ValueError(
-                "Every worker must be given the same dataset. Received "
-                f"numbers of batches, by worker: {_listed(lengths)}. Give "
-                "each worker the whole dataset, or, where each makes its own "
-                "shard, use `strategy.distribute_datasets_from_function`."
-            )
-        if (shufflings != shufflings[0]).any():
-            raise ValueError(
-                "Every worker must shuffle in the same order, or some samples "
-                "are seen twice and others never. Received shufflings with "
-                f"different seeds; worker {self.worker_index} has {seeds}. "
-                "Workers start with one seed; where the program sets its own, "
-                "call `keras.utils.set_random_seed` with the same number on "
-                "every worker, before the dataset is made."
-            )
+        all_gather(self, [0])
 
 
 def auto_strategy() -> MirroredStrategy | MultiWorkerMirroredStrategy:
@@ -403,7 +371,3 @@ def _has_one_core() -> bool:
     )
     threads = tf.config.threading.get_inter_op_parallelism_threads()
     return cores == 1 or threads in (1, 2)
-
-
-def _listed(numbers: np.ndarray) -> str:
-    return ", ".join(str(int(n)) for n in numbers)

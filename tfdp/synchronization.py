@@ -1,6 +1,7 @@
 """How replicas synchronise: the part of the optimizer that owns the update."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -18,9 +19,14 @@ class Synchronous:
     Args:
         inner_optimizer: The user's optimizer, not built yet. It is copied,
             and stays what it was.
+
+    Raises:
+        TypeError: If `inner_optimizer` is no optimizer.
+        ValueError: If it accumulates or scales the loss itself, or was used.
     """
 
     def __init__(self, inner_optimizer: keras.optimizers.Optimizer) -> None:
+        _check_inner_optimizer(inner_optimizer)
         self.inner_optimizer = _keras.copy_that_takes_reduced_gradients(
             inner_optimizer
         )
@@ -76,3 +82,37 @@ class Synchronous:
     def finalize(self, variables: Sequence[keras.Variable]) -> None:
         """Gives the variables their final values at the end of training."""
         self.inner_optimizer.finalize_variable_values(variables)
+
+
+def _check_inner_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(
+            "`inner_optimizer` must be a `keras.optimizers.Optimizer`. "
+            f"Received: inner_optimizer={optimizer!r}. Pass, for example, "
+            "`keras.optimizers.Adam(1e-3)`."
+        )
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            "`inner_optimizer` must not scale the loss itself. Received: "
+            f"inner_optimizer={type(optimizer).__name__}. Pass its own inner "
+            "optimizer, and `loss_scale=` to DistributedOptimizer."
+        )
+    if optimizer.gradient_accumulation_steps:
+        raise ValueError(
+            "`inner_optimizer` must not accumulate gradients itself. "
+            "Received: gradient_accumulation_steps="
+            f"{optimizer.gradient_accumulation_steps}. Leave it out, and pass "
+            "`accumulation_steps=` to DistributedOptimizer."
+        )
+    if optimizer.loss_scale_factor is not None:
+        raise ValueError(
+            "`inner_optimizer` must not scale the loss itself. Received: "
+            f"loss_scale_factor={optimizer.loss_scale_factor}. Leave it out, "
+            "and pass `loss_scale=` to DistributedOptimizer."
+        )
+    if optimizer.built:
+        raise ValueError(
+            "`inner_optimizer` must not have been used, because it is copied "
+            f"without its state. Received: {type(optimizer).__name__} after "
+            f"{int(optimizer.iterations.numpy())} updates. Pass a new one."
+        )

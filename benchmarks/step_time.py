@@ -1,0 +1,114 @@
+"""Time of a training step with two replicas in one process.
+
+    python benchmarks/step_time.py [--quick]
+
+Compares plain Keras under `tf.distribute.MirroredStrategy` with tfdp, at
+accumulation 1 and 8. Every variant runs in a process of its own, in turns, so
+that a machine that slows down slows all of them; the table shows medians over
+the rounds, of medians over the steps, and ratios round by round.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+VARIANTS = {"plain Keras": None, "tfdp": 1, "tfdp, accumulation 8": 8}
+MODELS = {"tiny": (16, 16), "dense": (1024, 2048, 2048)}
+REPLICAS, PER_REPLICA_BATCH, WARMUP_STEPS = 2, 32, 16
+
+
+def measure(model_name, accumulation, num_steps):
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    import tfdp
+
+    devices = tfdp.testing.logical_cpus(REPLICAS)
+    plain = accumulation is None
+    kind = tf.distribute.MirroredStrategy if plain else tfdp.MirroredStrategy
+    strategy = kind(devices)
+    width, *hidden = MODELS[model_name]
+    with strategy.scope():
+        optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+        model = keras.Sequential(
+            [
+                keras.Input((width,)),
+                *(keras.layers.Dense(n, "relu") for n in hidden),
+                keras.layers.Dense(10),
+            ]
+        )
+        if not plain:
+            optimizer = tfdp.DistributedOptimizer(optimizer, accumulation)
+        model.compile(optimizer, "mse")
+    seconds = []
+
+    class Clock(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.start = time.perf_counter()
+
+        def on_train_batch_end(self, batch, logs=None):
+            seconds.append(time.perf_counter() - self.start)
+
+    batch = REPLICAS * PER_REPLICA_BATCH
+    one = (np.ones((batch, width), "float32"), np.ones((batch, 10), "float32"))
+    data = tf.data.Dataset.from_tensors(one).repeat()
+    callbacks = [] if plain else [tfdp.callbacks.DataParallel()]
+    model.fit(
+        data,
+        steps_per_epoch=WARMUP_STEPS + num_steps,
+        shuffle=False,
+        verbose=0,
+        callbacks=[*callbacks, Clock()],
+    )
+    # The mean of whole cycles: with accumulation not all steps are alike.
+    measured = seconds[WARMUP_STEPS:]
+    cycles = [measured[i : i + 8] for i in range(0, len(measured), 8)]
+    print(json.dumps(statistics.median(map(statistics.mean, cycles))))
+
+
+def in_own_process(*arguments):
+    command = [sys.executable, __file__, "--one", *map(str, arguments)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True
+    )
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        model, accumulation, steps = arguments.one
+        return measure(model, json.loads(accumulation), int(steps))
+    rounds, num_steps = (2, 80) if arguments.quick else (5, 240)
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    )
+    print("| model | variant | ms per step | samples/s over plain Keras |")
+    print("| --- | --- | --- | --- |")
+    for model in MODELS:
+        table = [
+            [
+                in_own_process(model, json.dumps(accumulation), num_steps)
+                for accumulation in VARIANTS.values()
+            ]
+            for _ in range(rounds)
+        ]
+        for place, variant in enumerate(VARIANTS):
+            middle = statistics.median(row[place] for row in table) * 1e3
+            ratio = statistics.median(row[0] / row[place] for row in table)
+            print(f"| {model} | {variant} | {middle:.2f} | {ratio:.2f} |")
+    return None
+
+
+if __name__ == "__main__":
+    main()
