@@ -6,7 +6,7 @@
 
 One file for one device and for many machines: who starts it decides. It ends
 with a table and a plot. `--dataset` takes any image classification set of
-TensorFlow Datasets; all but the digits need a network.
+TensorFlow Datasets; all but `digits` are downloaded.
 """
 
 import argparse
@@ -14,45 +14,49 @@ import pathlib
 import time
 
 import keras
-import matplotlib.figure
-import matplotlib.ticker
 import rich.console
 import rich.table
 import tensorflow as tf
 from digits_dataset import prepared
 from keras import layers
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 import tfdp
 
-BASE_BATCH = 32  # the batch that --base-rate is for
+BASE_BATCH = 32  # samples behind an update at which --base-rate is right
+WARMUP = 0.2  # share of the updates
 MOMENTUM = 0.9
-WARMUP = 0.2  # share of all updates
 DROPOUT = 0.5
-PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+RELU = {"activation": "relu", "kernel_initializer": "he_normal"}
+SHUFFLE_BUFFER = 50_000
 
-parser = argparse.ArgumentParser(
-    description=__doc__.partition("\n")[0],
-    formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-)
+parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 flag = parser.add_argument
-flag("--dataset", default="digits", help="a name known to TFDS")
-flag("--per-replica-batch", type=int, default=32, help="samples at a time")
-flag("--accumulation", type=int, default=1, help="micro-batches per update")
-flag("--epochs", type=int, default=30, help="passes over the data")
-flag("--base-rate", type=float, default=0.02, help=f"for {BASE_BATCH} samples")
-flag("--precision", choices=PRECISIONS, default="auto", help="dtype policy")
-flag("--logical-cpus", type=int, help="replicas to split the CPU into")
-flag("--seed", type=int, default=0, help="for weights, shuffling and dropout")
-flag("--data-dir", type=pathlib.Path, default="runs/data", help="datasets")
-flag("--output", type=pathlib.Path, default="runs/digits", help="for the plot")
+flag("--dataset", default="digits", help="such as mnist, cifar10 [%(default)s]")
+flag("--per-replica-batch", type=int, default=32, help="samples [%(default)s]")
+flag("--accumulation", type=int, default=1, help="micro-batches [%(default)s]")
+flag("--epochs", type=int, default=30, help="[%(default)s]")
+flag(
+    "--base-rate", type=float, default=0.02, help="learning rate [%(default)s]"
+)
+flag("--precision", default="auto", help="dtype policy [%(default)s]")
+flag("--logical-cpus", type=int, help="replicas to make out of the CPU")
+flag("--seed", type=int, default=0, help="[%(default)s]")
+flag("--data-dir", default="runs/data", help="[%(default)s]")
+flag("--output", default="runs/digits", help="folder of the plot [%(default)s]")
 args = parser.parse_args()
 
+output = pathlib.Path(args.output)
 try:
+    output.mkdir(parents=True, exist_ok=True)
+    if args.epochs < 1:
+        raise ValueError(f"--epochs must be at least 1, not {args.epochs}")
     if args.logical_cpus is not None:
         tf.config.set_visible_devices([], "GPU")
         tfdp.testing.logical_cpus(args.logical_cpus)
     keras.utils.set_random_seed(args.seed)
-    # A strategy over several workers must come before all else.
+    precision = tfdp.set_precision(args.precision)
     strategy = tfdp.auto_strategy()
     plan = tfdp.BatchPlan(
         per_replica_batch=args.per_replica_batch,
@@ -62,37 +66,35 @@ try:
     peak_rate = tfdp.linear_scaled_rate(
         args.base_rate, global_batch=plan.global_batch, base_batch=BASE_BATCH
     )
-    builder = prepared(args.dataset, args.data_dir)
-    precision = tfdp.set_precision(args.precision)
-except (ValueError, RuntimeError) as error:
+    data = prepared(args.dataset, args.data_dir)
+    train, test = data.as_dataset(split=["train", "test"], as_supervised=True)
+except (OSError, ValueError) as error:
     parser.error(str(error))
 
-train, test = builder.as_dataset(split=["train", "test"], as_supervised=True)
 updates = args.epochs * plan.updates_per_epoch(len(train))
-warmup_updates = int(WARMUP * updates)
-
-if strategy.is_chief:
-    print(f"{plan}; peak rate {peak_rate:g}")
+warmup = int(WARMUP * updates)
 
 with strategy.scope():
     model = keras.Sequential(
         [
-            keras.Input(builder.info.features["image"].shape, dtype="uint8"),
+            keras.Input(data.info.features["image"].shape, dtype="uint8"),
             layers.Rescaling(1 / 255),
-            layers.Conv2D(32, 3, padding="same", activation="relu", kernel_initializer="he_normal"),
-            layers.Conv2D(64, 3, padding="same", activation="relu", kernel_initializer="he_normal"),
+            layers.Conv2D(32, 3, padding="same", **RELU),
+            layers.Conv2D(64, 3, padding="same", **RELU),
             layers.MaxPooling2D(),
             layers.Flatten(),
             layers.Dropout(DROPOUT),
-            layers.Dense(128, activation="relu", kernel_initializer="he_normal"),
+            layers.Dense(128, **RELU),
             layers.Dropout(DROPOUT),
-            layers.Dense(builder.info.features["label"].num_classes, dtype="float32"),
+            layers.Dense(
+                data.info.features["label"].num_classes, dtype="float32"
+            ),
         ]
     )
-    decay = keras.optimizers.schedules.CosineDecay(
-        peak_rate, updates - warmup_updates
+    rate = tfdp.WarmupSchedule(
+        keras.optimizers.schedules.CosineDecay(peak_rate, updates - warmup),
+        warmup,
     )
-    rate = tfdp.WarmupSchedule(decay, warmup_updates)
     model.compile(
         optimizer=tfdp.DistributedOptimizer(
             keras.optimizers.SGD(rate, momentum=MOMENTUM),
@@ -102,15 +104,77 @@ with strategy.scope():
         metrics=["accuracy"],
     )
 
-throughput = tfdp.callbacks.ThroughputMonitor()
-started = time.perf_counter()
+
+def print_epoch(epoch, logs):
+    """Prints a line; Keras's own would show the rate of every replica."""
+    print(
+        f"epoch {epoch + 1:{len(str(args.epochs))}}/{args.epochs}"
+        f" | loss {logs['loss']:.4f}"
+        f" | held out: loss {logs['val_loss']:.4f}"
+        f", accuracy {logs['val_accuracy']:.4f}"
+        f" | {logs['samples_per_second']:,.0f} samples/s",
+        flush=True,
+    )
+
+
+throughput = tfdp.callbacks.ThroughputMonitor(verbose=0)
+callbacks = [tfdp.callbacks.DataParallel(), throughput]
+if strategy.is_chief:
+    print(f"{plan}, learning rate up to {peak_rate:g}")
+    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=print_epoch))
+
+start = time.perf_counter()
 history = model.fit(
-    train.cache().shuffle(10_000).batch(plan.micro_batch).prefetch(2),
+    train.cache().shuffle(SHUFFLE_BUFFER).batch(plan.micro_batch).prefetch(2),
     epochs=args.epochs,
     validation_data=test.cache().batch(plan.micro_batch),
-    callbacks=[tfdp.callbacks.DataParallel(), throughput],
+    callbacks=callbacks,
     shuffle=False,
-    verbose=2,
+    verbose=0,
 ).history
-seconds = time.perf_counter() - started
-print(history["val_accuracy"][-1], seconds)
+seconds = time.perf_counter() - start
+
+if strategy.is_chief:
+    accuracy = history["val_accuracy"][-1]
+    rates = throughput.rates
+
+    table = rich.table.Table(show_header=False, title=f"{args.dataset}")
+    for row in [
+        ("held-out accuracy", f"{accuracy:.4f} ({len(test):,} images)"),
+        ("samples/s in total", f"{rates.samples_per_second:,.0f}"),
+        ("samples/s per worker", *map("{:,.0f}".format, rates.by_worker)),
+        ("samples/s per replica", *map("{:,.0f}".format, rates.by_replica)),
+        ("workers", f"{strategy.num_workers}"),
+        ("replicas", f"{plan.num_replicas}"),
+        ("updates", f"{model.optimizer.iterations.numpy():,}"),
+        ("effective batch", f"{plan.global_batch:,} samples"),
+        ("precision", precision.policy),
+        ("seconds", f"{seconds:.1f} (with validation)"),
+    ]:
+        table.add_row(row[0], "  ".join(row[1:]))
+    rich.console.Console().print(table)
+
+    epochs = range(1, args.epochs + 1)
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    figure.suptitle(
+        f"{args.dataset}: {accuracy:.1%} of {len(test):,} held-out images "
+        f"read correctly\n{plan}, {precision.policy}"
+    )
+    loss, speed = figure.subplots(2, sharex=True)
+    for axes, key, label, color in [
+        (loss, "loss", "training, with dropout", "tab:blue"),
+        (loss, "val_loss", "held out", "tab:orange"),
+        (speed, "samples_per_second", "all replicas", "tab:green"),
+        (speed, "replica_samples_per_second", "one replica", "tab:purple"),
+    ]:
+        axes.plot(epochs, history[key], ".-", label=label, color=color)
+    loss.set(ylabel="cross-entropy (nats)", yscale="log")
+    speed.set(ylabel="samples per second", xlabel="epoch", ylim=(0, None))
+    speed.xaxis.set_major_locator(MaxNLocator(integer=True))
+    speed.yaxis.set_major_formatter("{x:,.0f}")
+    for axes in (loss, speed):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    path = output / "training.png"
+    figure.savefig(path, dpi=150)
+    print(f"plot: {path}")

@@ -15,11 +15,11 @@ import sklearn.model_selection
 import tensorflow_datasets as tfds
 
 HELD_OUT = 0.2
-SPLIT_SEED = 0  # of the split alone, so that every run is judged alike
+SPLIT_SEED = 0  # fixed: every run is judged by the same images
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
-    """1,437 images to train on and 360 held out, alike in their classes."""
+    """1,437 images to train on and 360 held out, each digit in both."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -52,10 +52,13 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, digits, places):
         for place in places:
             gray = digits.images[place, :, :, np.newaxis] * 255 / 16
-            yield int(place), {
-                "image": gray.round().astype(np.uint8),
-                "label": digits.target[place],
-            }
+            yield (
+                int(place),
+                {
+                    "image": gray.round().astype(np.uint8),
+                    "label": digits.target[place],
+                },
+            )
 
 
 def prepared(name, data_dir):
@@ -65,9 +68,27 @@ def prepared(name, data_dir):
     of them prepares the data, and the others wait for it.
     """
     data_dir = pathlib.Path(data_dir).expanduser()
-    data_dir.mkdir(parents=True, exist_ok=True)
     tfds.disable_progress_bar()
-    with filelock.FileLock(data_dir / f"{name}.lock"):
-        builder = tfds.builder(name, data_dir=data_dir)
-        builder.download_and_prepare()
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(data_dir / ".lock"):
+            builder = tfds.builder(name, data_dir=data_dir)
+            info = builder.info
+            if (
+                info.supervised_keys != ("image", "label")
+                or None in info.features["image"].shape
+            ):
+                raise ValueError(
+                    "It must have images of one size, and a label for each. "
+                    f"Received: {info.features}"
+                )
+            builder.download_and_prepare()
+    except tfds.core.DatasetNotFoundError:
+        raise ValueError(
+            f"Dataset {name!r} is unknown. TensorFlow Datasets has those of "
+            f"https://www.tensorflow.org/datasets/catalog, and {data_dir} is "
+            "looked through for others."
+        ) from None
+    except (AssertionError, OSError, ValueError) as error:
+        raise ValueError(f"Dataset {name!r}: {error}") from error
     return builder

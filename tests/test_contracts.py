@@ -487,7 +487,9 @@ def test_clone_of_a_tf_function_keeps_its_options():
         autograph=False,
         reduce_retracing=True,
     )
-    clone = _tensorflow.with_python_function(function, lambda x: x + 2)
+    clone = _tensorflow.wrapped_inside(
+        function, lambda inside: lambda x: x + 2
+    )
     assert clone is not function
     # `Strategy.run` converts what it is given.
     assert _tensorflow.is_tf_function(_tensorflow.converted_by_autograph(clone))
@@ -498,6 +500,16 @@ def test_clone_of_a_tf_function_keeps_its_options():
     assert clone.input_signature == tuple(signature)
     for option in ("_jit_compile", "_autograph", "_reduce_retracing"):
         assert getattr(clone, option) == getattr(function, option)
+
+
+@contract(
+    "_autograph",
+    serves="a Python `if` on a tensor fails in a `tf.function` given to a "
+    "tfdp strategy's `run`",
+)
+@pytest.mark.parametrize("autograph", [True, False])
+def test_a_tf_function_tells_whether_autograph_converts_it(autograph):
+    assert tf.function(lambda: 1, autograph=autograph)._autograph is autograph
 
 
 @contract(
@@ -616,9 +628,6 @@ def test_dataset_knows_its_functions():
     assert 3 not in _tensorflow.shuffle_seeds(dataset(4))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a seed that is computed in the graph is not followed"
-)
 @contract(
     "_functions",
     serves="workers that shuffle inside of `Dataset.interleave` in different "

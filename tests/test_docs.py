@@ -106,7 +106,8 @@ def test_program_of_the_readme_is_the_same_for_two_workers(tmp_path):
         for text in (output, one)
     ]
     assert len(losses[1]) == 5
-    np.testing.assert_allclose(*losses, rtol=1e-3)
+    # A processor that can computes in bfloat16.
+    np.testing.assert_allclose(*losses, rtol=5e-3)
 
 
 def commands(text):

@@ -1,6 +1,9 @@
 """What the strategies repair, through Keras, and what they refuse."""
 
+import json
 import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -279,3 +282,34 @@ def test_the_autotuner_is_off_on_one_core_only(two_replicas, monkeypatch):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, c=cores: c)
         two_replicas.experimental_distribute_dataset(data)
     assert seen == [False, None]
+
+
+def test_gradients_of_several_workers_travel_in_packs():
+    """One pack would start only when the last gradient is there."""
+    local = tfdp.MultiWorkerMirroredStrategy()
+    assert local.extended._communication_options.bytes_per_pack == 2 * 2**20
+    options = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=7)
+    local = tfdp.MultiWorkerMirroredStrategy(communication_options=options)
+    assert local.extended._communication_options.bytes_per_pack == 7
+
+
+def test_a_port_that_is_taken_is_named_before_training(monkeypatch):
+    code = (
+        "import socket, sys; s = socket.create_server(('', 0));"
+        "print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        address = f"localhost:{int(holder.stdout.readline())}"
+        cluster = {"worker": [address, "localhost:1"]}
+        task = {"type": "worker", "index": 0}
+        monkeypatch.setenv(
+            "TF_CONFIG", json.dumps({"cluster": cluster, "task": task})
+        )
+        with pytest.raises(RuntimeError, match=f"{address}, worker 0: Address"):
+            tfdp.auto_strategy()
+        holder.stdin.close()

@@ -309,10 +309,6 @@ def test_the_answer_is_that_of_tensorflow(plain, ours, call):
     assert_same_answer(plain, ours, call)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="AutoGraph does not convert what is inside of a tf.function",
-)
 @pytest.mark.parametrize("around", [lambda call: call, in_function])
 def test_a_tf_function_is_converted_by_autograph(plain, ours, around):
     assert_same_answer(plain, ours, around(ran(tf.function(branch), vectors)))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.autograph.core import ag_ctx as _ag_ctx
 from tensorflow.python.eager import context as _context
 from tensorflow.python.eager.polymorphic_function.polymorphic_function import (
     Function as _Function,
@@ -18,16 +19,21 @@ def is_tf_function(fn: Callable[..., Any]) -> bool:
     return isinstance(fn, _Function)
 
 
-def with_python_function(
-    function: Any, python_function: Callable[..., Any]
+def wrapped_inside(
+    function: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> Any:
-    """Returns a copy of a `tf.function`, options kept, that traces another.
+    """Returns a copy of a `tf.function` that traces its function wrapped.
 
     `Strategy.run` treats a `tf.function` in a way of its own, and the public
-    API offers no way to read its options.
+    API offers no way to read its options, which the copy keeps.
     """
-    clone = function._clone(python_function=python_function)
-    return tf.__internal__.decorator.make_decorator(python_function, clone)
+    inside = function.python_function
+    if function._autograph:
+        enabled = _ag_ctx.ControlStatusCtx(_ag_ctx.Status.ENABLED)
+        inside = tf.__internal__.autograph.tf_convert(inside, enabled)
+    wrapped = wrap(inside)
+    clone = function._clone(python_function=wrapped)
+    return tf.__internal__.decorator.make_decorator(wrapped, clone)
 
 
 def converted_by_autograph(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,19 +77,30 @@ def shuffle_seeds(dataset: tf.data.Dataset) -> list[int]:
 def _seeds_in_graph(graph: tf.compat.v1.GraphDef) -> list[int]:
     seeds = []
     for nodes in (graph.node, *(f.node_def for f in graph.library.function)):
-        constants = {n.name: n for n in nodes if n.op == "Const"}
+        by_name = {node.name: node for node in nodes}
         for node in nodes:
-            if "Shuffle" not in node.op:
-                continue
-            seeds += [
-                node.attr[name].i
-                for name in ("seed", "seed2")
-                if name in node.attr
-            ]
-            sources = (name.partition(":")[0] for name in node.input)
-            seeds += [
-                int(tf.make_ndarray(constants[name].attr["value"].tensor))
-                for name in sources
-                if name in constants
-            ]
+            if "Shuffle" in node.op:
+                seeds += [
+                    node.attr[name].i
+                    for name in ("seed", "seed2")
+                    if name in node.attr
+                ]
+                seeds += _integers_behind(node, by_name)
     return seeds
+
+
+def _integers_behind(node: Any, by_name: dict[str, Any]) -> list[int]:
+    # A seed that a dataset was given goes through a few operations before it
+    # reaches the shuffling.
+    integers, seen, left = [], set(), list(node.input)
+    while left:
+        name = left.pop().removeprefix("^").partition(":")[0]
+        if name in seen or name not in by_name:
+            continue
+        seen.add(name)
+        source = by_name[name]
+        left += source.input
+        value = source.attr["value"].tensor
+        if source.op == "Const" and value.dtype == tf.int64.as_datatype_enum:
+            integers += [int(i) for i in tf.make_ndarray(value).flat]
+    return integers

@@ -271,9 +271,14 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             Arguments of the constructor, the inner optimizer serialised.
         """
         return {
-            **super().get_config(),
+            "inner_optimizer": keras.saving.serialize_keras_object(
+                self.inner_optimizer
+            ),
             "accumulation_steps": self.accumulation_steps,
             "loss_scale": self.loss_scale,
+            "initial_scale": self.initial_scale,
+            "dynamic_growth_steps": self.dynamic_growth_steps,
+            "name": self.name,
         }
 
     @classmethod

@@ -78,9 +78,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
         if _tensorflow.is_tf_function(fn):
             counting = self._counting_functions.get(fn)
             if counting is None:
-                counting = _tensorflow.with_python_function(
-                    fn, _counting(fn.python_function)
-                )
+                counting = _tensorflow.wrapped_inside(fn, _counting)
                 self._counting_functions[fn] = counting
         else:
             converted = _tensorflow.converted_by_autograph(fn)

@@ -1,0 +1,57 @@
+# Set-up, checks and a demonstration. Needs Python 3.11 to 3.13, no GPU.
+
+VENV = .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+
+# The range of setup.cfg. A name on the path may be a shim without a Python.
+IN_RANGE = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c "import ensurepip; $(IN_RANGE)" 2>/dev/null || continue; \
+	echo $$python; break; done)
+
+# Lines that TensorFlow prints when imported, whatever its log level.
+NOISE = absl::InitializeLog|port\.cc:[0-9]+\]|cudart_stub\.cc:[0-9]+\]
+
+.PHONY: help demo test lint format clean
+.DEFAULT_GOAL := help
+
+help:  ## Lists these targets
+	@sed -n 's/^\([a-z]*\):.*##  */\1|/p' Makefile | \
+		while IFS='|' read -r t d; do printf 'make %-7s %s\n' "$$t" "$$d"; done
+
+demo: $(INSTALLED)  ## Trains on handwritten digits with two worker processes
+	@bash -c "set -o pipefail; TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/tfdp launch \
+		--workers 2 examples/digits.py --accumulation 4 \
+		--data-dir runs/data --output runs/digits $(ARGS) 2>&1 \
+		| grep --line-buffered -vE '$(NOISE)'"
+
+test: lint  ## Runs the linters, then all tests
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+lint: $(INSTALLED)  ## Checks style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## Puts the sources into the house style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## Removes what the other targets have made
+	rm -rf $(VENV) runs/data runs/digits build dist *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@$(BIN)/python -c "$(IN_RANGE)" 2>/dev/null || { \
+		$(if $(PYTHON),$(PYTHON) -c "$(IN_RANGE)",false) || { \
+			echo "tfdp needs Python 3.11, 3.12 or 3.13 (with its venv" \
+				"module). Received: $(or $(PYTHON),none of them). Install" \
+				"one, or name it: make PYTHON=/path/to/python" >&2; \
+			exit 1; }; \
+		echo "Creating $(VENV) with $(PYTHON)"; \
+		$(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing tfdp and what its tests and examples need"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
+	@touch $@
