@@ -1,9 +1,11 @@
 import errno
 import json
+import os
 import re
 import socket
 import subprocess
 import sys
+import types
 
 import psutil
 import pytest
@@ -448,6 +450,25 @@ def test_port_of_a_process_that_cannot_be_seen_is_refused(
     message = message_of(RuntimeError, on_port(port).check_port)
     assert f"Received: address=127.0.0.1:{port}, worker 0: " in message
     assert "held by" not in message
+
+
+def test_a_process_that_only_talks_on_the_port_is_not_blamed(
+    held_port, monkeypatch
+):
+    port, pid = held_port
+    connections = [
+        types.SimpleNamespace(
+            status=status, laddr=types.SimpleNamespace(port=port), pid=owner
+        )
+        for status, owner in [
+            (psutil.CONN_ESTABLISHED, os.getpid()),
+            (psutil.CONN_LISTEN, pid),
+        ]
+    ]
+    monkeypatch.setattr(psutil, "net_connections", lambda kind: connections)
+    message = message_of(RuntimeError, on_port(port).check_port)
+    assert f"(process {pid})" in message
+    assert f"(process {os.getpid()})" not in message
 
 
 def test_port_held_by_this_process_is_fine():

@@ -1,8 +1,9 @@
 """Sums of gradients that wait on each replica for the end of a cycle."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -55,6 +56,23 @@ class Accumulator:
             for variable in held:
                 variable.assign(tf.zeros_like(variable))
         return totals[:-1], totals[-1]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns the sums over all replicas, by name; a collective."""
+        held = [*self._sums, self._samples]
+        return {f"accumulated_{i}": v.numpy() for i, v in enumerate(held)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continues from what `state` returned, on any number of replicas.
+
+        Args:
+            state: Sums by name; empty for none.
+        """
+        for i, variable in enumerate([*self._sums, self._samples]):
+            # TensorFlow gives each replica its part of the sum.
+            variable.assign(
+                state[f"accumulated_{i}"] if state else tf.zeros_like(variable)
+            )
 
 
 def _replica_local(shape: Sequence[int]) -> tf.Variable:

@@ -264,6 +264,46 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         """Says that a callback flushes at the end of each epoch."""
         self._edges_are_kept = True
 
+    def save_own_variables(self, store: Any) -> None:
+        """Saves the state, a cycle under way included.
+
+        In the middle of a cycle it is a collective: all workers must save.
+
+        Args:
+            store: Mapping to save to, by name.
+        """
+        super().save_own_variables(store)
+        if self.accumulation_steps > 1 and self._is_mid_cycle():
+            for name, total in self._accumulator.state().items():
+                store[name] = total
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads the state; a cycle under way goes on where it was.
+
+        Args:
+            store: Mapping to load from, by name.
+
+        Raises:
+            ValueError: If the state was saved in the middle of a cycle, and
+                this optimizer does not accumulate.
+        """
+        state = {name: store[name][()] for name in store.keys()}  # noqa: SIM118
+        cycle = {
+            name: state.pop(name)
+            for name in list(state)
+            if name.startswith("accumulated_")
+        }
+        if self.accumulation_steps > 1:
+            self._accumulator.restore(cycle)
+        elif cycle:
+            raise ValueError(
+                "A state saved in the middle of an accumulation cycle must be "
+                "loaded by an optimizer that accumulates. Received: "
+                "accumulation_steps=1. Pass the `accumulation_steps` that it "
+                "was saved with, or save after `optimizer.flush()`."
+            )
+        super().load_own_variables(state)
+
     def get_config(self) -> dict[str, Any]:
         """Returns the configuration, for saving.
 
@@ -352,7 +392,8 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             return tf.constant(0)
 
         tf.cond(
-            tf.equal(self.micro_step.value, self.accumulation_steps),
+            # Greater, where a cycle was begun with more steps and then saved.
+            self.micro_step.value >= self.accumulation_steps,
             end_cycle,
             lambda: tf.constant(0),
         )
