@@ -318,8 +318,8 @@ def test_index_of_the_task_must_be_an_integer(index):
     text = tf_config(task={"type": "worker", "index": index})
     message = message_of(ValueError, Cluster.from_tf_config, text)
     assert message.startswith(
-        "The task of TF_CONFIG must have an integer index. Received: "
-        f"task={{'type': 'worker', 'index': {index!r}}}. Example: "
+        f"The task must have an integer index. Received: index={index!r}. "
+        "Example: "
     )
 
 
@@ -327,7 +327,7 @@ def test_task_without_index_is_refused():
     text = tf_config(task={"type": "worker"})
     message = message_of(ValueError, Cluster.from_tf_config, text)
     assert "must have an integer index" in message
-    assert "Received: task={'type': 'worker'}." in message
+    assert "Received: index=None." in message
 
 
 @pytest.mark.parametrize(
@@ -347,9 +347,6 @@ def test_type_of_the_task_must_be_a_job_of_tf_config(task, received):
     assert received in message
 
 
-@pytest.mark.xfail(
-    strict=True, raises=TypeError, reason="an unhashable type is looked up"
-)
 def test_type_of_the_task_must_be_a_text():
     text = tf_config(task={"type": ["worker"], "index": 0})
     message = message_of(ValueError, Cluster.from_tf_config, text)
@@ -369,11 +366,6 @@ def test_no_tf_config_is_a_job_of_one_process(monkeypatch, text):
     assert Cluster.from_environment() is None
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="from_environment promises None where TF_CONFIG names neither "
-    "cluster nor task, and raises",
-)
 @pytest.mark.parametrize("text", ["{ }", '{"environment": "cloud"}'])
 def test_tf_config_of_neither_cluster_nor_task_is_one_process(
     monkeypatch, text

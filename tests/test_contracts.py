@@ -170,6 +170,9 @@ def test_update_sums_gradients_in_one_replaceable_place(name, variables):
 
     assert callable(optimizer._all_reduce_sum_gradients)
     optimizer._all_reduce_sum_gradients = note
+    # What comes after the sum is not of interest, and fails in Keras 3.10's
+    # own Muon.
+    optimizer.update_step = lambda gradient, variable, learning_rate: None
     optimizer.build(variables)
     gradients = [tf.ones(v.shape) for v in variables]
     optimizer.apply(gradients, variables)

@@ -101,11 +101,6 @@ def test_sdist_holds_what_a_build_needs(distributions):
     assert {"LICENSE", "README.md", "pyproject.toml", "setup.cfg"} <= names
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="without a MANIFEST.in that prunes `tests`, setuptools takes those "
-    "of them that are called tests/test*.py",
-)
 def test_sdist_holds_no_tests(distributions):
     names = names_in_sdist(distributions)
     assert [name for name in names if name.startswith("tests")] == []

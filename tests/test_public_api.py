@@ -89,11 +89,6 @@ def test_version_is_that_of_the_package():
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", tfdp.__version__)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="tfdp takes `python -m anything` for its own command line",
-)
 def test_a_package_that_imports_tfdp_runs_as_a_module(tmp_path):
     package = tmp_path / "experiment"
     package.mkdir()

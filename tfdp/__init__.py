@@ -22,9 +22,13 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 # The command line, which starts processes, answers without TensorFlow.
-_IS_COMMAND = pathlib.PurePath(sys.argv[0]).name in ("tfdp", "-m")
+_program = pathlib.PurePath(sys.argv[0])
+if _program.name == "-m":
+    _is_command = "tfdp.cli" in sys.orig_argv
+else:
+    _is_command = (_program.parent.name, _program.name) == ("bin", "tfdp")
 
-if TYPE_CHECKING or not _IS_COMMAND:
+if TYPE_CHECKING or not _is_command:
     # Its folder has another name in the checkout, where mypy looks.
     from tfdp import callbacks as callbacks  # type: ignore[attr-defined]
     from tfdp import testing as testing

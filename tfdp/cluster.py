@@ -81,7 +81,14 @@ class Cluster:
                 f"Received twice: {', '.join(twice)}. Give each process a "
                 "port of its own."
             )
-        if self.task_type not in jobs:
+        if not isinstance(self.task_index, int) or isinstance(
+            self.task_index, bool
+        ):
+            raise ValueError(
+                "The task must have an integer index. Received: "
+                f"index={self.task_index!r}. Example: TF_CONFIG='{_EXAMPLE}'"
+            )
+        if not isinstance(self.task_type, str) or self.task_type not in jobs:
             raise ValueError(
                 "The task's type must be a job of the cluster. Received: "
                 f"type={self.task_type!r}, cluster with "
@@ -109,7 +116,11 @@ class Cluster:
             ValueError: If `TF_CONFIG` is malformed.
         """
         text = os.environ.get("TF_CONFIG", "").strip()
-        return cls.from_tf_config(text) if text and text != "{}" else None
+        config = _parsed(text) if text else {}
+        is_one_process = isinstance(config, dict) and not (
+            config.keys() & {"cluster", "task"}
+        )
+        return None if is_one_process else cls.from_tf_config(text)
 
     @classmethod
     def from_tf_config(cls, text: str) -> "Cluster":
@@ -126,13 +137,7 @@ class Cluster:
             ValueError: If the text is not such an object, or names an
                 impossible cluster.
         """
-        try:
-            config = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"TF_CONFIG must be JSON. Received: {_shortened(text)} "
-                f"({error}). Example: TF_CONFIG='{_EXAMPLE}'"
-            ) from error
+        config = _parsed(text)
         jobs = _member(config, "cluster", dict, text)
         task = _member(config, "task", dict, text)
         for name, addresses in jobs.items():
@@ -145,11 +150,6 @@ class Cluster:
         index = task.get("index")
         if isinstance(index, str) and index.isdecimal():
             index = int(index)
-        if not isinstance(index, int) or isinstance(index, bool):
-            raise ValueError(
-                "The task of TF_CONFIG must have an integer index. Received: "
-                f"task={task}. Example: TF_CONFIG='{_EXAMPLE}'"
-            )
         return cls(jobs, task.get("type", ""), index)
 
     @property
@@ -201,10 +201,20 @@ class Cluster:
                 return
             raise RuntimeError(
                 "A worker must be able to listen on its own port. Received: "
-                f"address={self.address}, worker {self.index}: "
+                f"address={self.address}, {self.task_type} {self.task_index}: "
                 f"{error.strerror}{_holder(port)}. End that process, or give "
                 "the worker a free port in the TF_CONFIG of every worker."
             ) from error
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"TF_CONFIG must be JSON. Received: {_shortened(text)} "
+            f"({error}). Example: TF_CONFIG='{_EXAMPLE}'"
+        ) from error
 
 
 def _member(config: Any, name: str, kind: type, text: str) -> Any:
