@@ -185,7 +185,7 @@ def run(code, *options):
         [sys.executable, *options, "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.split()
@@ -226,7 +226,7 @@ def test_command_line_imports_no_tensorflow(command):
         [sys.executable, "-X", "importtime", *command, "launch", "--help"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=400,
     )
     assert result.returncode == 0
     assert "Usage: " in result.stdout

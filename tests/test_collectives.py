@@ -13,7 +13,7 @@ pytestmark = pytest.mark.multi_worker
 
 @pytest.fixture(scope="module")
 def reports():
-    return tfdp.testing.run_workers(SCRIPT, 2)
+    return tfdp.testing.run_workers(SCRIPT, 2, timeout=400)
 
 
 def test_gradients_travel_once_per_update(reports):

@@ -601,7 +601,10 @@ def test_strategy_knows_its_workers(tmp_path):
         "    _tensorflow.worker_index(strategy),\n"
         "])\n"
     )
-    assert testing.run_workers(script, 2) == [[2, 0, 2, 0], [2, 1, 2, 1]]
+    assert testing.run_workers(script, 2, timeout=400) == [
+        [2, 0, 2, 0],
+        [2, 1, 2, 1],
+    ]
 
 
 @contract(

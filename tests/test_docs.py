@@ -48,7 +48,7 @@ def run(command, folder):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=400,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout

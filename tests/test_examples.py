@@ -21,7 +21,7 @@ def run(*command, check=True):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment.pop("TF_CONFIG", None)
     result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=300
+        command, env=environment, capture_output=True, text=True, timeout=600
     )
     if check:
         assert result.returncode == 0, result.stderr[-3000:]

@@ -20,7 +20,7 @@ BUILT_FROM += ["setup.cfg", "callbacks", "tests", "tfdp"]
 
 def run(*command, **options):
     result = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, **options
+        command, capture_output=True, text=True, timeout=600, **options
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout

@@ -220,7 +220,7 @@ print(len(tf.config.list_logical_devices("CPU")))
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "2"

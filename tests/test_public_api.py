@@ -99,7 +99,7 @@ def test_a_package_that_imports_tfdp_runs_as_a_module(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
     )
     assert result.returncode == 0, result.stderr
 
@@ -295,7 +295,7 @@ def test_saved_model_is_whole_in_a_process_that_imports_tfdp(saved, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
     )
     assert result.returncode == 0, result.stderr
     loaded = json.loads(result.stdout.splitlines()[-1])

@@ -16,7 +16,7 @@ INDEX = "import json, os; index = json.loads(os.environ['TF_CONFIG'])"
 INDEX += "['task']['index']\n"
 
 
-def run(code, num_workers=2, *, timeout=20, **options):
+def run(code, num_workers=2, *, timeout=120, **options):
     """Runs `code` as workers, with `index` defined."""
     command = [sys.executable, "-c", INDEX + textwrap.dedent(code)]
     lines = [[] for _ in range(num_workers)]

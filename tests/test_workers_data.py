@@ -13,7 +13,7 @@ pytestmark = pytest.mark.multi_worker
 
 @pytest.fixture(scope="module")
 def seen():
-    return tfdp.testing.run_workers(WORKERS / "seen_samples.py", 2)
+    return tfdp.testing.run_workers(WORKERS / "seen_samples.py", 2, timeout=400)
 
 
 @pytest.mark.parametrize("kind", ["arrays", "dataset", "auto-sharded by file"])
@@ -39,7 +39,7 @@ def test_shards_of_different_length_are_used_up(seen):
 
 @pytest.fixture(scope="module")
 def refusals():
-    return tfdp.testing.run_workers(WORKERS / "refused.py", 2)
+    return tfdp.testing.run_workers(WORKERS / "refused.py", 2, timeout=400)
 
 
 @pytest.mark.parametrize(

@@ -311,7 +311,9 @@ def test_warm_up_is_a_count(value, error):
 
 @pytest.mark.multi_worker
 def test_workers_measure_themselves_and_log_the_same():
-    chief, other = tfdp.testing.run_workers(WORKERS / "throughput.py", 2)
+    chief, other = tfdp.testing.run_workers(
+        WORKERS / "throughput.py", 2, timeout=400
+    )
     # Batches of 64, 64, 64 and 58 samples; the first is warm-up.
     assert chief["own_samples"] == other["own_samples"] == [2 * 125]
     rates = {

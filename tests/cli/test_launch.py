@@ -32,7 +32,7 @@ def script(tmp_path):
 
 def launch(*args, **options):
     return subprocess.run(
-        [*LAUNCH, *args], capture_output=True, text=True, timeout=20, **options
+        [*LAUNCH, *args], capture_output=True, text=True, timeout=120, **options
     )
 
 
@@ -65,7 +65,7 @@ def test_lines_carry_the_worker_that_printed_them(script):
 def test_prefixes_are_coloured_on_a_terminal(script):
     terminal, stdout = pty.openpty()
     command = [*LAUNCH, "--workers", "2", script("print('hello')")]
-    subprocess.run(command, stdout=stdout, check=True, timeout=20)
+    subprocess.run(command, stdout=stdout, check=True, timeout=120)
     output = os.read(terminal, 10_000).decode()
     os.close(stdout)
     os.close(terminal)
@@ -141,7 +141,7 @@ def test_signals_to_the_launcher_end_the_workers(script, number, exit_code):
     ) as launcher:
         pids = [launcher.stdout.readline().split()[-1] for _ in range(2)]
         launcher.send_signal(number)
-        assert launcher.wait(timeout=5) == exit_code
+        assert launcher.wait(timeout=60) == exit_code
         if number != signal.SIGKILL:
             assert all(map(is_gone, pids))
         wait_until(lambda: all(map(is_gone, pids)))
@@ -159,7 +159,7 @@ def test_second_signal_does_not_wait_for_the_grace_period(script):
         time.sleep(0.3)
         assert not is_gone(pid)
         launcher.send_signal(signal.SIGINT)
-        assert launcher.wait(timeout=5) == -signal.SIGINT
+        assert launcher.wait(timeout=60) == -signal.SIGINT
     wait_until(lambda: is_gone(pid))
 
 
@@ -171,7 +171,7 @@ def test_closed_output_ends_the_workers(script):
     ) as launcher:
         pid = launcher.stdout.readline().split()[-1]
         launcher.stdout.close()
-        assert launcher.wait(timeout=5) == 1
+        assert launcher.wait(timeout=60) == 1
         assert launcher.stderr.read() == ""
         assert is_gone(pid)
 
