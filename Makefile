@@ -27,7 +27,7 @@ demo: $(INSTALLED)  ## Trains on handwritten digits with two worker processes
 		| grep --line-buffered -vE '$(NOISE)'"
 
 test: lint  ## Runs the linters, then all tests
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: $(INSTALLED)  ## Checks style and types
 	$(BIN)/ruff check

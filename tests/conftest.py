@@ -11,6 +11,15 @@ def pytest_configure(config):
     tfdp.testing.logical_cpus(4)
 
 
+def pytest_collection_modifyitems(items):
+    # With several test processes, a file whose tests share a costly fixture
+    # stays in one of them; the long ones without are spread out.
+    spread = {"test_optimizer", "test_parity", "test_saving", "test_strategy"}
+    for item in items:
+        if item.path.stem not in spread:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(params=[1, 2, 4], ids=lambda n: f"{n}-replica")
 def strategy(request):
     return tfdp.MirroredStrategy([f"CPU:{i}" for i in range(request.param)])
