@@ -1,6 +1,7 @@
 """Equal to one device: optimizers x replicas x accumulation x sizes."""
 
 import functools
+import itertools
 
 import numpy as np
 import problem
@@ -17,13 +18,25 @@ def oracle(name, num_samples):
     return model.get_weights(), history, int(model.optimizer.iterations.numpy())
 
 
-def train(strategy, name, num_samples, steps):
+@functools.lru_cache(maxsize=1)
+def compiled(replicas, name, steps):
+    """A model, traced once for all sizes, and its state before training."""
+    strategy = tfdp.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
     with strategy.scope():
         model = problem.make_model()
         optimizer = tfdp.DistributedOptimizer(
             problem.OPTIMIZERS[name](), accumulation_steps=steps
         )
         model.compile(optimizer, "mse", metrics=["mae"])
+        optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *optimizer.variables]
+    return model, [(v, v.numpy()) for v in variables]
+
+
+def train(replicas, name, steps, num_samples):
+    model, start = compiled(replicas, name, steps)
+    for variable, value in start:
+        variable.assign(value)
     data = problem.dataset(num_samples, problem.GLOBAL_BATCH // steps)
     history = model.fit(
         data,
@@ -35,14 +48,19 @@ def train(strategy, name, num_samples, steps):
     return model, history
 
 
-@pytest.mark.parametrize("num_samples", [256, 250, 193])
-@pytest.mark.parametrize("steps", [1, 2, 4], ids=lambda k: f"{k}-steps")
-@pytest.mark.parametrize("name", problem.OPTIMIZERS)
+CASES = [
+    pytest.param(*case, marks=pytest.mark.xdist_group("{}-{}-{}".format(*case)))
+    for case in itertools.product([1, 2, 4], problem.OPTIMIZERS, [1, 2, 4])
+]
+
+
+@pytest.mark.parametrize("num_samples", [256, 250, 193])  # varies fastest
+@pytest.mark.parametrize(("replicas", "name", "steps"), CASES)
 def test_training_equals_one_device_with_one_large_batch(
-    strategy, name, steps, num_samples
+    replicas, name, steps, num_samples
 ):
     weights, history, updates = oracle(name, num_samples)
-    model, actual = train(strategy, name, num_samples, steps)
+    model, actual = train(replicas, name, steps, num_samples)
     assert int(model.optimizer.iterations.numpy()) == updates
     assert (
         problem.deviation(model.get_weights(), weights)
