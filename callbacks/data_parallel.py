@@ -4,11 +4,14 @@ import warnings
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfdp import _keras
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.precision import half_precision_findings
 from tfdp.strategy import DataParallelStrategy
+
+_NO_STRATEGY = type(tf.distribute.get_strategy())
 
 
 class DataParallel(keras.callbacks.Callback):
@@ -30,6 +33,8 @@ class DataParallel(keras.callbacks.Callback):
     Raises:
         RuntimeError: At the begin of training, if another callback comes
             before it, or a part of the model was made outside of the scope.
+        ValueError: At the begin of training, if the model is compiled with
+            `jit_compile=True`, or with a loss that is a sum over the batch.
 
     Example:
 
@@ -51,6 +56,7 @@ class DataParallel(keras.callbacks.Callback):
         """Checks what would go wrong later, and less legibly."""
         _check_first(self, _keras.callbacks_in_use())
         _check_made_in_scope(self.model)
+        _check_exact(self.model)
         for finding in half_precision_findings(self.model):
             warnings.warn(finding, stacklevel=2)
         if isinstance(self.model.optimizer, DistributedOptimizer):
@@ -97,6 +103,13 @@ def _check_first(
 
 def _check_made_in_scope(model: keras.Model) -> None:
     strategy = model.distribute_strategy
+    if isinstance(strategy, _NO_STRATEGY):
+        raise RuntimeError(
+            "The model must be built and compiled in the strategy's scope. "
+            "Received: a model made outside of any scope, which would train "
+            "on one device, and on each worker for itself. Move building the "
+            "model and `model.compile(...)` into `with strategy.scope():`."
+        )
     if not isinstance(strategy, DataParallelStrategy):
         return
     variables = [
@@ -115,3 +128,22 @@ def _check_made_in_scope(model: keras.Model) -> None:
             f"{outside[0]}. Move building the model and `model.compile(...)` "
             "into `with strategy.scope():`."
         )
+
+
+def _check_exact(model: keras.Model) -> None:
+    if model.jit_compile:
+        raise ValueError(
+            "A step under a strategy cannot be compiled by XLA as a whole. "
+            "Received: jit_compile=True. Compile the model with "
+            "`jit_compile=False`."
+        )
+    if not isinstance(model.optimizer, DistributedOptimizer):
+        return
+    for loss in keras.tree.flatten(getattr(model, "loss", None)):
+        if getattr(loss, "reduction", None) == "sum":
+            raise ValueError(
+                "A loss must be a mean over samples, because gradients are "
+                "weighed by samples. Received: reduction='sum' of "
+                f"{loss.name}. Use reduction='sum_over_batch_size', with a "
+                "learning rate larger by the global batch."
+            )

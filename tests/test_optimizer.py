@@ -391,6 +391,24 @@ def test_other_variables_in_the_same_cycle_are_refused(two_replicas):
             "gradient_accumulation_steps=4. Leave it out",
         ),
         (
+            (
+                keras.optimizers.SGD(
+                    0.1, use_ema=True, ema_overwrite_frequency=2
+                ),
+            ),
+            ValueError,
+            "ema_overwrite_frequency=2. Leave it out",
+        ),
+        (
+            (
+                keras.optimizers.MultiOptimizer(
+                    lambda variable: keras.optimizers.SGD(0.1)
+                ),
+            ),
+            ValueError,
+            "inner_optimizer=MultiOptimizer",
+        ),
+        (
             (keras.optimizers.SGD(0.1, loss_scale_factor=8.0),),
             ValueError,
             "loss_scale_factor=8.0. Leave it out",

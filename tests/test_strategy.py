@@ -111,6 +111,22 @@ def test_convolutions_survive_replicas_without_samples(strategy, num_samples):
     )
 
 
+def test_a_plain_optimizer_learns_nothing_from_a_made_up_row():
+    """Only tfdp's gives no weight to a replica without samples."""
+    results = []
+    for kind in (tf.distribute.MirroredStrategy, tfdp.MirroredStrategy):
+        strategy = kind(
+            ["CPU:0", "CPU:1", "CPU:2", "CPU:3"],
+            cross_device_ops=tf.distribute.ReductionToOneDevice(),
+        )
+        with strategy.scope():
+            model = problem.make_model()
+            model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.fit(problem.dataset(5, 4), epochs=3, verbose=0)
+        results.append(model.get_weights())
+    assert problem.deviation(*results) <= 1e-6
+
+
 def test_statistics_survive_replicas_without_samples(two_replicas):
     with two_replicas.scope():
         model = keras.Sequential(

@@ -92,10 +92,19 @@ def reshuffled_arrays(seed: int, depth: int = 1) -> tf.data.Dataset | None:
 
 
 def model_of_step(fn: Callable[..., Any]) -> keras.Model | None:
-    """Returns the model whose `train_step` or `test_step` this is, if any."""
+    """Returns the model whose `test_step` this is, if any.
+
+    Or whose `train_step`, if its optimizer gives no weight to a replica that
+    has no samples.
+    """
     model = getattr(fn, "__self__", None)
-    is_step = getattr(fn, "__name__", None) in ("train_step", "test_step")
-    return model if isinstance(model, keras.Model) and is_step else None
+    name = getattr(fn, "__name__", None)
+    if not isinstance(model, keras.Model):
+        return None
+    weighs = getattr(model.optimizer, "weighs_samples", False)
+    if name == "test_step" or (name == "train_step" and weighs):
+        return model
+    return None
 
 
 def is_predict_step(fn: Callable[..., Any]) -> bool:

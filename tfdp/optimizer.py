@@ -74,6 +74,8 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
     4
     """
 
+    weighs_samples = True
+
     def __init__(
         self,
         inner_optimizer: keras.optimizers.Optimizer,

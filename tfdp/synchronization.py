@@ -97,6 +97,19 @@ def _check_inner_optimizer(optimizer: Any) -> None:
             f"inner_optimizer={type(optimizer).__name__}. Pass its own inner "
             "optimizer, and `loss_scale=` to DistributedOptimizer."
         )
+    if type(optimizer).__name__ == "MultiOptimizer":
+        raise ValueError(
+            "`inner_optimizer` must be a single optimizer. Received: "
+            "inner_optimizer=MultiOptimizer. Pass one of its optimizers; "
+            "different ones for different variables are not supported yet."
+        )
+    if optimizer.ema_overwrite_frequency:
+        raise ValueError(
+            "`inner_optimizer` must not overwrite weights during training. "
+            "Received: ema_overwrite_frequency="
+            f"{optimizer.ema_overwrite_frequency}. Leave it out; with "
+            "`use_ema=True` the average is taken over at the end of `fit`."
+        )
     if optimizer.gradient_accumulation_steps:
         raise ValueError(
             "`inner_optimizer` must not accumulate gradients itself. "

@@ -95,15 +95,43 @@ def test_a_standalone_evaluation_flushes_nothing(two_replicas):
     assert int(model.optimizer.micro_step.numpy()) == 1
 
 
-def test_it_does_no_harm_without_a_strategy():
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_forgetting_the_scope_is_refused(is_ours):
+    """Each worker would else train for itself, without a word."""
     model = problem.make_model()
-    model.compile("sgd", "mse")
-    history = model.fit(
-        problem.dataset(8, 8),
-        verbose=0,
-        callbacks=[tfdp.callbacks.DataParallel()],
-    ).history
-    assert len(history["loss"]) == 1
+    inner = keras.optimizers.SGD(0.05)
+    model.compile(tfdp.DistributedOptimizer(inner) if is_ours else inner, "mse")
+    with pytest.raises(RuntimeError, match="outside of any scope"):
+        model.fit(
+            problem.dataset(8, 8),
+            verbose=0,
+            callbacks=[tfdp.callbacks.DataParallel()],
+        )
+
+
+def test_a_sum_over_the_batch_is_refused(two_replicas):
+    with two_replicas.scope():
+        model = problem.make_model()
+        model.compile(
+            tfdp.DistributedOptimizer(keras.optimizers.SGD(0.05)),
+            keras.losses.MeanSquaredError(reduction="sum", name="error"),
+        )
+    with pytest.raises(ValueError, match="reduction='sum' of error"):
+        model.fit(
+            problem.dataset(8, 8),
+            verbose=0,
+            callbacks=[tfdp.callbacks.DataParallel()],
+        )
+
+
+def test_compiling_by_xla_is_refused(two_replicas):
+    model = make(two_replicas, jit_compile=True)
+    with pytest.raises(ValueError, match="Received: jit_compile=True"):
+        model.fit(
+            problem.dataset(8, 8),
+            verbose=0,
+            callbacks=[tfdp.callbacks.DataParallel()],
+        )
 
 
 @pytest.mark.parametrize("is_chief", [True, False])
