@@ -199,7 +199,9 @@ class WorkerGroup:
         with self._guardian:
             self._guardian.kill()
         for process in self._processes:
-            process.poll()
+            # A large one needs a moment to go, even killed.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=60)
         for pump in self._pumps:
             pump.join(timeout=5)
 
