@@ -262,17 +262,8 @@ def test_optimizer_must_count_samples(two_replicas):
     )
 
 
-@pytest.mark.parametrize(
-    "make_strategy",
-    [
-        tf.distribute.get_strategy,
-        lambda: tf.distribute.OneDeviceStrategy("CPU:0"),
-    ],
-    ids=["none", "one-device"],
-)
-def test_strategy_must_count_samples(make_strategy):
-    strategy = make_strategy()
-    model = make_model(strategy)
+def test_strategy_must_count_samples():
+    model = make_model(tf.distribute.OneDeviceStrategy("CPU:0"))
     with pytest.raises(RuntimeError) as caught:
         fit(
             model,
@@ -281,7 +272,7 @@ def test_strategy_must_count_samples(make_strategy):
         )
     assert str(caught.value) == (
         "`callbacks.ThroughputMonitor` needs a strategy that counts samples. "
-        f"Received: {type(strategy).__name__}. Build and compile the model "
+        "Received: OneDeviceStrategy. Build and compile the model "
         "in the scope of a tfdp strategy; `tfdp.auto_strategy()` returns one "
         "for any number of devices."
     )
