@@ -32,11 +32,13 @@ if TYPE_CHECKING or not _is_command:
     # Its folder has another name in the checkout, where mypy looks.
     from tfdp import callbacks as callbacks  # type: ignore[attr-defined]
     from tfdp import testing as testing
+    from tfdp.audit import audit as audit
     from tfdp.batch import BatchPlan as BatchPlan
     from tfdp.cluster import Cluster as Cluster
     from tfdp.learning_rate import WarmupSchedule as WarmupSchedule
     from tfdp.learning_rate import linear_scaled_rate as linear_scaled_rate
     from tfdp.learning_rate import sqrt_scaled_rate as sqrt_scaled_rate
+    from tfdp.losses import DistributedLoss as DistributedLoss
     from tfdp.optimizer import DistributedOptimizer as DistributedOptimizer
     from tfdp.precision import set_precision as set_precision
     from tfdp.strategy import MirroredStrategy as MirroredStrategy

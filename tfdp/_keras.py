@@ -4,13 +4,17 @@
 """
 
 import sys
+import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src import backend as _backend
+from keras.src.losses import loss as _loss
+from keras.src.losses.losses import LossFunctionWrapper as _LossFunctionWrapper
 from keras.src.trainers.data_adapters import array_slicing
 from keras.src.trainers.data_adapters.array_data_adapter import (
     ArrayDataAdapter as _ArrayDataAdapter,
@@ -91,26 +95,85 @@ def reshuffled_arrays(seed: int, depth: int = 1) -> tf.data.Dataset | None:
     )
 
 
-def model_of_step(fn: Callable[..., Any]) -> keras.Model | None:
-    """Returns the model whose `test_step` this is, if any.
+def model_of_step(fn: Callable[..., Any], name: str) -> keras.Model | None:
+    """Returns the model whose step this is, if any.
 
-    Or whose `train_step`, if its optimizer gives no weight to a replica that
-    has no samples.
+    Args:
+        fn: What was given to `Strategy.run`.
+        name: `"train_step"` or `"test_step"`.
     """
     model = getattr(fn, "__self__", None)
-    name = getattr(fn, "__name__", None)
-    if not isinstance(model, keras.Model):
-        return None
-    weighs = getattr(model.optimizer, "weighs_samples", False)
-    if name == "test_step" or (name == "train_step" and weighs):
-        return model
-    return None
+    is_step = getattr(fn, "__name__", None) == name
+    return model if is_step and isinstance(model, keras.Model) else None
 
 
 def is_predict_step(fn: Callable[..., Any]) -> bool:
     """Whether this is what Keras's `predict` gives to `Strategy.run`."""
     name = getattr(fn, "__qualname__", "")
     return name.endswith("make_predict_function.<locals>.one_step_on_data")
+
+
+def seed_generator_under_construction() -> keras.random.SeedGenerator | None:
+    """Returns the seed generator whose state is being created, if any."""
+    constructor = keras.random.SeedGenerator.__init__.__code__
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is constructor:
+            return frame.f_locals["self"]
+        frame = frame.f_back
+    return None
+
+
+def own_non_trainable_weights(
+    layer: keras.layers.Layer,
+) -> list[keras.Variable]:
+    """Returns a layer's own weights without gradient, no seeds or metrics."""
+    return list(layer._non_trainable_variables)
+
+
+def as_loss(identifier: Any) -> keras.losses.Loss:
+    """Returns the loss object that `compile` would make of its argument.
+
+    Raises:
+        ValueError: If Keras knows no such loss.
+    """
+    loss = keras.losses.get(identifier)
+    if isinstance(loss, keras.losses.Loss):
+        return loss
+    name = getattr(loss, "__name__", type(loss).__name__)
+    # A lambda has a name that is none.
+    return _LossFunctionWrapper(
+        loss, name=name if name.isidentifier() else None
+    )
+
+
+def mask_of(tensors: Any) -> tf.Tensor | None:
+    """Returns the mask that Keras's layers have attached, if any."""
+    return _backend.get_keras_mask(tensors)
+
+
+def weighted_sum(
+    values: tf.Tensor,
+    sample_weight: tf.Tensor | None,
+    mask: tf.Tensor | None,
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Adds up values as Keras's losses do before they divide.
+
+    Returns:
+        The sum, and the weights that mask and samples make together, or `None`
+        where there are neither.
+    """
+    total = _loss.reduce_weighted_values(
+        values, sample_weight, mask, reduction="sum", dtype=values.dtype
+    )
+    weights = _loss.apply_mask(
+        sample_weight, mask, dtype=values.dtype, reduction="sum"
+    )
+    if weights is not None:
+        _, weights = _loss.squeeze_or_expand_to_same_rank(
+            values, tf.cast(weights, values.dtype)
+        )
+    return total, weights
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -123,6 +186,9 @@ def copy_that_takes_reduced_gradients(
 ) -> keras.optimizers.Optimizer:
     """Copies an optimizer; the copy sums no gradients over replicas.
 
+    Nor does it overwrite weights by their moving average, which Keras can do
+    in cross-replica context only: see `overwrite_with_average`.
+
     Args:
         optimizer: An optimizer that was not built yet.
 
@@ -131,6 +197,8 @@ def copy_that_takes_reduced_gradients(
         exclusions from weight decay, whose whole update path (clipping,
         decay, update, moving average, constraints) is Keras's own.
     """
+    if is_multi_optimizer(optimizer):
+        return _copy_of_several(optimizer)
     with warnings.catch_warnings():
         # Of a rate that is a lambda; it is handed over as it is.
         warnings.simplefilter("ignore")
@@ -146,4 +214,73 @@ def copy_that_takes_reduced_gradients(
         if hasattr(optimizer, name):
             setattr(copy, name, getattr(optimizer, name))
     copy._all_reduce_sum_gradients = list
+    copy._overwrite_model_variables_with_average_value = lambda variables: None
+    return copy
+
+
+def is_multi_optimizer(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether this is a `keras.optimizers.MultiOptimizer`, new in Keras 3.13.
+
+    It has other optimizers for different variables.
+    """
+    return type(optimizer).__name__ == "MultiOptimizer"
+
+
+def trained_variables(
+    optimizer: keras.optimizers.Optimizer,
+) -> list[keras.Variable]:
+    """Returns the variables that an optimizer was built for."""
+    return list(optimizer._trainable_variables)
+
+
+def overwrite_with_average(optimizer: keras.optimizers.Optimizer) -> None:
+    """Gives variables the moving averages that an optimizer keeps of them.
+
+    Args:
+        optimizer: An optimizer that was copied by this module.
+    """
+    type(optimizer)._overwrite_model_variables_with_average_value(
+        optimizer, trained_variables(optimizer)
+    )
+
+
+def with_missing_gradients(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: Sequence[Any],
+    variables: Sequence[keras.Variable],
+) -> tuple[list[Any], list[keras.Variable]]:
+    """Fills in `None` for those of the optimizer's variables that are missing.
+
+    A `MultiOptimizer` asks for all of them.
+    """
+    given = {
+        optimizer._get_variable_index(variable): gradient
+        for gradient, variable in zip(gradients, variables, strict=True)
+    }
+    everything = trained_variables(optimizer)
+    return [given.get(i) for i in range(len(everything))], everything
+
+
+def _copy_of_several(
+    optimizer: keras.optimizers.Optimizer,
+) -> keras.optimizers.Optimizer:
+    copies: dict[int, tuple[Any, Any]] = {}
+
+    def copied(original: keras.optimizers.Optimizer) -> Any:
+        if id(original) not in copies:
+            copy = copy_that_takes_reduced_gradients(original)
+            copies[id(original)] = original, copy
+        return copies[id(original)][1]
+
+    chosen = optimizer._optimizer_map
+    if isinstance(chosen, keras.optimizers.OptimizerMap):
+        copied_map = keras.optimizers.OptimizerMap(
+            copied(chosen.default_optimizer),
+            {key: copied(chosen[key]) for key in chosen},
+        )
+        return type(optimizer)(copied_map, name=optimizer.name)
+    copy = type(optimizer)(
+        lambda variable: copied(chosen(variable)), name=optimizer.name
+    )
+    copy.get_config = optimizer.get_config
     return copy

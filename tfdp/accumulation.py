@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 class Accumulator:
-    """Adds up weighted gradients and their samples, without communication.
+    """Adds up weighted gradients and their weights, without communication.
 
     Every replica holds sums of its own, in float32 whatever the variables'
     type. Read from outside, TensorFlow adds the replicas up.
@@ -21,36 +21,37 @@ class Accumulator:
     def __init__(self, variables: Sequence[keras.Variable]) -> None:
         with tf.init_scope():
             self._sums = [_replica_local(v.shape) for v in variables]
-            self._samples = _replica_local(())
+            self._weight = _replica_local(())
 
     def add(
         self,
         gradients: Sequence[tf.Tensor],
         places: Sequence[int],
-        samples: tf.Tensor,
+        weight: tf.Tensor,
     ) -> None:
         """Adds one micro-batch, in replica context.
 
         Args:
-            gradients: Gradients of this replica, weighted by its samples.
+            gradients: Gradients of this replica, weighted.
             places: For each gradient, the place of its variable in
                 `variables`.
-            samples: Scalar float32; samples behind these gradients.
+            weight: Scalar float32; weight of these gradients, by default the
+                samples behind them.
         """
         for gradient, place in zip(gradients, places, strict=True):
             self._sums[place].assign_add(tf.cast(gradient, tf.float32))
-        self._samples.assign_add(samples)
+        self._weight.assign_add(weight)
 
     def take(self, places: Sequence[int]) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Returns this replica's sums and samples, and starts from zero.
+        """Returns this replica's sums and weight, and starts from zero.
 
         Args:
             places: Which gradients to return.
 
         Returns:
-            The sums, in the order of `places`, and the samples behind them.
+            The sums, in the order of `places`, and the weight behind them.
         """
-        held = [*(self._sums[place] for place in places), self._samples]
+        held = [*(self._sums[place] for place in places), self._weight]
         totals = [tf.identity(variable.read_value()) for variable in held]
         with tf.control_dependencies(totals):
             for variable in held:
@@ -59,7 +60,7 @@ class Accumulator:
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns the sums over all replicas, by name; a collective."""
-        held = [*self._sums, self._samples]
+        held = [*self._sums, self._weight]
         return {f"accumulated_{i}": v.numpy() for i, v in enumerate(held)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -68,7 +69,7 @@ class Accumulator:
         Args:
             state: Sums by name; empty for none.
         """
-        for i, variable in enumerate([*self._sums, self._samples]):
+        for i, variable in enumerate([*self._sums, self._weight]):
             # TensorFlow gives each replica its part of the sum.
             variable.assign(
                 state[f"accumulated_{i}"] if state else tf.zeros_like(variable)

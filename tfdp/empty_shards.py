@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp import _keras
+from tfdp import _keras, inspection
 
 
 def surviving_no_samples(
@@ -26,9 +26,12 @@ def surviving_no_samples(
         made_from: What it was given to run. Unless that is a step of Keras's
             own `fit`, `evaluate` or `predict`, `fn` is returned as it is.
     """
-    model = _keras.model_of_step(made_from)
-    if model is not None:
-        return functools.partial(_step, fn, model)
+    tested = _keras.model_of_step(made_from, "test_step")
+    if tested is not None:
+        return functools.partial(_step, fn, tested)
+    trained = _keras.model_of_step(made_from, "train_step")
+    if trained is not None and _weighs_samples(trained):
+        return functools.partial(_step, fn, trained)
     if _keras.is_predict_step(made_from):
         return functools.partial(_predict, fn)
     return fn
@@ -85,21 +88,20 @@ def _never_empty(data: Any, size: tf.Tensor) -> Any:
     return tf.nest.pack_sequence_as(data, chosen)
 
 
+def _weighs_samples(model: keras.Model) -> bool:
+    """Whether a replica without samples has no say in the updates."""
+    optimizers = inspection.optimizers(model)
+    return bool(optimizers) and all(
+        getattr(optimizer, "weighs_samples", False) for optimizer in optimizers
+    )
+
+
 def _reduces_inside(model: keras.Model) -> bool:
     # Statistics over all replicas would count the made-up row.
-    return any(
-        getattr(layer, "synchronized", False)
-        for layer in _keras.all_layers(model)
-    )
+    return any(map(inspection.synchronizes, inspection.layers(model)))
 
 
 def _state(model: keras.Model) -> list[tf.Variable]:
     metrics = [v for metric in model.metrics for v in metric.variables]
-    statistics = [
-        v
-        for layer in _keras.all_layers(model)
-        if layer.trainable
-        for v in layer.non_trainable_weights
-    ]
-    unique = {id(v): v.value for v in (*metrics, *statistics)}
+    unique = {id(v): v.value for v in (*metrics, *inspection.statistics(model))}
     return list(unique.values())

@@ -11,7 +11,7 @@ from tfdp.accumulation import Accumulator
 from tfdp.batch import checked_count
 from tfdp.gradients import Gradient, weighted
 from tfdp.loss_scale import LossScale, resolved_loss_scale
-from tfdp.samples import SampleCounter, local_samples
+from tfdp.samples import LossWeight, SampleCounter, local_samples, taken_weight
 from tfdp.strategy import DataParallelStrategy
 from tfdp.synchronization import Synchronous
 
@@ -105,6 +105,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         self._synchronization = synchronization
         self._scaling: LossScale | None = None
         self._places: tuple[int, ...] | None = None
+        self._adds = False
         self._edges_are_kept = False
         if accumulation_steps > 1 and not isinstance(
             self._strategy, DataParallelStrategy
@@ -189,7 +190,9 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
                 another strategy, or, when accumulating, not from inside
                 `strategy.run` of a tfdp strategy.
             ValueError: If, when accumulating, micro-batches give gradients
-                for different variables.
+                for different variables, or the loss is one of a whole
+                micro-batch; or if losses of one step are averaged over
+                different things.
         """
         context = tf.distribute.get_replica_context()
         if context is None:
@@ -205,22 +208,25 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         if not self.built:
             self.build(variables)
         grads, variables = self._filter_empty_gradients(grads, variables)
-        samples = local_samples()
-        if samples is not None:
+        weight = taken_weight()
+        if weight is not None:
+            self._samples_seen.add(local_samples())
             # Keras divides each replica's mean loss by their number.
-            self._samples_seen.add(samples)
-            weight = samples * context.num_replicas_in_sync
-            grads = [weighted(g, weight) for g in grads]
+            factor = 1 if weight.adds else context.num_replicas_in_sync
+            grads = [weighted(g, weight.value * factor) for g in grads]
         if self.accumulation_steps > 1:
-            self._accumulate(grads, variables, samples)
+            self._accumulate(grads, variables, weight)
             context.merge_call(self._end_micro_step)
-        elif self._scaling:
+            return
+        count = None if weight is None or weight.adds else weight.value
+        reduced = self._reduce(grads, count)
+        if self._scaling or self._synchronization.overwrites:
             context.merge_call(
                 lambda strategy, *g: self._update(strategy, g, variables),
-                args=tuple(self._reduce(grads, samples)),
+                args=tuple(reduced),
             )
         else:
-            self._synchronization.apply(self._reduce(grads, samples), variables)
+            self._synchronization.apply(reduced, variables)
 
     def samples_by_replica(self) -> list[int]:
         """Returns how many samples each replica of this worker trained on.
@@ -356,19 +362,28 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         )
 
     def _reduce(
-        self, gradients: Sequence[Gradient], samples: tf.Tensor | None
+        self, gradients: Sequence[Gradient], weight: tf.Tensor | None
     ) -> list[Gradient]:
-        reduced = self._synchronization.reduce(gradients, samples)
+        reduced = self._synchronization.reduce(gradients, weight)
         return self._scaling.unscaled(reduced) if self._scaling else reduced
 
     def _accumulate(
         self,
         gradients: Sequence[Gradient],
         variables: Sequence[keras.Variable],
-        samples: tf.Tensor | None,
+        weight: LossWeight | None,
     ) -> None:
-        if samples is None:
+        if weight is None:
             raise self._uncounted()
+        if weight.spans_micro_batch:
+            raise ValueError(
+                "A loss of the batch as a whole cannot be put together from "
+                "micro-batches. Received: a `DistributedLoss` over the batch, "
+                f"with accumulation_steps={self.accumulation_steps}. Use "
+                "accumulation_steps=1, or, if the loss is a mean over "
+                "samples, DistributedLoss(loss, over='samples')."
+            )
+        self._adds = weight.adds
         places = tuple(self._get_variable_index(v) for v in variables)
         if self._places not in (None, places):
             raise ValueError(
@@ -381,7 +396,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             )
         self._places = places
         self._accumulator.add(
-            [tf.convert_to_tensor(g) for g in gradients], places, samples
+            [tf.convert_to_tensor(g) for g in gradients], places, weight.value
         )
 
     def _end_micro_step(self, strategy: tf.distribute.Strategy) -> None:
@@ -402,9 +417,12 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
 
     def _end_cycle(self, strategy: tf.distribute.Strategy) -> None:
         places = self._places or range(len(self._trainable_variables))
-        gradients = strategy.extended.call_for_each_replica(
-            lambda: self._reduce(*self._accumulator.take(places))
-        )
+
+        def on_replica() -> list[Gradient]:
+            totals, weight = self._accumulator.take(places)
+            return self._reduce(totals, None if self._adds else weight)
+
+        gradients = strategy.extended.call_for_each_replica(on_replica)
         variables = [self._trainable_variables[place] for place in places]
         self._update(strategy, gradients, variables)
         self.micro_step.assign(0)
@@ -420,6 +438,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
                 lambda *g: self._synchronization.apply(g, variables),
                 args=tuple(gradients),
             )
+            self._synchronization.overwrite()
 
         if self._scaling:
             self._scaling.update_if_finite(strategy, gradients, update)

@@ -1,10 +1,12 @@
-"""How many samples the replica at work was given.
+"""How much the replica at work weighs: by default, its samples.
 
-A strategy's `run` knows; the optimizer, called from inside it, needs it. The
-two meet here, in a slot of the thread that runs (or traces) the replica.
+A strategy's `run` knows how many samples a replica was given, and a loss knows
+what it has divided by; the optimizer, called after both, needs it. They meet
+here, in a slot of the thread that runs (or traces) the replica.
 """
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +14,22 @@ from typing import Any
 import tensorflow as tf
 
 _slot = threading.local()
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeight:
+    """How the gradient of a loss is averaged over replicas and micro-batches.
+
+    Args:
+        value: Scalar float32 tensor; the weight of this replica's gradient.
+        adds: Whether gradients are added up instead of averaged.
+        spans_micro_batch: Whether the loss is one of the whole micro-batch,
+            so that those of several have no meaning together.
+    """
+
+    value: tf.Tensor
+    adds: bool = False
+    spans_micro_batch: bool = False
 
 
 def local_samples() -> tf.Tensor | None:
@@ -33,12 +51,46 @@ def counted(data: Any) -> Iterator[None]:
             has, every replica counts as one sample, so that replicas weigh
             the same.
     """
-    previous = local_samples()
+    previous = local_samples(), getattr(_slot, "weights", [])
     _slot.samples = tf.cast(_batch_size(data), tf.float32)
+    _slot.weights = []
     try:
         yield
     finally:
-        _slot.samples = previous
+        _slot.samples, _slot.weights = previous
+
+
+def weigh_by(weight: LossWeight) -> None:
+    """Weighs the gradient to come by something else than samples.
+
+    Args:
+        weight: What a loss of this step has divided by.
+    """
+    _slot.weights.append(weight)
+
+
+def taken_weight() -> LossWeight | None:
+    """Returns the weight of the gradient at hand, and forgets it.
+
+    Returns:
+        What a loss said by `weigh_by`, otherwise the samples; `None` outside
+        of a tfdp strategy's `run`.
+
+    Raises:
+        ValueError: If losses of one step have divided by different things.
+    """
+    samples = local_samples()
+    if samples is None:
+        return None
+    weights, _slot.weights = _slot.weights, []
+    if len(weights) > 1:
+        raise ValueError(
+            "One weight must serve the whole gradient of a step. Received: "
+            f"{len(weights)} losses, each of which is averaged over something "
+            "of its own, such as its mask. Use one such loss per step, or "
+            "losses that are means over samples."
+        )
+    return weights[0] if weights else LossWeight(samples)
 
 
 class SampleCounter:

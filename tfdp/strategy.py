@@ -4,6 +4,7 @@ Both classes are their TensorFlow namesakes to everything that asks, and
 override only public methods, only where upstream fails.
 """
 
+import contextlib
 import functools
 import os
 import weakref
@@ -21,6 +22,7 @@ from tfdp.agreement import (
 )
 from tfdp.cluster import Cluster
 from tfdp.empty_shards import surviving_no_samples
+from tfdp.randomness import seeded_per_replica
 from tfdp.samples import counted
 
 # Several packs of a large model's gradients travel at once; a small model's
@@ -48,6 +50,18 @@ class DataParallelStrategy(tf.distribute.Strategy):
 
     def barrier(self) -> None:
         """Waits until every worker is here; nothing for one worker."""
+
+    def scope(
+        self,
+    ) -> contextlib.AbstractContextManager[tf.distribute.Strategy]:
+        """Returns a context in which models are built for the strategy.
+
+        Random layers made in it draw other numbers on every replica.
+
+        Returns:
+            What TensorFlow's `Strategy.scope` does.
+        """
+        return _Scope(super().scope, seeded_per_replica)
 
     @functools.cached_property
     def _counting_functions(self) -> weakref.WeakKeyDictionary[Any, Any]:
@@ -345,6 +359,25 @@ def auto_strategy() -> MirroredStrategy | MultiWorkerMirroredStrategy:
     devices = tf.config.list_logical_devices("GPU")
     devices = devices or tf.config.list_logical_devices("CPU")
     return MirroredStrategy([device.name for device in devices])
+
+
+class _Scope:
+    """Contexts entered together; as often as wanted, as TensorFlow's can."""
+
+    def __init__(
+        self, *contexts: Callable[[], contextlib.AbstractContextManager[Any]]
+    ) -> None:
+        self._contexts = contexts
+        self._entered: list[contextlib.ExitStack] = []
+
+    def __enter__(self) -> Any:
+        with contextlib.ExitStack() as stack:
+            first, *_ = [stack.enter_context(new()) for new in self._contexts]
+            self._entered.append(stack.pop_all())
+        return first
+
+    def __exit__(self, *exception: Any) -> bool | None:
+        return self._entered.pop().__exit__(*exception)
 
 
 def _counting(fn: Any) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """How replicas synchronise: the part of the optimizer that owns the update."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ from tfdp.gradients import Gradient, deduplicated, on_values
 class Synchronous:
     """Updates every replica with the mean gradient over all samples.
 
-    One all-reduce carries the gradients and the number of samples behind
-    them; then a copy of the user's optimizer makes its own update.
+    One all-reduce carries the gradients and the weight behind them, by default
+    their samples; then a copy of the user's optimizer makes its own update.
 
     Args:
         inner_optimizer: The user's optimizer, not built yet. It is copied,
@@ -36,31 +37,30 @@ class Synchronous:
         self.inner_optimizer.build(variables)
 
     def reduce(
-        self, gradients: Sequence[Gradient], samples: tf.Tensor | None
+        self, gradients: Sequence[Gradient], weight: tf.Tensor | None
     ) -> list[Gradient]:
-        """Averages gradients over the samples of all replicas.
+        """Averages gradients by the weights of all replicas.
 
         Called in replica context, once per update.
 
         Args:
-            gradients: Gradients of this replica, weighted by its samples.
-            samples: Scalar float32; samples behind them, or `None` where the
-                strategy does not count them: then gradients are added up, as
-                Keras does.
+            gradients: Gradients of this replica, weighted.
+            weight: Scalar float32; the weight behind them, or `None` where
+                gradients are to be added up.
 
         Returns:
             The same gradients on every replica; slices with each row once.
         """
         totals = list(gradients)
-        if samples is not None:
+        if weight is not None:
             # Tensors of one type share a pack.
-            totals.append(tf.cast(samples, totals[0].dtype))
+            totals.append(tf.cast(weight, totals[0].dtype))
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
             # The name tells these collectives from Keras's in a profile.
             with tf.name_scope("tfdp_all_reduce"):
                 totals = context.all_reduce(tf.distribute.ReduceOp.SUM, totals)
-        if samples is not None:
+        if weight is not None:
             *totals, count = totals
             totals = [
                 on_values(
@@ -77,11 +77,61 @@ class Synchronous:
         variables: Sequence[keras.Variable],
     ) -> None:
         """Makes the inner optimizer's update, in replica context."""
+        if _keras.is_multi_optimizer(self.inner_optimizer):
+            gradients, variables = _keras.with_missing_gradients(
+                self.inner_optimizer, gradients, variables
+            )
         self.inner_optimizer.apply(gradients, variables)
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether weights are overwritten by averages during training."""
+        return any(each.ema_overwrite_frequency for each in self._optimizers)
+
+    def overwrite(self) -> None:
+        """Overwrites weights by their averages, when it is time.
+
+        Called in cross-replica context, after each update.
+        """
+        for optimizer in self._optimizers:
+            if optimizer.use_ema and optimizer.ema_overwrite_frequency:
+                is_time = tf.equal(
+                    optimizer.iterations.value
+                    % optimizer.ema_overwrite_frequency,
+                    0,
+                )
+                tf.cond(
+                    is_time,
+                    functools.partial(_overwrite, optimizer),
+                    lambda: tf.constant(0),
+                )
 
     def finalize(self, variables: Sequence[keras.Variable]) -> None:
         """Gives the variables their final values at the end of training."""
         self.inner_optimizer.finalize_variable_values(variables)
+        for optimizer in self._optimizers:
+            if optimizer.use_ema:
+                _keras.overwrite_with_average(optimizer)
+
+    @property
+    def _optimizers(self) -> list[keras.optimizers.Optimizer]:
+        return _single_optimizers(self.inner_optimizer)
+
+
+def _single_optimizers(
+    optimizer: keras.optimizers.Optimizer,
+) -> list[keras.optimizers.Optimizer]:
+    if _keras.is_multi_optimizer(optimizer):
+        return list(optimizer.optimizers)
+    return [optimizer]
+
+
+def _overwrite(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
+    _keras.overwrite_with_average(optimizer)
+    for variable in _keras.trained_variables(optimizer):
+        if variable.constraint is not None:
+            variable.assign(variable.constraint(variable))
+    return tf.constant(0)
 
 
 def _check_inner_optimizer(optimizer: Any) -> None:
@@ -97,19 +147,9 @@ def _check_inner_optimizer(optimizer: Any) -> None:
             f"inner_optimizer={type(optimizer).__name__}. Pass its own inner "
             "optimizer, and `loss_scale=` to DistributedOptimizer."
         )
-    if type(optimizer).__name__ == "MultiOptimizer":
-        raise ValueError(
-            "`inner_optimizer` must be a single optimizer. Received: "
-            "inner_optimizer=MultiOptimizer. Pass one of its optimizers; "
-            "different ones for different variables are not supported yet."
-        )
-    if optimizer.ema_overwrite_frequency:
-        raise ValueError(
-            "`inner_optimizer` must not overwrite weights during training. "
-            "Received: ema_overwrite_frequency="
-            f"{optimizer.ema_overwrite_frequency}. Leave it out; with "
-            "`use_ema=True` the average is taken over at the end of `fit`."
-        )
+    for each in _single_optimizers(optimizer):
+        if each is not optimizer:
+            _check_inner_optimizer(each)
     if optimizer.gradient_accumulation_steps:
         raise ValueError(
             "`inner_optimizer` must not accumulate gradients itself. "

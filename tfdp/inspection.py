@@ -1,0 +1,61 @@
+"""What a model holds: its layers, losses, optimizers and statistics."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from tfdp import _keras
+
+
+def layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers of a model, those inside of layers too."""
+    return _keras.all_layers(model)
+
+
+def losses(model: keras.Model) -> list[Any]:
+    """Returns what the model was compiled with as losses, without `None`."""
+    compiled = keras.tree.flatten(getattr(model, "loss", None))
+    return [loss for loss in compiled if loss is not None]
+
+
+def optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
+    """Returns the optimizers of a model: the compiled one, and attributes.
+
+    A model with a `train_step` of its own may hold several, such as one each
+    for a generator and a discriminator.
+    """
+    held: list[Any] = [model.optimizer]
+    for attribute in vars(model).values():
+        if isinstance(attribute, Mapping):
+            held += attribute.values()
+        elif isinstance(attribute, Sequence):
+            held += attribute
+        else:
+            held.append(attribute)
+    found = {
+        id(each): each
+        for each in held
+        if isinstance(each, keras.optimizers.Optimizer)
+    }
+    return list(found.values())
+
+
+def statistics(model: keras.Model) -> list[keras.Variable]:
+    """Returns the weights that steps change without any gradient.
+
+    The moving statistics of `BatchNormalization`, and what layers of the
+    user's keep like them. A frozen layer keeps none.
+    """
+    found = {
+        id(weight): weight
+        for layer in (model, *layers(model))
+        if layer.trainable
+        for weight in _keras.own_non_trainable_weights(layer)
+    }
+    return list(found.values())
+
+
+def synchronizes(layer: keras.layers.Layer) -> bool:
+    """Whether a layer's statistics are those of all replicas' samples."""
+    return bool(getattr(layer, "synchronized", False))
