@@ -1,8 +1,11 @@
 """Keras callbacks for data-parallel training."""
 
 from tfdp.callbacks.data_parallel import DataParallel as DataParallel
+from tfdp.callbacks.loss_scale_monitor import (
+    LossScaleMonitor as LossScaleMonitor,
+)
 from tfdp.callbacks.throughput_monitor import (
     ThroughputMonitor as ThroughputMonitor,
 )
 
-__all__ = ["DataParallel", "ThroughputMonitor"]
+__all__ = ["DataParallel", "LossScaleMonitor", "ThroughputMonitor"]

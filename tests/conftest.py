@@ -6,6 +6,10 @@ import pytest
 import tfdp
 
 
+def pytest_addoption(parser):
+    parser.addoption("--setting", help="a way to train, see settings.py")
+
+
 def pytest_configure(config):
     # Devices must exist before TensorFlow starts its runtime.
     tfdp.testing.logical_cpus(4)

@@ -16,21 +16,27 @@ LAYERS = [
         "tfdp.agreement",
         "tfdp.batch",
         "tfdp.cluster",
+        "tfdp.findings",
         "tfdp.gradients",
+        "tfdp.inspection",
+        "tfdp.randomness",
         "tfdp.samples",
         "tfdp.throughput",
         "tfdp.workers",
     },
     {
         "tfdp.accumulation",
+        "tfdp.batch_statistics",
         "tfdp.empty_shards",
         "tfdp.learning_rate",
         "tfdp.loss_scale",
+        "tfdp.losses",
         "tfdp.precision",
         "tfdp.synchronization",
     },
     {"tfdp.strategy"},
-    {"tfdp.optimizer"},
+    {"tfdp.loss_audit", "tfdp.optimizer"},
+    {"tfdp.audit"},
     {"tfdp.callbacks.*"},
     {"tfdp.callbacks"},
     {"tfdp"},
@@ -117,9 +123,13 @@ def test_imports_point_down(name):
 def test_the_rule_tells_up_from_down():
     assert allowed("tfdp.optimizer", "tfdp.strategy")
     assert allowed("tfdp.callbacks.data_parallel", "tfdp.optimizer")
+    assert allowed("tfdp.callbacks.data_parallel", "tfdp.audit")
+    assert allowed("tfdp.audit", "tfdp.loss_audit")
     assert allowed("tfdp.cli.launch", "tfdp.workers")
     for importer, imported in [
         ("tfdp.strategy", "tfdp.optimizer"),
+        ("tfdp.optimizer", "tfdp.audit"),
+        ("tfdp.losses", "tfdp.loss_audit"),
         ("tfdp.samples", "tfdp.batch"),
         ("tfdp.cluster", "tfdp.cluster"),
         ("tfdp.callbacks.data_parallel", "tfdp"),

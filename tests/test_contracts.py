@@ -41,6 +41,9 @@ BUILT_IN_OPTIMIZERS = sorted(
     and issubclass(value, keras.optimizers.Optimizer)
     and name not in ("Optimizer", "LossScaleOptimizer", "MultiOptimizer")
 )
+has_multi_optimizer = pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="new in Keras 3.13"
+)
 _checked = set()
 
 
@@ -311,6 +314,179 @@ def test_compile_does_not_wrap_what_scales_the_loss_itself():
     assert model.optimizer is optimizer
 
 
+def weight_after_two_updates(optimizer):
+    weight = keras.Variable(1.0)
+    optimizer.build([weight])
+    for _ in range(2):
+        optimizer.apply([tf.constant(1.0)], [weight])
+    return weight
+
+
+@contract(
+    "_overwrite_model_variables_with_average_value",
+    serves="the inner optimizer overwrites weights by their average in "
+    "replica context, which fails, or tfdp never does",
+)
+def test_weights_are_overwritten_in_one_replaceable_place():
+    def make():
+        return keras.optimizers.SGD(
+            1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=1
+        )
+
+    assert float(weight_after_two_updates(make()).numpy()) == -0.5
+    copy = _keras.copy_that_takes_reduced_gradients(make())
+    weight = weight_after_two_updates(copy)
+    assert float(weight.numpy()) == -1.0
+    _keras.overwrite_with_average(copy)
+    assert float(weight.numpy()) == -0.5
+
+
+@has_multi_optimizer
+@pytest.mark.parametrize("kind", ["map", "function"])
+@contract(
+    "MultiOptimizer",
+    "_optimizer_map",
+    serves="the optimizers inside of a MultiOptimizer sum gradients over the "
+    "replicas a second time",
+)
+def test_multi_optimizer_keeps_what_chooses_its_optimizers(variables, kind):
+    inner = keras.optimizers.SGD(1.0), keras.optimizers.Adam(0.1)
+    chosen = keras.optimizers.OptimizerMap(inner[0], {"bias": inner[1]})
+    given = chosen if kind == "map" else lambda variable: chosen(variable)
+    optimizer = keras.optimizers.MultiOptimizer(given)
+    assert _keras.is_multi_optimizer(optimizer)
+    assert optimizer._optimizer_map is given
+    copy = _keras.copy_that_takes_reduced_gradients(optimizer)
+    copy.build(variables)
+    assert [type(each) for each in copy.optimizers] == [*map(type, inner)]
+    for each in copy.optimizers:
+        assert each not in inner
+        assert each._all_reduce_sum_gradients is list
+
+
+@has_multi_optimizer
+@contract(
+    "MultiOptimizer",
+    serves="a step that trains some of a MultiOptimizer's variables fails",
+)
+def test_multi_optimizer_takes_none_for_a_missing_gradient(variables):
+    both = [*variables, keras.Variable(np.ones((2,), "float32"), name="more")]
+    chosen = keras.optimizers.OptimizerMap(
+        keras.optimizers.SGD(1.0), {"bias": keras.optimizers.SGD(1.0)}
+    )
+    optimizer = keras.optimizers.MultiOptimizer(chosen)
+    optimizer.build(both)
+    gradients = [tf.ones(2), tf.ones(2)]
+    gradients, filled = _keras.with_missing_gradients(
+        optimizer, gradients, both[1:]
+    )
+    assert gradients[0] is None
+    assert [v.name for v in filled] == ["kernel", "bias", "more"]
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        optimizer.apply(gradients, filled)
+    assert [float(v.numpy().sum()) for v in both] == [4.0, 0.0, 0.0]
+
+
+# Layers and losses.
+
+
+@contract(
+    "keras.random.SeedGenerator.__init__",
+    serves="random layers draw the same numbers on every replica",
+)
+def test_seed_generator_makes_its_state_in_its_constructor():
+    found = []
+
+    def creator(next_creator, **arguments):
+        found.append(_keras.seed_generator_under_construction())
+        return next_creator(**arguments)
+
+    with tf.variable_creator_scope(creator):
+        generator = keras.random.SeedGenerator(1)
+        layer = keras.layers.Dropout(0.5)
+        keras.Variable(1.0)
+    assert found == [generator, layer.seed_generator, None]
+
+
+@contract(
+    "_non_trainable_variables",
+    serves="the statistics of BatchNormalization are not averaged over "
+    "replicas, or the seeds of random layers are",
+)
+def test_layer_keeps_statistics_apart_from_seeds_and_metrics():
+    class Counting(keras.layers.Dropout):
+        def __init__(self):
+            super().__init__(0.5)
+            self.mean = keras.metrics.Mean()
+
+    normalization = keras.layers.BatchNormalization()
+    normalization.build((None, 2))
+    held = normalization._non_trainable_variables
+    assert [v.name for v in held] == ["moving_mean", "moving_variance"]
+    found = _keras.own_non_trainable_weights(normalization)
+    assert [id(v) for v in found] == [id(v) for v in held]
+    counting = Counting()
+    assert len(counting.variables) == 3
+    assert _keras.own_non_trainable_weights(counting) == []
+
+
+@contract(
+    "backend.get_keras_mask",
+    serves="losses of masked outputs are averaged by samples",
+)
+def test_mask_is_attached_to_a_tensor():
+    classes = np.array([[1, 2, 0], [3, 0, 0]])
+    outputs = keras.layers.Embedding(4, 2, mask_zero=True)(classes)
+    np.testing.assert_array_equal(_keras.mask_of(outputs), classes != 0)
+    assert _keras.mask_of(tf.ones((2, 3))) is None
+    symbolic = keras.layers.Embedding(4, 2, mask_zero=True)(keras.Input((3,)))
+    assert _keras.mask_of(symbolic) is not None
+
+
+@contract(
+    "losses.loss.reduce_weighted_values",
+    "losses.loss.apply_mask",
+    "losses.loss.squeeze_or_expand_to_same_rank",
+    serves="tfdp.DistributedLoss weighs samples or masks unlike Keras",
+)
+def test_losses_are_summed_as_keras_does():
+    class Masked(keras.losses.Loss):
+        def call(self, y_true, y_pred):
+            return y_pred
+
+    values = tf.constant([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    weights = tf.constant([[1.0], [2.0]])
+    mask = tf.constant([[True, True, False], [True, False, False]])
+    total, together = _keras.weighted_sum(values, weights, mask)
+    assert float(total) == 11.0
+    np.testing.assert_array_equal(together, [[1, 1, 0], [2, 0, 0]])
+    total, together = _keras.weighted_sum(values[:, :1], weights[:, 0], None)
+    assert float(total) == float(Masked("sum")(0.0, values[:, :1], weights))
+    np.testing.assert_array_equal(together, weights)
+    total, together = _keras.weighted_sum(values, None, None)
+    assert float(total) == 21.0
+    assert together is None
+
+
+@contract(
+    "LossFunctionWrapper",
+    serves="functions given to tfdp.DistributedLoss are no losses",
+)
+def test_function_becomes_the_loss_that_compile_makes_of_it():
+    def off(y_true, y_pred):
+        return tf.reduce_mean(tf.abs(y_true - y_pred), axis=-1)
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    model.compile("sgd", off)
+    y, y_pred = tf.ones((4, 3)), tf.reshape(tf.range(12.0), (4, 3))
+    loss = _keras.as_loss(off)
+    assert isinstance(loss, keras.losses.Loss)
+    assert loss.name == "off"
+    expected = model.compute_loss(None, y, y_pred)
+    assert float(loss(y, y_pred)) == float(expected)
+    assert isinstance(_keras.as_loss(lambda a, b: a - b), keras.losses.Loss)
+
+
 # `fit` and `predict`.
 
 
@@ -346,12 +522,9 @@ def test_steps_are_run_as_methods_of_the_model(in_fit, name):
     assert named, f"`fit` ran {steps}"
     assert all(inspect.ismethod(step) for step in named)
     assert all(step.__self__ is in_fit.model for step in named)
-    # Only tfdp's optimizer gives no weight to a made-up row.
-    found = in_fit.model if name == "test_step" else None
-    assert all(_keras.model_of_step(s) is found for s in named)
-    in_fit.model.optimizer.weighs_samples = True
-    assert all(_keras.model_of_step(s) is in_fit.model for s in named)
-    del in_fit.model.optimizer.weighs_samples
+    assert all(_keras.model_of_step(s, name) is in_fit.model for s in named)
+    (other,) = {"train_step", "test_step"} - {name}
+    assert not any(_keras.model_of_step(s, other) for s in named)
 
 
 @contract(
@@ -367,7 +540,8 @@ def test_predict_runs_a_function_of_known_name(in_fit):
     }
     assert all(_keras.is_predict_step(step) for step in steps)
     assert not any(_keras.is_predict_step(s) for s in in_fit.steps["fit"])
-    assert not any(_keras.model_of_step(step) for step in steps)
+    for name in ("train_step", "test_step"):
+        assert not any(_keras.model_of_step(step, name) for step in steps)
 
 
 @pytest.mark.parametrize(
@@ -783,12 +957,16 @@ def test_every_private_name_of_a_doorway_has_a_contract(path):
         and node.value.startswith("_")
     }
     # Python's own, with nothing upstream to move.
-    names -= {"__self__", "__name__", "__qualname__", "_getframe"}
-    names |= {
-        name.rpartition(".")[2]
+    names -= {"__self__", "__name__", "__qualname__", "__code__", "_getframe"}
+    private = [
+        name
         for name in imported(tree)
         if name.startswith(("keras.src.", "tensorflow.python."))
-    }
+    ]
+    names |= {name.rpartition(".")[2] for name in private}
+    # What is looked up on a private module, imported under a private name.
+    modules = {f"_{name.rpartition('.')[2]}" for name in private}
+    names |= {name for name, owner in attributes(tree) if owner in modules}
     assert names
     # A contract may name the owner too, as in `context.global_seed`.
     known = {part for name in _checked for part in name.split(".")}

@@ -19,10 +19,12 @@ import tfdp
 EXPORTED = {
     "BatchPlan",
     "Cluster",
+    "DistributedLoss",
     "DistributedOptimizer",
     "MirroredStrategy",
     "MultiWorkerMirroredStrategy",
     "WarmupSchedule",
+    "audit",
     "auto_strategy",
     "callbacks",
     "linear_scaled_rate",
@@ -31,7 +33,11 @@ EXPORTED = {
     "testing",
 }
 EXPORTED_BY = {
-    "tfdp.callbacks": {"DataParallel", "ThroughputMonitor"},
+    "tfdp.callbacks": {
+        "DataParallel",
+        "LossScaleMonitor",
+        "ThroughputMonitor",
+    },
     "tfdp.testing": {"logical_cpus", "report", "run_workers"},
 }
 SCHEDULE = {"warmup_updates": 5, "initial_rate": 0.01}

@@ -23,9 +23,10 @@ def optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     """Returns the optimizers of a model: the compiled one, and attributes.
 
     A model with a `train_step` of its own may hold several, such as one each
-    for a generator and a discriminator.
+    for a generator and a discriminator. Beside these, the one that `compile`
+    makes if it is given none is idle, and left out.
     """
-    held: list[Any] = [model.optimizer]
+    held: list[Any] = []
     for attribute in vars(model).values():
         if isinstance(attribute, Mapping):
             held += attribute.values()
@@ -38,6 +39,9 @@ def optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
         for each in held
         if isinstance(each, keras.optimizers.Optimizer)
     }
+    compiled = found.get(id(model.optimizer))
+    if len(found) > 1 and type(compiled) is keras.optimizers.RMSprop:
+        del found[id(compiled)]
     return list(found.values())
 
 

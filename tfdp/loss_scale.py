@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfdp.gradients import Gradient, is_finite, on_values
 
 # Below 1 a loss scale would make small gradients smaller.
-_FLOOR = 1.0
+FLOOR = 1.0
 
 
 def resolved_loss_scale(
@@ -124,7 +124,7 @@ class LossScale:
             self._skipped_updates.assign(self._skipped_updates.value + 1)
             if self._is_dynamic:
                 self._finite_updates.assign(0)
-                self._scale.assign(tf.maximum(self._scale.value / 2.0, _FLOOR))
+                self._scale.assign(tf.maximum(self._scale.value / 2.0, FLOOR))
             return tf.constant(0)
 
         tf.cond(finite, make, skip)

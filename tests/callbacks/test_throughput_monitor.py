@@ -249,7 +249,10 @@ def test_optimizer_must_count_samples(two_replicas):
     with two_replicas.scope():
         model = problem.make_model()
         model.compile("sgd", "mse")
-    with pytest.raises(RuntimeError) as caught:
+    with (
+        pytest.warns(UserWarning, match="Wrap it: tfdp.DistributedOptimizer"),
+        pytest.raises(RuntimeError) as caught,
+    ):
         fit(
             model,
             problem.dataset(32, BATCH),
