@@ -37,7 +37,9 @@ def train(setting):
         model = settings.make_model(setting)
         loss, needs_wrap = settings.make_loss(setting)
         optimizer = tfdp.DistributedOptimizer(
-            settings.make_optimizer(setting), setting.steps
+            settings.make_optimizer(setting),
+            setting.steps,
+            initial_scale=2.0**10,  # Does not overflow at the first updates.
         )
         model.compile(
             optimizer, tfdp.DistributedLoss(loss) if needs_wrap else loss

@@ -1,5 +1,10 @@
 """Saved and loaded, training goes on as if it had not stopped."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import problem
@@ -7,6 +12,8 @@ import pytest
 import tensorflow as tf
 
 import tfdp
+
+WORKERS = pathlib.Path(problem.__file__).parent
 
 
 def make(strategy, steps=4):
@@ -101,3 +108,98 @@ def test_a_saved_model_predicts_outside_of_any_scope(tmp_path):
     )
     with pytest.raises(RuntimeError, match="needs a strategy that counts"):
         loaded.train_on_batch(*problem.arrays(5))
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+@pytest.mark.parametrize("is_built", [True, False], ids=["built", "lazy"])
+def test_a_checkpoint_of_tensorflow_holds_the_cycle(
+    tmp_path, replicas, is_built
+):
+    undisturbed = make(on(2))
+    micro_batches(undisturbed, 0, 12)
+
+    model = make(on(2))
+    micro_batches(model, 0, 6)
+    saved = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+    path = saved.save(tmp_path / "saved")
+    model = make(on(replicas))
+    if is_built:
+        build(model)
+    restored = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+    restored.restore(path)
+    micro_batches(model, 6, 12)
+    assert int(model.optimizer.iterations.numpy()) == 3
+    deviation = problem.deviation(
+        model.get_weights(), undisturbed.get_weights()
+    )
+    assert deviation <= 1e-5
+
+
+WITHOUT_TFDP = """
+import sys
+sys.modules["tfdp"] = None
+import keras, numpy as np
+import problem
+x, _ = problem.arrays(5)
+model = problem.make_model()
+model.load_weights(sys.argv[1] + "/saved.weights.h5")
+first = model.predict(x, verbose=0)
+model = keras.models.load_model(sys.argv[1] + "/saved.keras", compile=False)
+np.testing.assert_array_equal(model.predict(x, verbose=0), first)
+np.save(sys.argv[1] + "/predicted.npy", first)
+"""
+
+
+def test_what_is_saved_predicts_where_tfdp_is_not_installed(tmp_path):
+    with on(2).scope():
+        model = problem.make_model()
+        model.compile(
+            tfdp.DistributedOptimizer(keras.optimizers.Adam(0.01), 4),
+            tfdp.DistributedLoss(
+                keras.losses.MeanSquaredError(reduction="sum")
+            ),
+        )
+    build(model)
+    model.save(tmp_path / "saved.keras")
+    model.save_weights(tmp_path / "saved.weights.h5")
+    subprocess.run(
+        [sys.executable, "-c", WITHOUT_TFDP, tmp_path],
+        env={**os.environ, "PYTHONPATH": str(WORKERS)},
+        check=True,
+        timeout=300,
+    )
+    x, _ = problem.arrays(5)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "predicted.npy"),
+        model.predict(x, verbose=0),
+        atol=1e-6,
+    )
+
+
+def test_a_distributed_loss_comes_back(tmp_path):
+    with on(2).scope():
+        model = problem.make_model()
+        model.compile(
+            tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1)),
+            tfdp.DistributedLoss(
+                keras.losses.Tversky(alpha=0.25), over="batch", name="overlap"
+            ),
+        )
+    build(model)
+    model.save(tmp_path / "saved.keras")
+    with on(2).scope():
+        loaded = keras.models.load_model(tmp_path / "saved.keras")
+    assert isinstance(loaded.loss, tfdp.DistributedLoss)
+    assert (loaded.loss.over, loaded.loss.name) == ("batch", "overlap")
+    assert loaded.loss.loss.alpha == 0.25
+
+
+def test_exporting_leaves_the_optimizer_out(tmp_path):
+    model = make(on(2))
+    micro_batches(model, 0, 5)
+    model.export(tmp_path / "served", verbose=False)
+    x, _ = problem.arrays(5)
+    served = tf.saved_model.load(tmp_path / "served")
+    np.testing.assert_allclose(
+        served.serve(x), model.predict(x, verbose=0), atol=1e-6
+    )

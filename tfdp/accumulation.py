@@ -7,11 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 
-class Accumulator:
+class Accumulator(tf.Module):
     """Adds up weighted gradients and their weights, without communication.
 
     Every replica holds sums of its own, in float32 whatever the variables'
-    type. Read from outside, TensorFlow adds the replicas up.
+    type. Read from outside, TensorFlow adds the replicas up. A module, so that
+    a `tf.train.Checkpoint` of the optimizer has it.
 
     Args:
         variables: The variables whose gradients are added up. Create the
@@ -19,6 +20,7 @@ class Accumulator:
     """
 
     def __init__(self, variables: Sequence[keras.Variable]) -> None:
+        super().__init__()
         with tf.init_scope():
             self._sums = [_replica_local(v.shape) for v in variables]
             self._weight = _replica_local(())

@@ -39,8 +39,12 @@ def surviving_no_samples(
 
 def _step(fn: Callable[..., Any], model: keras.Model, data: Any) -> Any:
     size = _possibly_zero_size(data)
-    if size is None or _reduces_inside(model):
+    if size is None:
         return fn(data)
+    if _reduces_inside(model):
+        # Its statistics would count a made-up row.
+        with tf.control_dependencies([_assert_not_empty(model, size)]):
+            return fn(tf.nest.map_structure(tf.identity, data))
     state = _state(model)
     before = [tf.identity(variable) for variable in state]
     outputs = fn(_never_empty(data, size))
@@ -96,8 +100,23 @@ def _weighs_samples(model: keras.Model) -> bool:
     )
 
 
+def _assert_not_empty(model: keras.Model, size: tf.Tensor) -> tf.Operation:
+    convolves = any(
+        "Conv" in type(layer).__name__ for layer in inspection.layers(model)
+    )
+    return tf.debugging.Assert(
+        tf.logical_or(size > 0, not convolves),
+        [
+            "Each replica must be given a sample, where a model has both "
+            "convolutions and synchronized BatchNormalization. Received: a "
+            "batch of fewer samples than replicas. Drop it "
+            "(`batch(..., drop_remainder=True)`), choose another batch size, "
+            "or use synchronized=False."
+        ],
+    )
+
+
 def _reduces_inside(model: keras.Model) -> bool:
-    # Statistics over all replicas would count the made-up row.
     return any(map(inspection.synchronizes, inspection.layers(model)))
 
 

@@ -1,30 +1,32 @@
-"""Trains a grid of cases on several workers and reports each one's result."""
+"""Trains in given settings on several workers and reports the results."""
 
 import sys
 
-import problem
+import settings
 
 import tfdp
 
 strategy = tfdp.auto_strategy()
 
 
-def train(case):
+def train(setting):
     with strategy.scope():
-        model = problem.make_model()
+        model = settings.make_model(setting)
+        loss, needs_wrap = settings.make_loss(setting)
         optimizer = tfdp.DistributedOptimizer(
-            problem.OPTIMIZERS[case["optimizer"]](),
-            accumulation_steps=case["steps"],
+            settings.make_optimizer(setting), setting.steps
         )
-        model.compile(optimizer, "mse", metrics=["mae"])
-    batch = problem.GLOBAL_BATCH // case["steps"]
-    data = problem.dataset(case["num_samples"], batch)
+        model.compile(
+            optimizer, tfdp.DistributedLoss(loss) if needs_wrap else loss
+        )
+    data = settings.dataset(setting, settings.GLOBAL_BATCH)
     history = model.fit(
-        data,
+        settings.dataset(setting, settings.GLOBAL_BATCH // setting.steps),
         validation_data=data,
-        epochs=problem.EPOCHS,
+        epochs=settings.EPOCHS,
         verbose=0,
         callbacks=[tfdp.callbacks.DataParallel()],
+        **settings.fit_arguments(setting),
     ).history
     return {
         "weights": [w.tolist() for w in model.get_weights()],
@@ -35,13 +37,4 @@ def train(case):
     }
 
 
-def read(argument):
-    name, steps, num_samples = argument.split(":")
-    return {
-        "optimizer": name,
-        "steps": int(steps),
-        "num_samples": int(num_samples),
-    }
-
-
-tfdp.testing.report([train(read(argument)) for argument in sys.argv[1:]])
+tfdp.testing.report([train(settings.read(text)) for text in sys.argv[1:]])

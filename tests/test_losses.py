@@ -1,0 +1,253 @@
+"""Losses that are no mean over samples, compared with one device."""
+
+import keras
+import numpy as np
+import problem
+import pytest
+import tensorflow as tf
+
+import tfdp
+
+TOKENS, LENGTH = 7, 5
+
+
+def root_of_mean(y_true, y_pred):
+    error = keras.ops.mean(keras.ops.square(y_true - y_pred))
+    return keras.ops.sqrt(error + 1e-3)
+
+
+def mean_of_all(y_true, y_pred):
+    return keras.ops.mean(keras.ops.square(y_true - y_pred))
+
+
+def contrast(y_true, y_pred):
+    """Compares every sample with all others."""
+    products = y_pred @ keras.ops.transpose(y_pred)
+    near = keras.ops.exp(
+        -keras.ops.square(y_true - keras.ops.transpose(y_true))
+    )
+    return keras.ops.logsumexp(products, axis=-1) - keras.ops.sum(
+        near * products, axis=-1
+    ) / keras.ops.sum(near, axis=-1)
+
+
+def dice(y_true, y_pred):
+    return keras.losses.dice(
+        keras.ops.sigmoid(y_true), keras.ops.sigmoid(y_pred)
+    )
+
+
+WHOLE = {
+    "scalar": (root_of_mean, "auto"),
+    "dice": (dice, "auto"),
+    "contrastive": (contrast, "batch"),
+    "mean, gathered": ("mse", "batch"),
+    "weighted mean, gathered": (
+        keras.losses.MeanSquaredError(reduction="mean_with_sample_weight"),
+        "batch",
+    ),
+}
+PARTED = {
+    "sum": (keras.losses.MeanSquaredError(reduction="sum"), "auto"),
+    "mean": ("mse", "auto"),
+    "scalar mean": (mean_of_all, "samples"),
+    "weighted mean": (
+        keras.losses.MeanSquaredError(reduction="mean_with_sample_weight"),
+        "auto",
+    ),
+}
+
+
+def make_model():
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((8,)),
+            keras.layers.Dense(8, "tanh"),
+            keras.layers.Dense(1),
+        ]
+    )
+
+
+def train(strategy, loss, optimizer, data, make=make_model, **compile_args):
+    is_ours = isinstance(optimizer, tfdp.DistributedOptimizer)
+    with strategy.scope():
+        model = make()
+        model.compile(optimizer, loss, **compile_args)
+    history = model.fit(
+        data,
+        validation_data=data,
+        epochs=3,
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel()] if is_ours else [],
+    ).history
+    return model, history
+
+
+def ours(strategy, steps=1, rate=0.002):
+    with strategy.scope():
+        return tfdp.DistributedOptimizer(keras.optimizers.SGD(rate), steps)
+
+
+def samples(batch, weighted=False):
+    # The last batch of 48 is one sample, which three replicas of four miss.
+    x, y = problem.arrays(145)
+    weights = np.linspace(0, 3, 145).astype("float32")
+    data = (x, y, weights) if weighted else (x, y)
+    return tf.data.Dataset.from_tensor_slices(data).batch(batch)
+
+
+def assert_equal(ours, one, keys=("loss", "val_loss")):
+    (model, history), (expected, oracle) = ours, one
+    deviation = problem.deviation(model.get_weights(), expected.get_weights())
+    assert deviation <= 1e-6
+    for key in keys:
+        np.testing.assert_allclose(history[key], oracle[key], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_loss_of_the_whole_batch_equals_one_device(strategy, name):
+    loss, over = WHOLE[name]
+    weighted = name.startswith("weighted")
+    data = samples(48, weighted)
+    wrapped = tfdp.DistributedLoss(loss, over=over)
+    one = train(
+        tf.distribute.get_strategy(), loss, keras.optimizers.SGD(0.002), data
+    )
+    assert_equal(train(strategy, wrapped, ours(strategy), data), one)
+
+
+@pytest.mark.parametrize("name", PARTED)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_loss_over_samples_equals_one_device(strategy, steps, name):
+    loss, over = PARTED[name]
+    weighted = name.startswith("weighted")
+    one = train(
+        tf.distribute.get_strategy(),
+        loss,
+        keras.optimizers.SGD(0.002),
+        samples(48, weighted),
+    )
+    actual = train(
+        strategy,
+        tfdp.DistributedLoss(loss, over=over),
+        ours(strategy, steps),
+        samples(48 // steps, weighted),
+    )
+    # A sum's logs are those of a step, which is not the oracle's.
+    keys = ["loss", "val_loss"] if steps == 1 else []
+    assert_equal(actual, one, keys)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_mask_that_layers_hand_on_equals_one_device(strategy, steps):
+    def make():
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((LENGTH,), dtype="int32")
+        hidden = keras.layers.Embedding(TOKENS, 4, mask_zero=True)(inputs)
+        hidden = keras.layers.LSTM(4, return_sequences=True)(hidden)
+        return keras.Model(inputs, keras.layers.Dense(TOKENS)(hidden))
+
+    random = np.random.default_rng(0)
+    tokens = random.integers(1, TOKENS, (145, LENGTH))
+    tokens *= np.arange(LENGTH) < random.integers(0, LENGTH + 1, (145, 1))
+    data = tf.data.Dataset.from_tensor_slices((tokens, tokens))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    one = train(
+        tf.distribute.get_strategy(),
+        loss,
+        keras.optimizers.SGD(0.1),
+        data.batch(48),
+        make,
+    )
+    actual = train(
+        strategy,
+        tfdp.DistributedLoss(loss),
+        ours(strategy, steps, rate=0.1),
+        data.batch(48 // steps),
+        make,
+    )
+    assert_equal(actual, one, ["loss", "val_loss"] if steps == 1 else [])
+
+
+def test_a_weight_beside_the_loss_counts(two_replicas):
+    """`loss_weights` scales what the loss returns, gradient and value."""
+    data = samples(48)
+    one = train(
+        tf.distribute.get_strategy(),
+        root_of_mean,
+        keras.optimizers.SGD(0.002),
+        data,
+        loss_weights=[3.0],
+    )
+    wrapped = tfdp.DistributedLoss(root_of_mean)
+    actual = train(
+        two_replicas, wrapped, ours(two_replicas), data, loss_weights=[3.0]
+    )
+    assert_equal(actual, one)
+
+
+def test_accumulating_a_loss_of_the_whole_batch_is_refused(two_replicas):
+    wrapped = tfdp.DistributedLoss(root_of_mean)
+    with pytest.raises(ValueError, match="accumulation_steps=2. Use accum"):
+        train(two_replicas, wrapped, ours(two_replicas, 2), samples(24))
+
+
+def test_two_denominators_in_a_step_are_refused(two_replicas):
+    loss = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
+    wrapped = [tfdp.DistributedLoss(loss) for _ in range(2)]
+
+    def step():
+        with tf.GradientTape() as tape:
+            one, weight = tf.ones((2, 1)), tf.ones((2,))
+            total = sum(w(one, variable * one, weight) for w in wrapped)
+        optimizer.apply(tape.gradient(total, [variable.value]), [variable])
+
+    with two_replicas.scope():
+        variable = keras.Variable(2.0)
+        optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1))
+        optimizer.build([variable])
+    with pytest.raises(ValueError, match="Received: 2 losses, each of which"):
+        two_replicas.run(step)
+
+
+def test_a_strategy_that_does_not_count_is_refused():
+    plain = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+    wrapped = tfdp.DistributedLoss(root_of_mean)
+    with pytest.raises(RuntimeError, match="Received: MirroredStrategy. Use a"):
+        train(plain, wrapped, keras.optimizers.SGD(0.1), samples(48))
+
+
+def test_without_a_strategy_it_is_the_loss_it_wraps():
+    data = samples(48)
+    for loss, over in (*WHOLE.values(), *PARTED.values()):
+        one, actual = (
+            train(
+                tf.distribute.get_strategy(),
+                each,
+                keras.optimizers.SGD(0.002),
+                data,
+            )
+            for each in (loss, tfdp.DistributedLoss(loss, over=over))
+        )
+        assert_equal(actual, one)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"loss": None}, "Received: loss=None"),
+        ({"loss": "no such loss"}, "no such loss"),
+        ({"loss": "mse", "over": "replicas"}, "over='replicas'"),
+        (
+            {"loss": keras.losses.MeanSquaredError(reduction="none")},
+            "mean_squared_error with reduction='none'",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        tfdp.DistributedLoss(**arguments)
