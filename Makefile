@@ -13,12 +13,17 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 # Lines that TensorFlow prints when imported, whatever its log level.
 NOISE = absl::InitializeLog|port\.cc:[0-9]+\]|cudart_stub\.cc:[0-9]+\]
 
-.PHONY: help demo test lint format clean
+# Both ends of the range of setup.cfg.
+oldest = tensorflow==2.18.0 keras==3.10.0
+newest = --upgrade tensorflow keras
+
+.PHONY: help demo test test-long test-versions oldest-versions newest-versions \
+	exactness lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## Lists these targets
-	@sed -n 's/^\([a-z]*\):.*##  */\1|/p' Makefile | \
-		while IFS='|' read -r t d; do printf 'make %-7s %s\n' "$$t" "$$d"; done
+	@sed -n 's/^\([a-z-]*\):.*##  */\1|/p' Makefile | \
+		while IFS='|' read -r t d; do printf 'make %-13s %s\n' "$$t" "$$d"; done
 
 demo: $(INSTALLED)  ## Trains on handwritten digits with two worker processes
 	@bash -c "set -o pipefail; TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/tfdp launch \
@@ -28,6 +33,20 @@ demo: $(INSTALLED)  ## Trains on handwritten digits with two worker processes
 
 test: lint  ## Runs the linters, then all tests
 	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+test-long: $(INSTALLED)  ## Runs the full grids and random settings; takes long
+	$(BIN)/pytest -n 2 --dist loadgroup -m long $(ARGS)
+
+test-versions: oldest-versions newest-versions  ## Runs the contracts on both ends of the range
+
+oldest-versions newest-versions: %-versions: $(INSTALLED)
+	$(BIN)/python -m venv --clear $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install -q --disable-pip-version-check \
+		-e '.[test]' $($*)
+	$(VENV)-$*/bin/pytest tests/test_contracts.py tests/test_strategy_contract.py
+
+exactness: $(INSTALLED)  ## Measures anew what docs/exactness.md says
+	$(BIN)/python docs/exactness
 
 lint: $(INSTALLED)  ## Checks style and types
 	$(BIN)/ruff check
@@ -39,7 +58,7 @@ format: $(INSTALLED)  ## Puts the sources into the house style
 	$(BIN)/ruff format
 
 clean:  ## Removes what the other targets have made
-	rm -rf $(VENV) runs/data runs/digits build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest runs/data runs/digits build dist *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -112,6 +112,11 @@ class OwnLoss(keras.Sequential):
         return super().compute_loss(x, y, y_pred, *args, **kwargs) + penalty
 
 
+class Undivided(keras.Sequential):
+    def compute_loss(self, x=None, y=None, y_pred=None, *args, **kwargs):
+        return tf.reduce_mean(tf.square(y - y_pred))
+
+
 class Sampling(keras.layers.Layer):
     """Random at inference too, as in a variational autoencoder."""
 
@@ -362,10 +367,6 @@ def test_a_penalty_summed_over_samples_is_found_in_data(two_replicas):
 def test_a_loss_not_divided_by_the_replicas_is_found_in_data(
     two_replicas, loss
 ):
-    class Undivided(keras.Sequential):
-        def compute_loss(self, x=None, y=None, y_pred=None, *args, **kwargs):
-            return tf.reduce_mean(tf.square(y - y_pred))
-
     model = make(two_replicas, stack((4,), dense(), model=Undivided), loss)
     assert tfdp.audit(model) == []
     found = only(tfdp.audit(model, (FOUR, TARGET)))
@@ -496,9 +497,8 @@ def test_batch_normalization_for_each_replica_is_a_note(two_replicas):
 def test_findings_come_worst_first(two_replicas):
     model = make(
         two_replicas,
-        stack((4,), LAYERS.BatchNormalization, dense()),
-        keras.losses.MeanSquaredError(reduction="sum"),
-        keras.optimizers.SGD(0.1),
+        stack((4,), LAYERS.BatchNormalization, dense(), model=Undivided),
+        optimizer=keras.optimizers.SGD(0.1),
     )
     findings = tfdp.audit(model, (FOUR, TARGET))
     severities = ["error", "warning", "note"]
@@ -554,10 +554,6 @@ class Batches(keras.utils.PyDataset):
     ids=["arrays", "tensors", "weights", "Dataset", "PyDataset", "large"],
 )
 def test_data_may_be_a_batch_or_a_dataset(two_replicas, data):
-    class Undivided(keras.Sequential):
-        def compute_loss(self, x=None, y=None, y_pred=None, *args, **kwargs):
-            return tf.reduce_mean(tf.square(y - y_pred))
-
     assert tfdp.audit(make(two_replicas, LINEAR), data) == []
     unsound = make(two_replicas, stack((4,), dense(), model=Undivided))
     assert "Undivided" in only(tfdp.audit(unsound, data)).where

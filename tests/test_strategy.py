@@ -148,35 +148,29 @@ def test_statistics_survive_replicas_without_samples(two_replicas):
     np.testing.assert_array_equal(means[1].numpy(), np.zeros(8))
 
 
-@pytest.mark.parametrize("steps", [1, 2], ids=["1-step", "2-steps"])
-def test_several_steps_per_execution_equal_one_device(strategy, steps):
-    model = compiled(strategy, steps, steps_per_execution=3)
-    model.fit(
-        problem.dataset(250, 64 // steps),
-        epochs=problem.EPOCHS,
-        verbose=0,
-        callbacks=[tfdp.callbacks.DataParallel()],
-    )
-    expected, _ = problem.train_on_one_device(
-        problem.OPTIMIZERS["momentum"], 250
-    )
-    actual = model.get_weights()
-    assert problem.deviation(actual, expected.get_weights()) <= 1e-6
-
-
-def test_eager_steps_equal_one_device(two_replicas):
-    model = compiled(two_replicas, 2, run_eagerly=True)
-    model.fit(
-        problem.dataset(97, 32),
-        epochs=problem.EPOCHS,
-        verbose=0,
-        callbacks=[tfdp.callbacks.DataParallel()],
-    )
-    expected, _ = problem.train_on_one_device(
-        problem.OPTIMIZERS["momentum"], 97
-    )
-    actual = model.get_weights()
-    assert problem.deviation(actual, expected.get_weights()) <= 1e-6
+def test_synchronized_statistics_of_no_samples_are_refused(strategy):
+    with strategy.scope():
+        model = keras.Sequential(
+            [
+                keras.Input((8, 1)),
+                keras.layers.Conv1D(4, 3),
+                keras.layers.BatchNormalization(synchronized=True),
+                keras.layers.Flatten(),
+                keras.layers.Dense(1),
+            ]
+        )
+        model.compile(
+            tfdp.DistributedOptimizer(keras.optimizers.SGD(0.05)), "mse"
+        )
+    fit = {"verbose": 0, "callbacks": [tfdp.callbacks.DataParallel()]}
+    model.fit(problem.dataset(68, 64), **fit)
+    if strategy.num_replicas_in_sync == 1:
+        model.fit(problem.dataset(65, 64), **fit)
+        return
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="a batch of fewer samples than"
+    ):
+        model.fit(problem.dataset(65, 64), **fit)
 
 
 def test_strategies_of_different_sizes_share_a_process():
@@ -329,3 +323,37 @@ def test_a_port_that_is_taken_is_named_before_training(monkeypatch):
         with pytest.raises(RuntimeError, match=f"{address}, worker 0: Address"):
             tfdp.auto_strategy()
         holder.stdin.close()
+
+
+@pytest.mark.parametrize("num_samples", [1, 7, 64])
+def test_a_batch_given_by_itself_is_shared_out(strategy, num_samples):
+    """Every replica would else predict all of it, and add up all of it."""
+    x, y = problem.arrays(num_samples)
+    loss = keras.losses.MeanSquaredError(reduction="sum")
+    expected = problem.make_model()
+    expected.compile(keras.optimizers.SGD(0.01), loss)
+    with strategy.scope():
+        model = problem.make_model()
+        model.compile(
+            tfdp.DistributedOptimizer(keras.optimizers.SGD(0.01)),
+            tfdp.DistributedLoss(loss),
+        )
+    np.testing.assert_allclose(
+        model.predict_on_batch(x), expected.predict_on_batch(x), atol=1e-6
+    )
+    for each in (model, expected):
+        each.train_on_batch(x, y)
+    assert (
+        problem.deviation(model.get_weights(), expected.get_weights()) <= 1e-6
+    )
+
+
+def test_float64_accumulates_in_float64(two_replicas):
+    with two_replicas.scope():
+        variable = keras.Variable([0.0], dtype="float64")
+        optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(1.0), 2)
+        optimizer.build([variable])
+    tiny = tf.constant([1.0 + 1e-12], tf.float64) / 2
+    for _ in range(2):
+        two_replicas.run(lambda: optimizer.apply([tiny], [variable]))
+    assert abs(float(variable.numpy()[0]) + 1.0 + 1e-12) < 1e-14

@@ -10,9 +10,9 @@ import tensorflow as tf
 class Accumulator(tf.Module):
     """Adds up weighted gradients and their weights, without communication.
 
-    Every replica holds sums of its own, in float32 whatever the variables'
-    type. Read from outside, TensorFlow adds the replicas up. A module, so that
-    a `tf.train.Checkpoint` of the optimizer has it.
+    Every replica holds sums of its own, in float32 for variables of fewer
+    digits. Read from outside, TensorFlow adds the replicas up. It is a module,
+    so that a `tf.train.Checkpoint` of the optimizer holds it.
 
     Args:
         variables: The variables whose gradients are added up. Create the
@@ -22,8 +22,14 @@ class Accumulator(tf.Module):
     def __init__(self, variables: Sequence[keras.Variable]) -> None:
         super().__init__()
         with tf.init_scope():
-            self._sums = [_replica_local(v.shape) for v in variables]
-            self._weight = _replica_local(())
+            self._sums = [
+                _replica_local(
+                    v.shape,
+                    tf.float64 if v.dtype == "float64" else tf.float32,
+                )
+                for v in variables
+            ]
+            self._weight = _replica_local((), tf.float32)
 
     def add(
         self,
@@ -41,7 +47,8 @@ class Accumulator(tf.Module):
                 samples behind them.
         """
         for gradient, place in zip(gradients, places, strict=True):
-            self._sums[place].assign_add(tf.cast(gradient, tf.float32))
+            total = self._sums[place]
+            total.assign_add(tf.cast(gradient, total.dtype))
         self._weight.assign_add(weight)
 
     def take(self, places: Sequence[int]) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -78,9 +85,9 @@ class Accumulator(tf.Module):
             )
 
 
-def _replica_local(shape: Sequence[int]) -> tf.Variable:
+def _replica_local(shape: Sequence[int], dtype: tf.DType) -> tf.Variable:
     return tf.Variable(
-        tf.zeros(shape),
+        tf.zeros(shape, dtype),
         trainable=False,
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.SUM,

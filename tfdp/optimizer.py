@@ -391,8 +391,8 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
                 "gradients for the same variables. Received gradients for "
                 f"{len(places)} variables after gradients for "
                 f"{len(self._places)}. Use one DistributedOptimizer for each "
-                "set of variables, and compile again after changing what is "
-                "trainable."
+                "set of variables, and compile with a new one after changing "
+                "what is trainable."
             )
         self._places = places
         self._accumulator.add(

@@ -21,7 +21,7 @@ from tfdp.agreement import (
     have_same_length,
 )
 from tfdp.cluster import Cluster
-from tfdp.empty_shards import surviving_no_samples
+from tfdp.keras_steps import fitted
 from tfdp.randomness import seeded_per_replica
 from tfdp.samples import counted
 
@@ -96,7 +96,14 @@ class DataParallelStrategy(tf.distribute.Strategy):
                 self._counting_functions[fn] = counting
         else:
             converted = _tensorflow.converted_by_autograph(fn)
-            counting = _counting(surviving_no_samples(converted, made_from=fn))
+            counting = _counting(
+                fitted(
+                    converted,
+                    made_from=fn,
+                    args=args,
+                    replicas_here=self.num_replicas_in_sync // self.num_workers,
+                )
+            )
         return super().run(counting, args=args, kwargs=kwargs, options=options)
 
     def reduce(

@@ -30,7 +30,11 @@ def batches(*kinds):
     for place, kind in enumerate(kinds):
         if kind is BAD:
             x[place * BATCH] = np.nan
-    return tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
+    # To leave an iteration early is to wait for its autotuner.
+    autotune_off = tf.data.Options()
+    autotune_off.autotune.enabled = False
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
+    return data.with_options(autotune_off)
 
 
 def fit(model, data, *, patience=20, epochs=1, **options):

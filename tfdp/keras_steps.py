@@ -1,9 +1,12 @@
-"""Steps of Keras on a replica that has no samples.
+"""Steps of Keras, on whatever part of a batch a replica is given.
 
 A last batch of fewer samples than replicas leaves some with none. Kernels for
 convolution fail on no rows, and means of no rows are not numbers. Such a
 replica computes on one made-up row instead, and forgets it: its gradient
 weighs nothing, its state is put back, its predictions are left out.
+
+`train_on_batch` and its like give every replica the whole batch. Each of them
+takes its share.
 """
 
 import functools
@@ -16,25 +19,54 @@ import tensorflow as tf
 from tfdp import _keras, inspection
 
 
-def surviving_no_samples(
-    fn: Callable[..., Any], *, made_from: Callable[..., Any]
+def fitted(
+    fn: Callable[..., Any],
+    *,
+    made_from: Callable[..., Any],
+    args: tuple[Any, ...],
+    replicas_here: int,
 ) -> Callable[..., Any]:
-    """Returns `fn`, able to run on a replica with no samples.
+    """Returns `fn`, able to run on a part of a batch of any size.
 
     Args:
         fn: What a strategy is about to run.
         made_from: What it was given to run. Unless that is a step of Keras's
             own `fit`, `evaluate` or `predict`, `fn` is returned as it is.
+        args: What it will be run on.
+        replicas_here: Number of replicas of this worker.
     """
-    tested = _keras.model_of_step(made_from, "test_step")
-    if tested is not None:
-        return functools.partial(_step, fn, tested)
-    trained = _keras.model_of_step(made_from, "train_step")
-    if trained is not None and _weighs_samples(trained):
-        return functools.partial(_step, fn, trained)
-    if _keras.is_predict_step(made_from):
-        return functools.partial(_predict, fn)
-    return fn
+    model = _keras.model_of_step(made_from, "test_step")
+    if model is None:
+        model = _keras.model_of_step(made_from, "train_step")
+        if model is not None and not _weighs_samples(model):
+            return fn
+    if model is not None:
+        fitting = functools.partial(_step, fn, model)
+    elif _keras.is_predict_step(made_from):
+        fitting = functools.partial(_predict, fn)
+    else:
+        return fn
+    is_distributed = any(
+        isinstance(each, tf.distribute.DistributedValues)
+        for each in tf.nest.flatten(args)
+    )
+    if is_distributed or replicas_here == 1:
+        return fitting
+    return lambda data: fitting(_share(data, replicas_here))
+
+
+def _share(data: Any, replicas_here: int) -> Any:
+    context = tf.distribute.get_replica_context()
+    place = context.replica_id_in_sync_group % replicas_here
+
+    def rows(tensor: tf.Tensor | None) -> tf.Tensor | None:
+        if tensor is None:
+            return None
+        size = tf.shape(tensor)[0]
+        start = size * place // replicas_here
+        return tensor[start : size * (place + 1) // replicas_here]
+
+    return keras.tree.map_structure(rows, data)
 
 
 def _step(fn: Callable[..., Any], model: keras.Model, data: Any) -> Any:
@@ -71,7 +103,7 @@ def _predict(fn: Callable[..., Any], data: Any) -> Any:
 
 
 def _possibly_zero_size(data: Any) -> tf.Tensor | None:
-    leaves = tf.nest.flatten(data)
+    leaves = [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
     if not all(isinstance(x, tf.Tensor) and x.shape.rank for x in leaves):
         return None
     return None if leaves[0].shape[0] else tf.shape(leaves[0])[0]
@@ -84,12 +116,15 @@ def _never_empty(data: Any, size: tf.Tensor) -> Any:
             for leaf in leaves
         ]
 
-    leaves = tf.nest.flatten(data)
+    leaves = [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
     chosen = tf.cond(tf.equal(size, 0), one_row, lambda: leaves)
     if not tf.executing_eagerly():
         for tensor, leaf in zip(chosen, leaves, strict=True):
             tensor.set_shape([None, *leaf.shape[1:]])
-    return tf.nest.pack_sequence_as(data, chosen)
+    present = iter(chosen)
+    return keras.tree.map_structure(
+        lambda leaf: None if leaf is None else next(present), data
+    )
 
 
 def _weighs_samples(model: keras.Model) -> bool:
