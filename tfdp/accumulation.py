@@ -7,12 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 
-class Accumulator(tf.Module):
+class Accumulator:
     """Adds up weighted gradients and their weights, without communication.
 
     Every replica holds sums of its own, in float32 for variables of fewer
-    digits. Read from outside, TensorFlow adds the replicas up. It is a module,
-    so that a `tf.train.Checkpoint` of the optimizer holds it.
+    digits. Read from outside, TensorFlow adds the replicas up.
 
     Args:
         variables: The variables whose gradients are added up. Create the
@@ -20,7 +19,6 @@ class Accumulator(tf.Module):
     """
 
     def __init__(self, variables: Sequence[keras.Variable]) -> None:
-        super().__init__()
         with tf.init_scope():
             self._sums = [
                 _replica_local(
@@ -30,6 +28,11 @@ class Accumulator(tf.Module):
                 for v in variables
             ]
             self._weight = _replica_local((), tf.float32)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The sums, and the weight behind them."""
+        return [*self._sums, self._weight]
 
     def add(
         self,
@@ -69,8 +72,9 @@ class Accumulator(tf.Module):
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns the sums over all replicas, by name; a collective."""
-        held = [*self._sums, self._weight]
-        return {f"accumulated_{i}": v.numpy() for i, v in enumerate(held)}
+        return {
+            f"accumulated_{i}": v.numpy() for i, v in enumerate(self.variables)
+        }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Continues from what `state` returned, on any number of replicas.
@@ -78,7 +82,7 @@ class Accumulator(tf.Module):
         Args:
             state: Sums by name; empty for none.
         """
-        for i, variable in enumerate([*self._sums, self._weight]):
+        for i, variable in enumerate(self.variables):
             # TensorFlow gives each replica its part of the sum.
             variable.assign(
                 state[f"accumulated_{i}"] if state else tf.zeros_like(variable)

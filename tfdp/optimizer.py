@@ -147,6 +147,10 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         self._samples_seen = SampleCounter(self._strategy)
         if self.accumulation_steps > 1:
             self._accumulator = Accumulator(variables)
+            if getattr(self._strategy, "num_workers", 1) == 1:
+                # For a `tf.train.Checkpoint`. On several workers they would
+                # wait for each other, where the chief alone saves.
+                self._accumulated = self._accumulator.variables
             flush = tf.function(lambda: self._end_cycle(self._strategy))
             # TensorFlow would save a function that is an attribute.
             self._flush = lambda: flush()
