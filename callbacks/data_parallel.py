@@ -8,8 +8,8 @@ import keras
 from tfdp import _keras, inspection
 from tfdp.audit import audit
 from tfdp.batch_statistics import BatchStatistics
+from tfdp.data_parallel_strategy import DataParallelStrategy
 from tfdp.optimizer import DistributedOptimizer
-from tfdp.strategy import DataParallelStrategy
 
 
 class DataParallel(keras.callbacks.Callback):

@@ -19,7 +19,7 @@ class LossScaleMonitor(keras.callbacks.Callback):
     | Key               | Unit | Value                                   |
     | ----------------- | ---- | --------------------------------------- |
     | `loss_scale`      | 1    | scale of the loss; 1 where it is off    |
-    | `skipped_updates` | 1    | updates skipped since training was begun |
+    | `skipped_updates` | 1    | updates skipped by the optimizer so far |
 
     A dynamic scale is halved by each update that overflows. Once it can fall
     no further, an overflow is no question of the scale any more: the model
@@ -64,17 +64,19 @@ class LossScaleMonitor(keras.callbacks.Callback):
             )
         self._lost = 0
         self._made, self._skipped = self._counts()
+        self._was_lowest = self._is_lowest()
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Stops training that only skips updates."""
         made, skipped = self._counts()
-        if made > self._made or not self._is_lowest():
+        if made > self._made or not self._was_lowest:
             self._lost = 0
         else:
             self._lost += skipped - self._skipped
         self._made, self._skipped = made, skipped
+        self._was_lowest = self._is_lowest()
         if self._lost >= self.patience and not self.model.stop_training:
             self.model.stop_training = True
             warnings.warn(

@@ -9,8 +9,8 @@ import numpy as np
 
 from tfdp.agreement import all_gather
 from tfdp.batch import checked_count
+from tfdp.data_parallel_strategy import DataParallelStrategy
 from tfdp.optimizer import DistributedOptimizer
-from tfdp.strategy import DataParallelStrategy
 from tfdp.throughput import Rates
 
 

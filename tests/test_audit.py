@@ -594,3 +594,147 @@ def test_only_a_compiled_model_is_audited(two_replicas):
         ValueError, match="must be compiled. Received: a model that is not"
     ):
         tfdp.audit(model)
+
+
+def outputs_of_two_ranks():
+    inputs = keras.Input((4,))
+    first = keras.layers.Dense(1, name="u")(inputs)
+    second = keras.layers.Dense(1, name="v")(inputs)
+    return keras.Model(inputs, [first, keras.layers.Reshape(())(second)])
+
+
+def outputs_of_which_one_is_masked():
+    inputs = keras.Input((3,), dtype="int32")
+    hidden = keras.layers.Embedding(7, 4, mask_zero=True)(inputs)
+    plain = keras.layers.Flatten()(keras.layers.LSTM(4)(hidden))
+    return keras.Model(
+        inputs,
+        [
+            keras.layers.Dense(1, name="u")(plain),
+            keras.layers.Dense(1, name="v")(hidden),
+        ],
+    )
+
+
+def distance(y_true, y_pred):
+    return tf.abs(y_true - y_pred)
+
+
+@pytest.mark.parametrize(
+    ("build", "loss"),
+    [
+        (outputs_of_two_ranks, ["mse", distance]),
+        (outputs_of_which_one_is_masked, ["mse", None]),
+        (outputs_of_which_one_is_masked, {"u": "mse"}),
+        (
+            outputs_of_which_one_is_masked,
+            {"u": tfdp.DistributedLoss("mse"), "v": None},
+        ),
+    ],
+)
+def test_a_loss_is_looked_at_with_its_own_output(two_replicas, build, loss):
+    assert tfdp.audit(make(two_replicas, build, loss)) == []
+
+
+def test_a_loss_around_zero_is_compared_by_the_size_of_its_terms(two_replicas):
+    def product(y_true, y_pred):
+        return tf.reduce_mean(y_true * y_pred, -1)
+
+    model = make(two_replicas, stack((4,), dense()), product)
+    x = np.repeat(reals(1, 4), 8, axis=0)
+    y = np.tile([[1.0], [-1.0]], (4, 1)).astype("float32")
+    assert tfdp.audit(model, (x, y)) == []
+
+
+def test_a_term_that_is_not_divided_is_found_beside_one_that_is(two_replicas):
+    class Penalised(keras.Sequential):
+        def compute_loss(self, x, y, y_pred, sample_weight, training=True):
+            loss = super().compute_loss(x, y, y_pred, sample_weight)
+            return loss + tf.reduce_mean(y_pred**2)
+
+    model = make(two_replicas, stack((4,), dense(), model=Penalised))
+    finding = only(tfdp.audit(model, (reals(8, 4), reals(8, 1))))
+    assert "Penalised that is not" in finding.where
+
+
+@pytest.mark.parametrize("unbuilt", [True, False])
+def test_data_builds_a_model_in_its_scope(two_replicas, unbuilt):
+    def build():
+        inputs = [] if unbuilt else [keras.Input((4,))]
+        return keras.Sequential([*inputs, keras.layers.Dense(1)])
+
+    model = make(two_replicas, build)
+    data = (reals(8, 4), reals(8, 1))
+    assert tfdp.audit(model, data) == []
+    assert model.built
+    assert tfdp.audit(model) == []
+    model.fit(*data, verbose=0, callbacks=[tfdp.callbacks.DataParallel()])
+
+
+def test_the_losses_of_several_outputs_are_built_in_the_scope(two_replicas):
+    model = make(two_replicas, two_inputs_and_outputs, ["mse", "mse"])
+    data = ([reals(8, 3), reals(8, 2)], [reals(8, 1), reals(8, 2)])
+    assert tfdp.audit(model, data) == []
+    assert tfdp.audit(model) == []
+
+
+def test_an_audit_with_data_inside_of_the_scope_is_refused(two_replicas):
+    model = make(two_replicas, stack((4,), dense()))
+    data = (reals(8, 4), reals(8, 1))
+    with (
+        two_replicas.scope(),
+        pytest.raises(RuntimeError, match="the scope of MirroredStrategy. C"),
+    ):
+        tfdp.audit(model, data)
+
+
+def test_a_loss_that_is_not_reduced_is_an_error(two_replicas):
+    loss = keras.losses.MeanSquaredError(reduction="none")
+    model = make(two_replicas, stack((4,), dense()), loss)
+    finding = only(tfdp.audit(model, (reals(8, 4), reals(8, 1))))
+    assert "with reduction='none'" in finding.where
+
+
+def test_sparse_data_is_looked_at(two_replicas):
+    model = make(
+        two_replicas,
+        lambda: keras.Sequential(
+            [keras.Input((4,), sparse=True), keras.layers.Dense(1)]
+        ),
+    )
+    x = tf.sparse.from_dense(np.eye(8, 4, dtype="float32"))
+    data = tf.data.Dataset.from_tensor_slices((x, reals(8, 1))).batch(8)
+    assert tfdp.audit(model, data) == []
+
+
+def test_no_data_cannot_be_split(two_replicas):
+    model = make(two_replicas, stack((4,), dense()))
+    empty = tf.data.Dataset.from_tensor_slices((reals(8, 4), reals(8, 1)))
+    with pytest.raises(ValueError, match="Received: 0 in the batch"):
+        tfdp.audit(model, empty.take(0).batch(4))
+
+
+@pytest.mark.parametrize(("steps", "severity"), [(1, "note"), (2, "error")])
+def test_a_loss_to_wrap_is_a_note_where_nothing_is_divided(steps, severity):
+    strategy = tfdp.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1), steps)
+    model = make(strategy, stack((4,), dense()), keras.losses.Dice(), optimizer)
+    assert only(tfdp.audit(model)).severity == severity
+
+
+def test_layers_in_a_tuple_are_no_optimizers(two_replicas):
+    class Stacked(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.blocks = (keras.layers.Dense(2), keras.layers.Dense(1))
+
+        def call(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return x
+
+    model = make(two_replicas, Stacked)
+    data = (reals(8, 4), reals(8, 1))
+    assert tfdp.audit(model, data) == []
+    model.fit(*data, verbose=0, callbacks=[tfdp.callbacks.DataParallel()])

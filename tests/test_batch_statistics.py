@@ -262,3 +262,33 @@ def test_nothing_else_is_averaged(two_replicas):
     for first, second in by_replica(model, others):
         assert not np.any(first)
         assert np.all(second == 1)
+
+
+def test_state_that_tensorflow_aggregates_is_left_alone(two_replicas):
+    class Counting(keras.layers.Layer):
+        def build(self, shape):
+            self.seen = self.add_weight(
+                shape=(), trainable=False, aggregation="sum", name="seen"
+            )
+
+        def call(self, x, training=None):
+            if training:
+                self.seen.value.assign_add(1.0)
+            return x
+
+    with two_replicas.scope():
+        model = keras.Sequential(
+            [keras.Input((4,)), Counting(), keras.layers.Dense(1)]
+        )
+        model.compile(
+            tfdp.DistributedOptimizer(keras.optimizers.SGD(0.0)), "mse"
+        )
+    model.fit(
+        np.zeros((8, 4)),
+        np.zeros((8, 1)),
+        batch_size=8,
+        epochs=2,
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel()],
+    )
+    assert float(model.layers[0].seen.numpy()) == 16.0

@@ -495,6 +495,33 @@ def test_function_becomes_the_loss_that_compile_makes_of_it():
 # `fit` and `predict`.
 
 
+@contract("_symbolic_build", serves="an audit cannot build a model")
+def test_symbolic_build_makes_model_and_metrics():
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", ["mse"], metrics=["mae"])
+    _keras.build(model, (tf.ones((2, 3)), tf.ones((2, 1)), None))
+    assert model.built
+    assert model.metrics_variables
+    np.testing.assert_array_equal(model.metrics[0].result(), 0)
+
+
+@contract(
+    "_call_has_training_arg",
+    serves="an audit does not know how to call a model",
+)
+def test_calls_with_and_without_training_are_told_apart():
+    class Plain(keras.Model):
+        def call(self, x):
+            return x
+
+    class Dropping(keras.Model):
+        def call(self, x, training=True):
+            return x * 0 if training else x
+
+    for model in (Plain(), Dropping()):
+        np.testing.assert_array_equal(_keras.outputs_of(model, tf.ones(2)), 1)
+
+
 @contract(
     "_maybe_symbolic_build",
     serves="tfdp's strategies do not know Keras's call that wants the shape of "

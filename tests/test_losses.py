@@ -94,7 +94,8 @@ def samples(batch, weighted=False):
     x, y = problem.arrays(145)
     weights = np.linspace(0, 3, 145).astype("float32")
     data = (x, y, weights) if weighted else (x, y)
-    return tf.data.Dataset.from_tensor_slices(data).batch(batch)
+    data = tf.data.Dataset.from_tensor_slices(data)
+    return problem.untuned(data.batch(batch))
 
 
 def assert_equal(ours, one, keys=("loss", "val_loss")):
@@ -157,14 +158,14 @@ def test_a_mask_that_layers_hand_on_equals_one_device(strategy, steps):
         tf.distribute.get_strategy(),
         loss,
         keras.optimizers.SGD(0.1),
-        data.batch(48),
+        problem.untuned(data.batch(48)),
         make,
     )
     actual = train(
         strategy,
         tfdp.DistributedLoss(loss),
         ours(strategy, steps, rate=0.1),
-        data.batch(48 // steps),
+        problem.untuned(data.batch(48 // steps)),
         make,
     )
     assert_equal(actual, one, ["loss", "val_loss"] if steps == 1 else [])
@@ -189,7 +190,7 @@ def test_a_weight_beside_the_loss_counts(two_replicas):
 
 def test_accumulating_a_loss_of_the_whole_batch_is_refused(two_replicas):
     wrapped = tfdp.DistributedLoss(root_of_mean)
-    with pytest.raises(ValueError, match="accumulation_steps=2. Use accum"):
+    with pytest.raises(ValueError, match="while gradients accumulate. Use"):
         train(two_replicas, wrapped, ours(two_replicas, 2), samples(24))
 
 

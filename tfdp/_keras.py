@@ -113,6 +113,23 @@ def is_predict_step(fn: Callable[..., Any]) -> bool:
     return name.endswith("make_predict_function.<locals>.one_step_on_data")
 
 
+def build(model: keras.Model, batch: tuple[Any, Any, Any]) -> None:
+    """Builds a compiled model, its loss and metrics, unless they are.
+
+    Args:
+        model: A compiled model.
+        batch: Inputs, labels and sample weights, or `None` for the latter.
+    """
+    model._symbolic_build(data_batch=batch)
+
+
+def outputs_of(model: keras.Model, x: Any) -> Any:
+    """Calls a model as outside of training, whatever its `call` takes."""
+    if model._call_has_training_arg:
+        return model(x, training=False)
+    return model(x)
+
+
 def seed_generator_under_construction() -> keras.random.SeedGenerator | None:
     """Returns the seed generator whose state is being created, if any."""
     constructor = keras.random.SeedGenerator.__init__.__code__

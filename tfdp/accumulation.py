@@ -6,6 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdp.gradients import Gradient
+from tfdp.samples import LossWeight
+
 
 class Accumulator:
     """Adds up weighted gradients and their weights, without communication.
@@ -19,6 +22,8 @@ class Accumulator:
     """
 
     def __init__(self, variables: Sequence[keras.Variable]) -> None:
+        self._given: tuple[int, ...] | None = None
+        self._adds = False
         with tf.init_scope():
             self._sums = [
                 _replica_local(
@@ -36,9 +41,9 @@ class Accumulator:
 
     def add(
         self,
-        gradients: Sequence[tf.Tensor],
+        gradients: Sequence[Gradient],
         places: Sequence[int],
-        weight: tf.Tensor,
+        weight: LossWeight,
     ) -> None:
         """Adds one micro-batch, in replica context.
 
@@ -46,29 +51,57 @@ class Accumulator:
             gradients: Gradients of this replica, weighted.
             places: For each gradient, the place of its variable in
                 `variables`.
-            weight: Scalar float32; weight of these gradients, by default the
-                samples behind them.
+            weight: The weight of these gradients.
+
+        Raises:
+            ValueError: If other variables have gradients than in the
+                micro-batches before, or if the loss is one of the whole
+                micro-batch.
         """
+        if weight.spans_micro_batch:
+            raise ValueError(
+                "A loss of the batch as a whole cannot be put together from "
+                "micro-batches. Received: a `DistributedLoss` over the batch, "
+                "while gradients accumulate. Use accumulation_steps=1, or, if "
+                "the loss is a mean over samples, "
+                "DistributedLoss(loss, over='samples')."
+            )
+        if self._given not in (None, tuple(places)):
+            raise ValueError(
+                "While gradients accumulate, every micro-batch must give "
+                "gradients for the same variables. Received gradients for "
+                f"{len(places)} variables after gradients for "
+                f"{len(self._given)}. Use one DistributedOptimizer for each "
+                "set of variables, and compile with a new one after changing "
+                "what is trainable."
+            )
+        self._given = tuple(places)
+        self._adds = weight.adds
         for gradient, place in zip(gradients, places, strict=True):
             total = self._sums[place]
-            total.assign_add(tf.cast(gradient, total.dtype))
-        self._weight.assign_add(weight)
+            total.assign_add(
+                tf.cast(tf.convert_to_tensor(gradient), total.dtype)
+            )
+        self._weight.assign_add(weight.value)
 
-    def take(self, places: Sequence[int]) -> tuple[list[tf.Tensor], tf.Tensor]:
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Places of the variables that micro-batches give gradients for."""
+        return self._given or tuple(range(len(self._sums)))
+
+    def take(self) -> tuple[list[tf.Tensor], tf.Tensor | None]:
         """Returns this replica's sums and weight, and starts from zero.
 
-        Args:
-            places: Which gradients to return.
-
         Returns:
-            The sums, in the order of `places`, and the weight behind them.
+            The sums, in the order of `places`, and the weight behind them, or
+            `None` where gradients are to be added up.
         """
-        held = [*(self._sums[place] for place in places), self._weight]
+        held = [*(self._sums[place] for place in self.places), self._weight]
         totals = [tf.identity(variable.read_value()) for variable in held]
         with tf.control_dependencies(totals):
             for variable in held:
                 variable.assign(tf.zeros_like(variable))
-        return totals[:-1], totals[-1]
+        return totals[:-1], None if self._adds else totals[-1]
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns the sums over all replicas, by name; a collective."""

@@ -1,16 +1,17 @@
 """What cannot be repaired from outside of a model, found and named."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfdp import inspection, loss_audit
+from tfdp.data_parallel_strategy import DataParallelStrategy
 from tfdp.findings import Finding, Findings
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.precision import half_precision_findings
-from tfdp.strategy import DataParallelStrategy
 
 _NO_STRATEGY = type(tf.distribute.get_strategy())
 
@@ -19,8 +20,8 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     """Looks for what would make a model train differently on several replicas.
 
     `callbacks.DataParallel` does so at the begin of training, without data: it
-    raises errors and warns of warnings. Nothing of the model is changed, and
-    no worker waits for another.
+    raises errors and warns of warnings. The model's values stay what they are,
+    and no worker waits for another.
 
     | Found                                            | Severity | Needs data |
     | ------------------------------------------------ | -------- | ---------- |
@@ -28,20 +29,24 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     | `jit_compile`; `steps_per_execution` on workers  | error    | no         |
     | a loss that returns one scalar                   | error    | no         |
     | a loss over a mask or ignored classes; a sum     | error    | no         |
-    | several losses with different denominators       | error    | no         |
-    | a `compute_loss` not divided by the replicas     | error    | yes        |
+    | a DistributedLoss beside losses or regularizers  | error    | no         |
+    | a loss not divided by the number of replicas     | error    | yes        |
     | any other loss that is no mean over samples      | error    | yes        |
     | an optimizer that is not a DistributedOptimizer  | warning  | no         |
+    | a loss divided by sample weights, if there are   | warning  | no         |
     | a softmax or loss in half precision              | warning  | no         |
     | `BatchNormalization` that is not synchronized    | note     | no         |
 
+    On one replica without accumulation nothing is divided, and what is found
+    about losses is but a note.
+
     Args:
         model: A compiled model, built or not; what depends on shapes is only
-            looked at once it is built.
+            looked at once it is built, which it is by `data`.
         data: A batch as `train_step` sees it, of at least two samples: a tuple
             `(x, y)` or `(x, y, sample_weight)` of arrays or tensors, or a
-            `tf.data.Dataset`, of which the first batch is taken. Defaults to
-            `None`.
+            `tf.data.Dataset` or `keras.utils.PyDataset`, of which the first
+            batch is taken. Defaults to `None`.
 
     Returns:
         The findings, worst first; empty for a sound model.
@@ -50,10 +55,12 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
         TypeError: If `model` is no Keras model.
         ValueError: If `model` is not compiled, or `data` has less than two
             samples.
+        RuntimeError: If called with data in the scope of a strategy.
 
     Example:
 
-    >>> with tfdp.auto_strategy().scope():
+    >>> strategy = tfdp.MirroredStrategy(tfdp.testing.logical_cpus(4)[:2])
+    >>> with strategy.scope():
     ...     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     ...     optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1))
     ...     model.compile(optimizer, keras.losses.Tversky())
@@ -71,17 +78,19 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
             "`model` must be compiled. Received: a model that is not. Call "
             "`model.compile(...)` in the strategy's scope first."
         )
-    findings = [
-        *_scope(model),
-        *_compilation(model),
-        *loss_audit.findings(model),
-        *_optimizers(model),
-        *_precision(model),
-        *_statistics(model),
-    ]
-    has_errors = any(each.severity == "error" for each in findings)
-    if data is not None and not has_errors:
-        findings += loss_audit.findings_in_data(model, data)
+    findings = Findings(
+        [
+            *_scope(model),
+            *_compilation(model),
+            *_losses(loss_audit.findings(model), model),
+            *_optimizers(model),
+            *_precision(model),
+            *_statistics(model),
+        ]
+    )
+    if data is not None and not findings.of("error"):
+        found = loss_audit.findings_in_data(model, data)
+        findings.extend(_losses(found, model))
     order = ["error", "warning", "note"]
     return Findings(sorted(findings, key=lambda f: order.index(f.severity)))
 
@@ -136,6 +145,20 @@ def _compilation(model: keras.Model) -> Iterator[Finding]:
             "error",
             "Compile the model with `steps_per_execution=1`.",
         )
+
+
+def _losses(
+    findings: Iterable[Finding], model: keras.Model
+) -> Iterator[Finding]:
+    """Passes on findings about losses; notes where nothing is divided yet."""
+    accumulates = any(
+        getattr(optimizer, "accumulation_steps", 1) > 1
+        for optimizer in inspection.optimizers(model)
+    )
+    for finding in findings:
+        if _replicas(model) == 1 and not accumulates:
+            finding = dataclasses.replace(finding, severity="note")
+        yield finding
 
 
 def _optimizers(model: keras.Model) -> Iterator[Finding]:

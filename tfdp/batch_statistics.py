@@ -32,6 +32,8 @@ class BatchStatistics:
             for weight in inspection.statistics(model)
             if id(weight) not in agreed
             and tf.as_dtype(weight.dtype).is_floating
+            # Otherwise TensorFlow aggregates it whenever it is assigned.
+            and weight.aggregation == "none"
         ]
         self._strategy = strategy
         self._average = tf.function(lambda: strategy.run(self._on_replica))

@@ -13,10 +13,32 @@ def layers(model: keras.Model) -> list[keras.layers.Layer]:
     return _keras.all_layers(model)
 
 
-def losses(model: keras.Model) -> list[Any]:
-    """Returns what the model was compiled with as losses, without `None`."""
-    compiled = keras.tree.flatten(getattr(model, "loss", None))
-    return [loss for loss in compiled if loss is not None]
+def outputs(model: keras.Model) -> list[Any]:
+    """Returns the symbolic outputs; none of a subclassed or unbuilt model."""
+    return list(getattr(model, "outputs", None) or [])
+
+
+def losses(model: keras.Model) -> list[tuple[Any, Any]]:
+    """Returns what a model was compiled with as losses, each with its output.
+
+    Returns:
+        A loss, as given to `compile`, with the symbolic output it is of, or
+        `None` where that is not known.
+    """
+    compiled = getattr(model, "loss", None)
+    known = outputs(model)
+    if not keras.tree.is_nested(compiled):
+        pairs = [(compiled, output) for output in known or [None]]
+    elif isinstance(compiled, Mapping):
+        names = getattr(model, "output_names", None) or []
+        by_name = dict(zip(names, known, strict=True))
+        pairs = [(loss, by_name.get(key)) for key, loss in compiled.items()]
+    else:
+        flat = keras.tree.flatten(compiled)
+        if len(flat) != len(known):
+            known = [None] * len(flat)
+        pairs = list(zip(flat, known, strict=True))
+    return [(loss, output) for loss, output in pairs if loss is not None]
 
 
 def optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
@@ -29,9 +51,9 @@ def optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     held: list[Any] = []
     for attribute in vars(model).values():
         if isinstance(attribute, Mapping):
-            held += attribute.values()
+            held.extend(attribute.values())
         elif isinstance(attribute, Sequence):
-            held += attribute
+            held.extend(attribute)
         else:
             held.append(attribute)
     found = {

@@ -1,6 +1,5 @@
 """Losses that are not the mean over samples that replicas take them for."""
 
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,10 +23,10 @@ def findings(model: keras.Model) -> Iterator[Finding]:
         model: A compiled model.
     """
     losses = inspection.losses(model)
-    wrapped = [each for each in losses if isinstance(each, DistributedLoss)]
-    for each in losses:
-        if not isinstance(each, DistributedLoss):
-            yield from _of_plain(_keras.as_loss(each), model)
+    wrapped = [loss for loss, _ in losses if isinstance(loss, DistributedLoss)]
+    for loss, output in losses:
+        if not isinstance(loss, DistributedLoss):
+            yield from _of_plain(_keras.as_loss(loss), output)
     if wrapped:
         yield from _beside_wrapped(wrapped, len(losses), model)
 
@@ -41,18 +40,28 @@ def findings_in_data(model: keras.Model, data: Any) -> Iterator[Finding]:
 
     Raises:
         ValueError: If there are fewer than two samples.
+        RuntimeError: In the scope of a strategy.
     """
-    losses = inspection.losses(model)
-    if not losses and type(model).compute_loss is keras.Model.compute_loss:
+    if tf.distribute.has_strategy():
+        raise RuntimeError(
+            "An audit with data compares with one device. Received: a call in "
+            f"the scope of {type(tf.distribute.get_strategy()).__name__}. "
+            "Call it outside of `with strategy.scope():`."
+        )
+    if not inspection.losses(model) and (
+        type(model).compute_loss is keras.Model.compute_loss
+    ):
         # A `train_step` of the user's own computes it.
         return
     batch = _batch(data)
-    size = len(keras.tree.flatten(batch[0])[0])
-    if size < 2:
+    size = int(keras.tree.flatten(batch[0])[0].shape[0]) if batch else 0
+    if not batch or size < 2:
         raise ValueError(
             "`data` must have at least two samples, to be split. Received: "
             f"{size} in the batch that was looked at."
         )
+    with model.distribute_strategy.scope():
+        _keras.build(model, batch)
     state = [*model.metrics_variables, *model.non_trainable_variables]
     before = [variable.numpy() for variable in state]
     yield from _compared(model, batch, size)
@@ -61,9 +70,15 @@ def findings_in_data(model: keras.Model, data: Any) -> Iterator[Finding]:
             variable.assign(value)
 
 
-def _of_plain(loss: keras.losses.Loss, model: keras.Model) -> Iterator[Finding]:
-    outputs = _outputs(model)
-    if loss.reduction == "sum":
+def _of_plain(loss: keras.losses.Loss, output: Any) -> Iterator[Finding]:
+    if loss.reduction in (None, "none"):
+        yield Finding(
+            "A loss must be reduced to one number per batch.",
+            f"`{loss.name}` with reduction='none'",
+            "error",
+            "Use reduction='sum_over_batch_size', the default.",
+        )
+    elif loss.reduction == "sum":
         yield Finding(
             _RULE,
             f"`{loss.name}` with reduction='sum', whose parts are to be added",
@@ -78,7 +93,7 @@ def _of_plain(loss: keras.losses.Loss, model: keras.Model) -> Iterator[Finding]:
             "error",
             _WRAP,
         )
-    elif any(_keras.mask_of(output) is not None for output in outputs):
+    elif output is not None and _keras.mask_of(output) is not None:
         yield Finding(
             _RULE,
             f"`{loss.name}` of an output with a mask, which divides by what "
@@ -86,7 +101,7 @@ def _of_plain(loss: keras.losses.Loss, model: keras.Model) -> Iterator[Finding]:
             "error",
             f"{_WRAP[:-1]}, or end the mask before the output.",
         )
-    elif any(_is_scalar(loss, output) for output in outputs):
+    elif output is not None and _is_scalar(loss, output):
         yield Finding(
             _RULE,
             f"`{loss.name}`, which returns one scalar per batch",
@@ -107,7 +122,7 @@ def _beside_wrapped(
     wrapped: list[DistributedLoss], count: int, model: keras.Model
 ) -> Iterator[Finding]:
     rule = "One weight must serve the whole gradient of a step."
-    if max(count, len(_outputs(model))) > 1:
+    if count > 1:
         yield Finding(
             rule,
             f"several losses, of which `{wrapped[0].name}` is a "
@@ -135,11 +150,6 @@ def _beside_wrapped(
         )
 
 
-def _outputs(model: keras.Model) -> list[Any]:
-    """Symbolic outputs; none of a subclassed or unbuilt model."""
-    return list(getattr(model, "outputs", None) or [])
-
-
 def _is_scalar(loss: keras.losses.Loss, output: Any) -> bool:
     predictions = tf.TensorSpec(output.shape, loss.dtype)
     # Labels have the shape of predictions, or are class numbers.
@@ -155,18 +165,28 @@ def _is_scalar(loss: keras.losses.Loss, output: Any) -> bool:
     return False
 
 
-def _batch(data: Any) -> tuple[Any, Any, Any]:
+def _batch(data: Any) -> tuple[Any, Any, Any] | None:
     if isinstance(data, tf.data.Dataset):
-        data = next(iter(data))
+        data = next(iter(data.take(1)), None)
+        if data is None:
+            return None
     elif isinstance(data, keras.utils.PyDataset):
         data = data[0]
-    return _rows(keras.utils.unpack_x_y_sample_weight(data), slice(_ROWS))
+    return _rows(keras.utils.unpack_x_y_sample_weight(data), 0, _ROWS)
 
 
-def _rows(batch: Any, rows: slice) -> Any:
-    return keras.tree.map_structure(
-        lambda t: None if t is None else tf.convert_to_tensor(t)[rows], batch
-    )
+def _rows(batch: Any, start: int, stop: int) -> Any:
+    def of(tensor: Any) -> Any:
+        if tensor is None:
+            return None
+        if not isinstance(tensor, tf.SparseTensor):
+            return tf.convert_to_tensor(tensor)[start:stop]
+        shape = list(map(int, tensor.dense_shape))
+        return tf.sparse.slice(
+            tensor, [start, *(0 for _ in shape[1:])], [stop - start, *shape[1:]]
+        )
+
+    return keras.tree.map_structure(of, batch)
 
 
 def _compared(model: keras.Model, batch: Any, size: int) -> Iterator[Finding]:
@@ -175,33 +195,33 @@ def _compared(model: keras.Model, batch: Any, size: int) -> Iterator[Finding]:
     if not _are_close(model, whole, again):
         # Random also outside of training, so that there is no comparing.
         return
-    losses = inspection.losses(model)
-    if whole and not any(isinstance(each, DistributedLoss) for each in losses):
-        with _TwoReplicas("CPU:0").scope():
-            share, _ = _loss(model, batch)
-        if _are_close(model, share, whole):
+    losses = [loss for loss, _ in inspection.losses(model)]
+    if not any(isinstance(loss, DistributedLoss) for loss in losses):
+        replicas, share = _share(model, batch)
+        if not _are_close(model, replicas * share, whole):
             yield Finding(
                 "A replica's loss must be divided by the number of replicas.",
                 f"a loss of {type(model).__name__} that is not: its gradient "
                 "would be too large by that number",
                 "error",
-                "In `compute_loss`, divide what is not from `super()` by "
-                "`tf.distribute.get_strategy().num_replicas_in_sync`.",
+                "Divide what Keras does not by `tf.distribute.get_strategy()."
+                "num_replicas_in_sync`.",
             )
             return
     split = size // 3 + 1
     parts = [
-        _loss(model, _rows(batch, rows))
-        for rows in (slice(split), slice(split, None))
+        _loss(model, _rows(batch, start, stop))
+        for start, stop in ((0, split), (split, size))
     ]
     weight = parts[0][1]
     if weight.spans_micro_batch:
         return
-    together = sum(loss * float(each.value) for loss, each in parts)
+    terms = [loss * float(each.value) for loss, each in parts]
     if not weight.adds:
-        total = sum(float(each.value) for _, each in parts)
-        together /= total or 1.0
-    if not _are_close(model, together, whole):
+        total = sum(float(each.value) for _, each in parts) or 1.0
+        terms = [term / total for term in terms]
+    together = sum(terms)
+    if not _are_close(model, together, whole, *terms):
         yield Finding(
             _RULE,
             f"a loss of {whole:.4g} for {size} samples, whose parts make "
@@ -213,18 +233,29 @@ def _compared(model: keras.Model, batch: Any, size: int) -> Iterator[Finding]:
 
 def _loss(model: keras.Model, batch: Any) -> tuple[float, LossWeight]:
     x, y, sample_weight = batch
-    has_training = "training" in inspect.signature(model.call).parameters
     with counted(x):
-        y_pred = model(x, training=False) if has_training else model(x)
+        y_pred = _keras.outputs_of(model, x)
         loss = model.compute_loss(x, y, y_pred, sample_weight)
         weight = taken_weight()
     return float(loss), weight or LossWeight(tf.constant(1.0))
 
 
-def _are_close(model: keras.Model, a: float, b: float) -> bool:
+def _share(model: keras.Model, batch: Any) -> tuple[int, float]:
+    """Returns the loss of one of several replicas, and their number."""
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync == 1:
+        with _TwoReplicas("CPU:0").scope():
+            return 2, _loss(model, batch)[0]
+    losses = strategy.run(lambda: _loss(model, batch)[0])
+    first, *_ = strategy.experimental_local_results(losses)
+    return strategy.num_replicas_in_sync, float(first)
+
+
+def _are_close(model: keras.Model, a: float, b: float, *terms: float) -> bool:
+    """Whether two sums are equal, by the digits of their terms."""
     is_half = model.compute_dtype in ("bfloat16", "float16")
     tolerance = 2e-2 if is_half else 1e-4
-    return abs(a - b) <= tolerance * max(abs(a), abs(b), 1e-6)
+    return abs(a - b) <= tolerance * max(map(abs, (a, b, *terms, 1e-6)))
 
 
 class _TwoReplicas(tf.distribute.OneDeviceStrategy):

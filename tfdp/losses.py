@@ -127,7 +127,11 @@ class DistributedLoss(keras.losses.Loss):
         return self.loss.call(y_true, y_pred)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the configuration, for saving."""
+        """Returns the configuration, for saving.
+
+        Returns:
+            Arguments of the constructor, the wrapped loss serialised.
+        """
         return {
             "loss": keras.saving.serialize_keras_object(self.loss),
             "over": self.over,
@@ -136,7 +140,14 @@ class DistributedLoss(keras.losses.Loss):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DistributedLoss":
-        """Creates a loss from its configuration."""
+        """Creates a loss from its configuration.
+
+        Args:
+            config: What `get_config` returned.
+
+        Returns:
+            The loss.
+        """
         loss = keras.saving.deserialize_keras_object(config["loss"])
         return cls(loss, over=config["over"], name=config["name"])
 

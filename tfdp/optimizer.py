@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from tfdp.accumulation import Accumulator
 from tfdp.batch import checked_count
+from tfdp.data_parallel_strategy import DataParallelStrategy
 from tfdp.gradients import Gradient, weighted
 from tfdp.loss_scale import LossScale, resolved_loss_scale
 from tfdp.samples import LossWeight, SampleCounter, local_samples, taken_weight
-from tfdp.strategy import DataParallelStrategy
 from tfdp.synchronization import Synchronous
 
 
@@ -104,8 +104,6 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         self._strategy = tf.distribute.get_strategy()
         self._synchronization = synchronization
         self._scaling: LossScale | None = None
-        self._places: tuple[int, ...] | None = None
-        self._adds = False
         self._edges_are_kept = False
         if accumulation_steps > 1 and not isinstance(
             self._strategy, DataParallelStrategy
@@ -379,29 +377,8 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
     ) -> None:
         if weight is None:
             raise self._uncounted()
-        if weight.spans_micro_batch:
-            raise ValueError(
-                "A loss of the batch as a whole cannot be put together from "
-                "micro-batches. Received: a `DistributedLoss` over the batch, "
-                f"with accumulation_steps={self.accumulation_steps}. Use "
-                "accumulation_steps=1, or, if the loss is a mean over "
-                "samples, DistributedLoss(loss, over='samples')."
-            )
-        self._adds = weight.adds
-        places = tuple(self._get_variable_index(v) for v in variables)
-        if self._places not in (None, places):
-            raise ValueError(
-                "While gradients accumulate, every micro-batch must give "
-                "gradients for the same variables. Received gradients for "
-                f"{len(places)} variables after gradients for "
-                f"{len(self._places)}. Use one DistributedOptimizer for each "
-                "set of variables, and compile with a new one after changing "
-                "what is trainable."
-            )
-        self._places = places
-        self._accumulator.add(
-            [tf.convert_to_tensor(g) for g in gradients], places, weight.value
-        )
+        places = [self._get_variable_index(v) for v in variables]
+        self._accumulator.add(gradients, places, weight)
 
     def _end_micro_step(self, strategy: tf.distribute.Strategy) -> None:
         # In cross-replica context, because TensorFlow allows no condition
@@ -420,13 +397,10 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         )
 
     def _end_cycle(self, strategy: tf.distribute.Strategy) -> None:
-        places = self._places or range(len(self._trainable_variables))
-
-        def on_replica() -> list[Gradient]:
-            totals, weight = self._accumulator.take(places)
-            return self._reduce(totals, None if self._adds else weight)
-
-        gradients = strategy.extended.call_for_each_replica(on_replica)
+        gradients = strategy.extended.call_for_each_replica(
+            lambda: self._reduce(*self._accumulator.take())
+        )
+        places = self._accumulator.places
         variables = [self._trainable_variables[place] for place in places]
         self._update(strategy, gradients, variables)
         self.micro_step.assign(0)

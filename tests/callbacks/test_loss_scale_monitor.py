@@ -200,3 +200,30 @@ def test_another_optimizer_is_refused(two_replicas):
 def test_patience_is_a_positive_count(value, error):
     with pytest.raises(error, match=f"Received: patience={value}"):
         tfdp.callbacks.LossScaleMonitor(patience=value)
+
+
+def test_the_skip_that_lowers_the_scale_is_not_one_at_the_lowest(two_replicas):
+    with two_replicas.scope():
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile(
+            tfdp.DistributedOptimizer(
+                keras.optimizers.SGD(0.1),
+                loss_scale="dynamic",
+                initial_scale=2.0,
+            ),
+            "mse",
+        )
+    x = np.ones((12, 1), "float32")
+    x[:4] = np.nan
+    model.fit(
+        x,
+        np.zeros((12, 1)),
+        batch_size=4,
+        shuffle=False,
+        verbose=0,
+        callbacks=[
+            tfdp.callbacks.DataParallel(),
+            tfdp.callbacks.LossScaleMonitor(patience=1),
+        ],
+    )
+    assert int(model.optimizer.iterations.numpy()) == 2

@@ -9,6 +9,7 @@ import functools
 
 import keras
 import numpy as np
+import problem
 import tensorflow as tf
 
 GLOBAL_BATCH = 48
@@ -132,7 +133,8 @@ def dataset(setting, batch, order=None):
     data = [part for part in arrays(setting) if part is not None]
     if order is not None:
         data = [part[order] for part in data]
-    return tf.data.Dataset.from_tensor_slices(tuple(data)).batch(batch)
+    data = tf.data.Dataset.from_tensor_slices(tuple(data)).batch(batch)
+    return problem.untuned(data)
 
 
 def fit_arguments(setting):
