@@ -268,12 +268,15 @@ def test_state_that_tensorflow_aggregates_is_left_alone(two_replicas):
     class Counting(keras.layers.Layer):
         def build(self, shape):
             self.seen = self.add_weight(
-                shape=(), trainable=False, aggregation="sum", name="seen"
+                shape=(),
+                initializer="zeros",
+                trainable=False,
+                aggregation="sum",
             )
 
         def call(self, x, training=None):
             if training:
-                self.seen.value.assign_add(1.0)
+                self.seen.value.assign_add(tf.cast(tf.shape(x)[0], tf.float32))
             return x
 
     with two_replicas.scope():
