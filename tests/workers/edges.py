@@ -1,0 +1,117 @@
+"""Reports what else than plain updates several workers must agree on."""
+
+import keras
+import numpy as np
+import problem
+import tensorflow as tf
+
+import tfdp
+
+strategy = tfdp.auto_strategy()
+BATCH = 32
+
+
+def root_of_mean(y_true, y_pred):
+    error = keras.ops.mean(keras.ops.square(y_true - y_pred))
+    return keras.ops.sqrt(error + 1e-3)
+
+
+LOSSES = {
+    "whole batch": root_of_mean,
+    "sum": keras.losses.MeanSquaredError(reduction="sum"),
+}
+
+
+def make_model():
+    keras.utils.set_random_seed(1)
+    return keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+
+
+def fit(model, data, **arguments):
+    return model.fit(
+        problem.untuned(data.batch(BATCH)),
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel()],
+        **arguments,
+    ).history
+
+
+def losses():
+    results = {}
+    for name, loss in LOSSES.items():
+        with strategy.scope():
+            model = make_model()
+            model.compile(
+                tfdp.DistributedOptimizer(keras.optimizers.SGD(0.002)),
+                tfdp.DistributedLoss(loss),
+            )
+        data = tf.data.Dataset.from_tensor_slices(problem.arrays(97))
+        history = fit(model, data, epochs=2)
+        weights = [w.tolist() for w in model.get_weights()]
+        results[name] = {"weights": weights, "loss": history["loss"]}
+    return results
+
+
+def overflow():
+    """Of four updates, a row of the second worker's spoils the third."""
+    x, y = problem.arrays(4 * BATCH)
+    x[2 * BATCH + BATCH // 2 + 1] = np.inf
+    with strategy.scope():
+        model = make_model()
+        optimizer = tfdp.DistributedOptimizer(
+            keras.optimizers.SGD(0.05), loss_scale="dynamic"
+        )
+        model.compile(optimizer, "mse")
+    fit(model, tf.data.Dataset.from_tensor_slices((x, y)))
+    return {
+        "updates": int(optimizer.iterations.numpy()),
+        "skipped": int(optimizer.skipped_updates.numpy()),
+        "scale": float(optimizer.dynamic_scale.numpy()),
+        "weights": [w.tolist() for w in model.get_weights()],
+    }
+
+
+def masks():
+    with strategy.scope():
+        layer = keras.layers.Dropout(0.5, seed=1)
+    drawn = strategy.run(lambda: layer(tf.ones((1, 64)), training=True))
+    (here,) = strategy.experimental_local_results(drawn)
+    return here.numpy().tolist()
+
+
+def statistics():
+    with strategy.scope():
+        layer = keras.layers.BatchNormalization(momentum=0.0)
+        model = keras.Sequential([keras.Input((8,)), layer])
+        model.compile(
+            tfdp.DistributedOptimizer(keras.optimizers.SGD(0.0)), "mse"
+        )
+    x, _ = problem.arrays(BATCH)
+    fit(model, tf.data.Dataset.from_tensor_slices((x, x)))
+    return layer.moving_mean.numpy().tolist()
+
+
+def refusal():
+    with strategy.scope():
+        model = make_model()
+        model.compile(
+            tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1)),
+            "mse",
+            steps_per_execution=2,
+        )
+    try:
+        fit(model, tf.data.Dataset.from_tensor_slices(problem.arrays(BATCH)))
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+tfdp.testing.report(
+    {
+        "losses": losses(),
+        "overflow": overflow(),
+        "masks": masks(),
+        "statistics": statistics(),
+        "refusal": refusal(),
+    }
+)
