@@ -42,6 +42,7 @@ WHOLE = {
     "dice": (dice, "auto"),
     "contrastive": (contrast, "batch"),
     "mean, gathered": ("mse", "batch"),
+    "weighted scalar": (root_of_mean, "auto"),
     "weighted mean, gathered": (
         keras.losses.MeanSquaredError(reduction="mean_with_sample_weight"),
         "batch",
@@ -192,6 +193,12 @@ def test_accumulating_a_loss_of_the_whole_batch_is_refused(two_replicas):
     wrapped = tfdp.DistributedLoss(root_of_mean)
     with pytest.raises(ValueError, match="while gradients accumulate. Use"):
         train(two_replicas, wrapped, ours(two_replicas, 2), samples(24))
+
+
+def test_weights_of_samples_beside_a_scalar_are_refused(two_replicas):
+    wrapped = tfdp.DistributedLoss(mean_of_all, over="samples")
+    with pytest.raises(ValueError, match="sample weights for mean_of_all"):
+        train(two_replicas, wrapped, ours(two_replicas), samples(48, True))
 
 
 def test_two_denominators_in_a_step_are_refused(two_replicas):

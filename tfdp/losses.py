@@ -48,7 +48,8 @@ class DistributedLoss(keras.losses.Loss):
     Raises:
         ValueError: If `over` is none of these, or if Keras knows no such loss.
             In training, if a step has several losses of different
-            denominators, or accumulates a loss of the whole batch.
+            denominators, accumulates a loss of the whole batch, or weights a
+            scalar by samples.
         RuntimeError: In training, under a strategy that is not one of tfdp's.
 
     Example:
@@ -115,9 +116,15 @@ class DistributedLoss(keras.losses.Loss):
                 )
             return self.loss(y_true, y_pred, sample_weight)
         values, mask = self._values(y_true, y_pred, _keras.mask_of(y_pred))
-        is_scalar = values.shape.rank == 0 and sample_weight is None
+        is_scalar = values.shape.rank == 0
         if self.over == "batch" or (is_scalar and self.over == "auto"):
             return self._over_batch(y_true, y_pred, sample_weight, samples)
+        if is_scalar and sample_weight is not None:
+            raise ValueError(
+                "A loss that is one scalar cannot be weighted by samples. "
+                f"Received: sample weights for {self.name}, over='samples'. "
+                "Let the loss return one value per sample."
+            )
         if is_scalar:
             return values / context.num_replicas_in_sync
         return self._over_samples(values, mask, sample_weight, samples)

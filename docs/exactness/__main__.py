@@ -27,8 +27,9 @@ python docs/exactness
 
 `--row A6` measures only the rows of that name, `--dry` prints them instead.
 
-Measured with {versions}. Replicas are logical CPUs,
-2 where a row does not say otherwise; workers are 2 processes.
+Measured with {versions}.
+Replicas are logical CPUs, 2 where a row does not say otherwise; workers are
+2 processes.
 
 ## How to read it
 
@@ -43,10 +44,13 @@ large batch, unless the row says what else it is. Rounding alone makes up to
 | `refused` | tfdp raises this error, which says what to do instead |
 | `found` | `tfdp.audit` names it, with this severity |
 | `hang` | the program does not end |
-| `NaN` | weights are no numbers any more |
+| `inf`, `NaN` | weights are no numbers any more |
 
 Rows are numbered by what is at fault: A the optimizer, B the strategy or
-`fit`, C several workers. The test named in a row fails without the repair.
+`fit`, C several workers and their data. "Plain is eager" where plain Keras
+cannot accumulate in a graph, see A1. "As it is" and "wrapped" are without and
+with `tfdp.DistributedLoss`. The test named in a row, of those in `tests/`,
+fails when tfdp does not do what the row shows.
 
 ## The table
 

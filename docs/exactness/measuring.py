@@ -121,6 +121,15 @@ def _measure(connection, module, function, side):
         connection.send(outcome(module, function, side))
 
 
+def show_all_frames():
+    """Has errors tell where they were raised, be it in a library."""
+    import keras
+    import tensorflow as tf
+
+    keras.config.disable_traceback_filtering()
+    tf.debugging.disable_traceback_filtering()
+
+
 def outcome(module, function, side):
     """Runs one side of a row in this process, whatever becomes of it."""
     import tensorflow as tf
@@ -129,6 +138,7 @@ def outcome(module, function, side):
 
     tf.config.set_visible_devices([], "GPU")
     tfdp.testing.logical_cpus(4)
+    show_all_frames()
     from sides import Side
 
     measure = getattr(importlib.import_module(module), function)
