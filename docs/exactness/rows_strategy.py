@@ -25,7 +25,8 @@ def b2(side):
 def b3(side):
     """`steps_per_execution=2`.
 
-    Test: test_strategy.py::test_several_steps_per_execution_equal_one_device
+    Test: test_custom_loops.py::
+    test_several_steps_per_execution_equal_one_device
     """
     strategy = side.strategy(reduction="default")
     return side.deviation(sgd, strategy=strategy, steps_per_execution=2)

@@ -1,0 +1,106 @@
+"""Rows B: layers that replicas disturb."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sides import (
+    BATCH,
+    FEATURES,
+    batches,
+    on_one_device,
+    sgd,
+)
+
+
+def _convolution():
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            keras.layers.Reshape((FEATURES, 1)),
+            keras.layers.Conv1D(2, 3),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1),
+        ]
+    )
+
+
+def b7(side):
+    """A convolution, and a last batch of 2 for 4 replicas.
+
+    Test: test_strategy.py::test_convolutions_survive_replicas_without_samples
+    """
+    strategy = side.strategy(4)
+    samples = BATCH + 2
+    return side.deviation(sgd, samples, strategy=strategy, make=_convolution)
+
+
+def _normalized():
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            keras.layers.BatchNormalization(momentum=0.5),
+            keras.layers.Dense(1),
+        ]
+    )
+
+
+def b7_normalization(side):
+    """BatchNormalization there: weights of 25 that are no numbers.
+
+    Test: test_strategy.py::test_statistics_survive_replicas_without_samples
+    """
+    data = batches(BATCH, BATCH + 2)
+    model = side.trained(sgd, data, side.strategy(4), make=_normalized)
+    return int(sum(np.isnan(w).sum() for w in model.get_weights()))
+
+
+class Scale(keras.layers.Layer):
+    """Multiplies each feature by a weight."""
+
+    def build(self, shape):
+        """Creates the weights."""
+        self.factors = self.add_weight(shape=shape[1:], initializer="ones")
+
+    def call(self, inputs):
+        """Multiplies."""
+        return inputs * self.factors
+
+
+def b10(side):
+    """Dropout: variance of an update over that of one device.
+
+    Test: test_randomness.py::test_a_fit_draws_different_numbers
+    """
+    features = 20_000
+    strategy = side.strategy()
+    data = tf.data.Dataset.from_tensors((tf.ones((4, features)),) * 2)
+
+    def make():
+        keras.utils.set_random_seed(1)
+        return keras.Sequential(
+            [keras.Input((features,)), keras.layers.Dropout(0.5), Scale()]
+        )
+
+    fit = {"make": make, "loss": lambda y, p: keras.ops.sum(p, -1), "epochs": 1}
+    one = on_one_device(sgd, data, **fit).get_weights()[0]
+    actual = side.trained(sgd, data, strategy, **fit).get_weights()[0]
+    return float(np.var(actual) / np.var(one))
+
+
+def b11(side):
+    """BatchNormalization: how far apart replicas are in its statistics.
+
+    Test: test_batch_statistics.py::
+    test_each_epoch_ends_with_the_mean_over_replicas
+    """
+    strategy = side.strategy()
+    model = side.trained(sgd, batches(), strategy, make=_normalized)
+    first, second = (
+        local.numpy()
+        for local in strategy.experimental_local_results(
+            model.layers[0].moving_mean.value
+        )
+    )
+    return float(np.max(np.abs(first - second)))

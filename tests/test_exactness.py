@@ -1,0 +1,111 @@
+"""The page of measured rows is whole, and what it says can be measured."""
+
+import ast
+import importlib.util
+import pathlib
+import re
+import subprocess
+import sys
+
+TESTS = pathlib.Path(__file__).parent
+PAGE = TESTS.parent / "docs" / "exactness.md"
+PROGRAM = PAGE.with_suffix("")
+
+
+def cells(text):
+    """Row, what happens, plain, tfdp and test of each line of the table."""
+    lines = [line for line in text.splitlines() if line.count("|") == 6]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines
+    ]
+
+
+def of_page():
+    heading, rule, *rows = cells(PAGE.read_text())
+    assert heading[0] == "Row"
+    assert set(rule) == {"---"}
+    return rows
+
+
+def found():
+    path = PROGRAM / "measuring.py"
+    spec = importlib.util.spec_from_file_location("measuring", path)
+    measuring = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(measuring)
+    return measuring.rows()
+
+
+def functions(path):
+    tree = ast.parse(path.read_text())
+    return {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
+
+
+def measuring_functions():
+    """Those that take a side, and nothing else."""
+    for path in PROGRAM.glob("rows_*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef):
+                arguments = [argument.arg for argument in node.args.args]
+                if arguments == ["side"] and not node.name.startswith("_"):
+                    yield node.name
+
+
+def test_every_function_that_measures_is_a_row():
+    names = [row.function for row in found()]
+    assert sorted(names) == sorted(measuring_functions())
+    assert len(names) > 40
+
+
+def test_the_page_has_the_rows_that_are_measured_and_no_others():
+    rows = [
+        [row.id, row.text, f"`{row.test}`" if row.test != "-" else "-"]
+        for row in found()
+    ]
+    assert [[id, text, test] for id, text, *_, test in of_page()] == rows
+
+
+def test_every_row_has_a_text_of_its_own():
+    texts = [row.text for row in found()]
+    assert len(set(texts)) == len(texts)
+
+
+def test_tests_named_on_the_page_exist():
+    for *_, test in of_page():
+        if test != "-":
+            file, _, name = test.strip("`").partition("::")
+            assert name in functions(TESTS / file), test
+
+
+def test_every_cell_was_measured():
+    number = r"-?\d[\d.e+-]*|inf|NaN"
+    outcome = r"(crash|refused|found): \w+|hang"
+    for _, text, plain, tfdp, _ in of_page():
+        for cell in (plain, tfdp):
+            assert re.fullmatch(f"{number}|{outcome}", cell), text
+
+
+def test_clipping_is_measured_anew():
+    before = PAGE.read_text()
+    result = subprocess.run(
+        [sys.executable, PROGRAM, "--row", "A6", "--dry"],
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert result.returncode == 0, result.stderr
+    rows = cells(result.stdout)
+    assert [row[0] for row in rows] == ["A6", "A6"]
+    for _, _, plain, tfdp, _ in rows:
+        assert float(tfdp) <= 1e-6 < 1e-3 < float(plain)
+    assert PAGE.read_text() == before
+
+
+def test_an_unknown_row_is_refused():
+    result = subprocess.run(
+        [sys.executable, PROGRAM, "--row", "Z9"],
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert result.returncode == 2
+    assert "no row is named Z9" in result.stderr
