@@ -357,3 +357,46 @@ def test_float64_accumulates_in_float64(two_replicas):
     for _ in range(2):
         two_replicas.run(lambda: optimizer.apply([tiny], [variable]))
     assert abs(float(variable.numpy()[0]) + 1.0 + 1e-12) < 1e-14
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_gradients_through_synchronized_statistics_are_weighed(steps):
+    """They reach replicas of another size than that of their loss."""
+
+    def make_model():
+        keras.utils.set_random_seed(1)
+        return keras.Sequential(
+            [
+                keras.Input((8,)),
+                keras.layers.Dense(8, use_bias=False),
+                keras.layers.BatchNormalization(synchronized=True),
+                keras.layers.Dense(1, "tanh"),
+            ]
+        )
+
+    def make_optimizer():
+        return keras.optimizers.SGD(0.5)
+
+    # Each micro-batch is the same, so that its statistics are the batch's.
+    x, y = (np.tile(part, (2, 1)) for part in problem.arrays(7))
+    expected = make_model()
+    expected.compile(make_optimizer(), "mse")
+    expected.fit(x, y, batch_size=14, shuffle=False, epochs=3, verbose=0)
+    strategy = tfdp.MirroredStrategy([f"CPU:{i}" for i in range(4)])
+    with strategy.scope():
+        model = make_model()
+        model.compile(tfdp.DistributedOptimizer(make_optimizer(), steps), "mse")
+    model.fit(
+        x,
+        y,
+        batch_size=14 // steps,
+        shuffle=False,
+        epochs=3,
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel()],
+    )
+    trained = [
+        [v.numpy() for v in each.trainable_variables]
+        for each in (model, expected)
+    ]
+    assert problem.deviation(*trained) <= 1e-6

@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from tfdp import _keras, inspection
+from tfdp.samples import mixing_gradients
 
 
 def fitted(
@@ -71,12 +72,11 @@ def _share(data: Any, replicas_here: int) -> Any:
 
 def _step(fn: Callable[..., Any], model: keras.Model, data: Any) -> Any:
     size = _possibly_zero_size(data)
+    if _reduces_inside(model):
+        with mixing_gradients():
+            return fn(data if size is None else _checked(model, data, size))
     if size is None:
         return fn(data)
-    if _reduces_inside(model):
-        # Its statistics would count a made-up row.
-        with tf.control_dependencies([_assert_not_empty(model, size)]):
-            return fn(tf.nest.map_structure(tf.identity, data))
     state = _state(model)
     before = [tf.identity(variable) for variable in state]
     outputs = fn(_never_empty(data, size))
@@ -135,11 +135,12 @@ def _weighs_samples(model: keras.Model) -> bool:
     )
 
 
-def _assert_not_empty(model: keras.Model, size: tf.Tensor) -> tf.Operation:
+def _checked(model: keras.Model, data: Any, size: tf.Tensor) -> Any:
+    # The statistics would count a made-up row.
     convolves = any(
         "Conv" in type(layer).__name__ for layer in inspection.layers(model)
     )
-    return tf.debugging.Assert(
+    check = tf.debugging.Assert(
         tf.logical_or(size > 0, not convolves),
         [
             "Each replica must be given a sample, where a model has both "
@@ -149,6 +150,10 @@ def _assert_not_empty(model: keras.Model, size: tf.Tensor) -> tf.Operation:
             "or use synchronized=False."
         ],
     )
+    with tf.control_dependencies([check] if check is not None else []):
+        return keras.tree.map_structure(
+            lambda leaf: None if leaf is None else tf.identity(leaf), data
+        )
 
 
 def _reduces_inside(model: keras.Model) -> bool:

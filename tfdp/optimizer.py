@@ -12,7 +12,13 @@ from tfdp.batch import checked_count
 from tfdp.data_parallel_strategy import DataParallelStrategy
 from tfdp.gradients import Gradient, weighted
 from tfdp.loss_scale import LossScale, resolved_loss_scale
-from tfdp.samples import LossWeight, SampleCounter, local_samples, taken_weight
+from tfdp.samples import (
+    LossWeight,
+    SampleCounter,
+    evening_factor,
+    local_samples,
+    taken_weight,
+)
 from tfdp.synchronization import Synchronous
 
 
@@ -157,12 +163,18 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
     def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
         """Scales the loss where loss scaling is on.
 
+        Where gradients of one replica's loss reach others, as they do through
+        a synchronized `BatchNormalization`, it weighs the loss as well.
+
         Args:
             loss: Scalar loss of this replica.
 
         Returns:
             The loss to differentiate.
         """
+        factor = evening_factor()
+        if factor is not None:
+            loss *= tf.cast(factor, loss.dtype)
         if not self.loss_scale:
             return loss
         if self._scaling is None:

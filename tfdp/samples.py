@@ -60,6 +60,20 @@ def counted(data: Any) -> Iterator[None]:
         _slot.samples, _slot.weights = previous
 
 
+@contextlib.contextmanager
+def mixing_gradients() -> Iterator[None]:
+    """Says that gradients of one replica's loss reach other replicas.
+
+    As they do through the statistics of a synchronized `BatchNormalization`.
+    """
+    previous = getattr(_slot, "mixes", False)
+    _slot.mixes = True
+    try:
+        yield
+    finally:
+        _slot.mixes = previous
+
+
 def weigh_by(weight: LossWeight) -> None:
     """Weighs the gradient to come by something else than samples.
 
@@ -91,6 +105,28 @@ def taken_weight() -> LossWeight | None:
             "losses that are means over samples."
         )
     return weights[0] if weights else LossWeight(samples)
+
+
+def evening_factor() -> tf.Tensor | None:
+    """Weighs a loss before its gradient is taken, where gradients mix.
+
+    Afterwards, a replica's gradient holds parts of the others' losses, which
+    its own weight would not fit.
+
+    Returns:
+        What to multiply the loss at hand with, so that all replicas weigh
+        alike from now on; `None` where gradients do not mix.
+    """
+    weight = taken_weight() if getattr(_slot, "mixes", False) else None
+    if weight is None:
+        return None
+    if weight.adds:
+        weigh_by(weight)
+        return None
+    context = tf.distribute.get_replica_context()
+    mean = context.all_reduce(tf.distribute.ReduceOp.MEAN, weight.value)
+    weigh_by(dataclasses.replace(weight, value=mean))
+    return tf.math.divide_no_nan(weight.value, mean)
 
 
 class SampleCounter:

@@ -97,7 +97,8 @@ def _train(strategy, model, optimizer, data):
 def a8_workers(side):
     """Dynamic loss scale, an overflow on the second of two workers alone.
 
-    Test: test_loss_scale.py::test_any_replica_skips_the_update_for_all
+    Test: test_edges_workers.py::
+        test_an_overflow_on_one_worker_skips_that_update_on_all
     """
 
     def make():

@@ -46,7 +46,7 @@ DOMAINS = {
     "loss": ("mean", "sample_weight", "class_weight", "weighted", "masked"),
     "replicas": (1, 2, 4),
     "steps": (1, 2, 3, 8),
-    "num_samples": (240, 193, 50, 1),
+    "num_samples": (240, 247, 193, 1),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
 
