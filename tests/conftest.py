@@ -1,7 +1,9 @@
 """Four replicas on any machine, and what several test files need."""
 
 import keras
+import problem
 import pytest
+from tensorflow.python.data.ops import multi_device_iterator_ops
 
 import tfdp
 
@@ -22,6 +24,20 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem not in spread:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _devices_are_fed_without_the_autotuner():
+    """On few cores the end of an iteration would wait for it for seconds."""
+    create = multi_device_iterator_ops._create_device_dataset
+    patch = pytest.MonkeyPatch()
+    patch.setattr(
+        multi_device_iterator_ops,
+        "_create_device_dataset",
+        lambda *arguments: problem.untuned(create(*arguments)),
+    )
+    yield
+    patch.undo()
 
 
 @pytest.fixture(params=[1, 2, 4], ids=lambda n: f"{n}-replica")

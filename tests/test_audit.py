@@ -738,3 +738,31 @@ def test_layers_in_a_tuple_are_no_optimizers(two_replicas):
     data = (reals(8, 4), reals(8, 1))
     assert tfdp.audit(model, data) == []
     model.fit(*data, verbose=0, callbacks=[tfdp.callbacks.DataParallel()])
+
+
+def test_a_scalar_loss_of_unknown_outputs_is_found_without_data(two_replicas):
+    def scalar(y_true, y_pred):
+        return tf.reduce_mean(tf.square(y_true - y_pred))
+
+    model = make(two_replicas, subclassed, scalar)
+    assert "`scalar`, which returns one scalar" in only(tfdp.audit(model)).where
+
+
+def test_a_sum_that_a_layer_adds_is_found_in_data(two_replicas):
+    class Adding(keras.layers.Layer):
+        def call(self, x):
+            self.add_loss(tf.reduce_sum(tf.square(x)))
+            return x
+
+    model = make(two_replicas, stack((4,), dense(), Adding), None)
+    assert only(tfdp.audit(model, (reals(8, 4),))).severity == "error"
+
+
+def test_losses_of_nested_outputs_are_told_apart(two_replicas):
+    def build():
+        inputs = keras.Input((4,))
+        first, second = (keras.layers.Dense(1)(inputs) for _ in range(2))
+        return keras.Model(inputs, {"a": {"b": first}, "c": second})
+
+    model = make(two_replicas, build, {"a": {"b": "mse"}, "c": "mae"})
+    assert tfdp.audit(model) == []

@@ -132,3 +132,16 @@ def test_float16_training_follows_float32(two_replicas):
     )
     actual = model.get_weights()
     assert problem.deviation(actual, expected.get_weights()) <= 5e-3
+
+
+def test_the_scale_has_a_ceiling(two_replicas):
+    """From an infinite one there would be no way back."""
+    variable, optimizer = make(
+        two_replicas,
+        loss_scale="dynamic",
+        initial_scale=2.0**23,
+        dynamic_growth_steps=1,
+    )
+    for _ in range(4):
+        step(two_replicas, variable, optimizer, [0.0, 0.0])
+    assert float(optimizer.dynamic_scale.numpy()) == 2.0**24

@@ -203,3 +203,61 @@ def test_exporting_leaves_the_optimizer_out(tmp_path):
     np.testing.assert_allclose(
         served.serve(x), model.predict(x, verbose=0), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("reduction", ["sum", "sum_over_batch_size"])
+def test_a_loaded_cycle_is_flushed_as_it_would_have_been(tmp_path, reduction):
+    """What micro-batches gave gradients for, and of what kind, is saved too."""
+    with on(2).scope():
+        inputs = keras.Input((8,))
+        used = keras.layers.Dense(1, use_bias=False)
+        unused = keras.layers.Dense(1, use_bias=False)
+        model = keras.Model(inputs, [used(inputs), unused(inputs)])
+        loss = keras.losses.MeanSquaredError(reduction=reduction)
+        if reduction == "sum":
+            loss = tfdp.DistributedLoss(loss)
+        model.compile(
+            tfdp.DistributedOptimizer(
+                keras.optimizers.AdamW(0.1, weight_decay=0.5), 2
+            ),
+            [loss, None],
+        )
+    x, y = problem.arrays(6)
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        model.train_on_batch(x, [y, y])
+    model.save(tmp_path / "saved.keras")
+    with on(1).scope():
+        loaded = keras.models.load_model(tmp_path / "saved.keras")
+    for each in (model, loaded):
+        each.optimizer.flush()
+        assert int(each.optimizer.iterations.numpy()) == 1
+    assert problem.deviation(loaded.get_weights(), model.get_weights()) <= 1e-5
+
+
+def test_a_flush_is_that_of_the_loss_compiled_last():
+    x, y = problem.arrays(12)
+    summed = tfdp.DistributedLoss(
+        keras.losses.MeanSquaredError(reduction="sum")
+    )
+    weights = []
+    for reuse in (True, False):
+        with on(2).scope():
+            keras.utils.set_random_seed(1)
+            model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+            model.compile(
+                tfdp.DistributedOptimizer(keras.optimizers.SGD(0.01), 2),
+                summed,
+            )
+        fit = {"batch_size": 4, "shuffle": False, "verbose": 0}
+        callbacks = [tfdp.callbacks.DataParallel()]
+        model.fit(x, y, callbacks=callbacks, **fit)
+        with model.distribute_strategy.scope():
+            optimizer = model.optimizer
+            if not reuse:
+                optimizer = tfdp.DistributedOptimizer(
+                    keras.optimizers.SGD(0.01), 2
+                )
+            model.compile(optimizer, "mse")
+        model.fit(x, y, callbacks=callbacks, **fit)
+        weights.append(model.get_weights())
+    assert problem.deviation(*weights) <= 1e-6

@@ -326,14 +326,22 @@ def test_a_port_that_is_taken_is_named_before_training(monkeypatch):
 
 
 @pytest.mark.parametrize("num_samples", [1, 7, 64])
-def test_a_batch_given_by_itself_is_shared_out(strategy, num_samples):
+@pytest.mark.parametrize("reduction", ["sum", "sum_over_batch_size"])
+def test_a_batch_given_by_itself_is_shared_out(
+    strategy, num_samples, reduction
+):
     """Every replica would else predict all of it, and add up all of it."""
+
+    def make_model():
+        keras.utils.set_random_seed(1)
+        return keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+
     x, y = problem.arrays(num_samples)
-    loss = keras.losses.MeanSquaredError(reduction="sum")
-    expected = problem.make_model()
+    loss = keras.losses.MeanSquaredError(reduction=reduction)
+    expected = make_model()
     expected.compile(keras.optimizers.SGD(0.01), loss)
     with strategy.scope():
-        model = problem.make_model()
+        model = make_model()
         model.compile(
             tfdp.DistributedOptimizer(keras.optimizers.SGD(0.01)),
             tfdp.DistributedLoss(loss),
@@ -343,6 +351,7 @@ def test_a_batch_given_by_itself_is_shared_out(strategy, num_samples):
     )
     for each in (model, expected):
         each.train_on_batch(x, y)
+    assert sum(model.optimizer.samples_by_replica()) == num_samples
     assert (
         problem.deviation(model.get_weights(), expected.get_weights()) <= 1e-6
     )

@@ -70,8 +70,9 @@ class Accumulator:
             raise ValueError(
                 "While gradients accumulate, every micro-batch must give "
                 "gradients for the same variables. Received gradients for "
-                f"{len(places)} variables after gradients for "
-                f"{len(self._given)}. Use one DistributedOptimizer for each "
+                f"variables {_listed(places)} of those that the optimizer "
+                f"trains after gradients for {_listed(self._given)}. Use one "
+                "DistributedOptimizer for each "
                 "set of variables, and compile with a new one after changing "
                 "what is trainable."
             )
@@ -88,6 +89,11 @@ class Accumulator:
     def places(self) -> tuple[int, ...]:
         """Places of the variables that micro-batches give gradients for."""
         return self._given or tuple(range(len(self._sums)))
+
+    @property
+    def kind(self) -> tuple[tuple[int, ...], bool]:
+        """What the graph of `take` depends on."""
+        return self.places, self._adds
 
     def take(self) -> tuple[list[tf.Tensor], tf.Tensor | None]:
         """Returns this replica's sums and weight, and starts from zero.
@@ -106,7 +112,9 @@ class Accumulator:
     def state(self) -> dict[str, np.ndarray]:
         """Returns the sums over all replicas, by name; a collective."""
         return {
-            f"accumulated_{i}": v.numpy() for i, v in enumerate(self.variables)
+            **{f"accumulated_{i}": v.numpy() for i, v in self._numbered},
+            "accumulated_places": np.array(self.places),
+            "accumulated_adds": np.array(self._adds),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -115,11 +123,22 @@ class Accumulator:
         Args:
             state: Sums by name; empty for none.
         """
-        for i, variable in enumerate(self.variables):
+        if state:
+            self._given = tuple(map(int, state["accumulated_places"]))
+            self._adds = bool(state["accumulated_adds"])
+        for i, variable in self._numbered:
             # TensorFlow gives each replica its part of the sum.
             variable.assign(
                 state[f"accumulated_{i}"] if state else tf.zeros_like(variable)
             )
+
+    @property
+    def _numbered(self) -> list[tuple[int, tf.Variable]]:
+        return list(enumerate(self.variables))
+
+
+def _listed(places: Sequence[int]) -> str:
+    return ", ".join(map(str, places))
 
 
 def _replica_local(shape: Sequence[int], dtype: tf.DType) -> tf.Variable:

@@ -29,7 +29,9 @@ def losses(model: keras.Model) -> list[tuple[Any, Any]]:
     known = outputs(model)
     if not keras.tree.is_nested(compiled):
         pairs = [(compiled, output) for output in known or [None]]
-    elif isinstance(compiled, Mapping):
+    elif isinstance(compiled, Mapping) and not any(
+        map(keras.tree.is_nested, compiled.values())
+    ):
         names = getattr(model, "output_names", None) or []
         by_name = dict(zip(names, known, strict=True))
         pairs = [(loss, by_name.get(key)) for key, loss in compiled.items()]

@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from tfdp import _keras, inspection
-from tfdp.samples import mixing_gradients
+from tfdp.samples import counted, mixing_gradients
 
 
 def fitted(
@@ -47,13 +47,19 @@ def fitted(
         fitting = functools.partial(_predict, fn)
     else:
         return fn
-    is_distributed = any(
-        isinstance(each, tf.distribute.DistributedValues)
+    is_whole = all(
+        each is None or isinstance(each, tf.Tensor)
         for each in tf.nest.flatten(args)
     )
-    if is_distributed or replicas_here == 1:
+    if replicas_here == 1 or not is_whole:
         return fitting
-    return lambda data: fitting(_share(data, replicas_here))
+
+    def on_share(data: Any) -> Any:
+        share = _share(data, replicas_here)
+        with counted(share):
+            return fitting(share)
+
+    return on_share
 
 
 def _share(data: Any, replicas_here: int) -> Any:

@@ -48,8 +48,10 @@ def findings_in_data(model: keras.Model, data: Any) -> Iterator[Finding]:
             f"the scope of {type(tf.distribute.get_strategy()).__name__}. "
             "Call it outside of `with strategy.scope():`."
         )
-    if not inspection.losses(model) and (
-        type(model).compute_loss is keras.Model.compute_loss
+    if (
+        not inspection.losses(model)
+        and type(model).compute_loss is keras.Model.compute_loss
+        and type(model).train_step is not keras.Model.train_step
     ):
         # A `train_step` of the user's own computes it.
         return
@@ -101,7 +103,7 @@ def _of_plain(loss: keras.losses.Loss, output: Any) -> Iterator[Finding]:
             "error",
             f"{_WRAP[:-1]}, or end the mask before the output.",
         )
-    elif output is not None and _is_scalar(loss, output):
+    elif _is_scalar(loss, output):
         yield Finding(
             _RULE,
             f"`{loss.name}`, which returns one scalar per batch",
@@ -151,9 +153,18 @@ def _beside_wrapped(
 
 
 def _is_scalar(loss: keras.losses.Loss, output: Any) -> bool:
-    predictions = tf.TensorSpec(output.shape, loss.dtype)
+    """Whether a loss is one scalar; of an unknown output, of any."""
+    known = [(None, 2), (None, 3, 2), (None, 4, 4, 3)]
+    shapes = known if output is None else [output.shape]
+    found = [_returns_scalar(loss, shape) for shape in shapes]
+    told = [each for each in found if each is not None]
+    return bool(told) and all(told)
+
+
+def _returns_scalar(loss: keras.losses.Loss, output: Any) -> bool | None:
+    predictions = tf.TensorSpec(output, loss.dtype)
     # Labels have the shape of predictions, or are class numbers.
-    for shape in (output.shape, output.shape[:-1]):
+    for shape in (output, output[:-1]):
         labels = tf.TensorSpec(shape, loss.dtype)
         traced = tf.function(loss.call, autograph=False)
         try:
@@ -162,7 +173,7 @@ def _is_scalar(loss: keras.losses.Loss, output: Any) -> bool:
             continue
         shapes = tf.nest.flatten(function.output_shapes)
         return bool(shapes) and shapes[0] == tf.TensorShape([])
-    return False
+    return None
 
 
 def _batch(data: Any) -> tuple[Any, Any, Any] | None:

@@ -10,6 +10,8 @@ from tfdp.gradients import Gradient, is_finite, on_values
 
 # Below 1 a loss scale would make small gradients smaller.
 FLOOR = 1.0
+# As NVIDIA's Apex has it. Of an infinite scale there would be no way back.
+_CEILING = 2.0**24
 
 
 def resolved_loss_scale(
@@ -49,7 +51,8 @@ class LossScale:
     """Scales the loss, and judges whether an update survived it.
 
     A scale that is dynamic is halved, down to 1, by an update whose gradient
-    is not finite, and doubled after `growth_interval` finite ones in a row.
+    is not finite, and doubled, up to 2**24, after `growth_interval` finite ones
+    in a row.
 
     Args:
         scale: Scalar float32 variable; the present scale.
@@ -116,7 +119,8 @@ class LossScale:
                 self._finite_updates.assign(
                     tf.where(grows, tf.zeros_like(count), count)
                 )
-                factor = tf.where(grows, 2.0, 1.0)
+                doubles = tf.logical_and(grows, self._scale.value < _CEILING)
+                factor = tf.where(doubles, 2.0, 1.0)
                 self._scale.assign(self._scale.value * factor)
             return tf.constant(0)
 

@@ -155,9 +155,10 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
                 # For a `tf.train.Checkpoint`. On several workers they would
                 # wait for each other, where the chief alone saves.
                 self._accumulated = self._accumulator.variables
-            flush = tf.function(lambda: self._end_cycle(self._strategy))
+            # One graph for each kind of cycle.
+            flush = tf.function(lambda kind: self._end_cycle(self._strategy))
             # TensorFlow would save a function that is an attribute.
-            self._flush = lambda: flush()
+            self._flush = lambda: flush(self._accumulator.kind)
 
     @tf.autograph.experimental.do_not_convert
     def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
