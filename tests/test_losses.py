@@ -11,6 +11,11 @@ import tfdp
 TOKENS, LENGTH = 7, 5
 
 
+@pytest.fixture(params=[1, 4], ids=lambda n: f"{n}-replica")
+def strategy(request):
+    return tfdp.MirroredStrategy([f"CPU:{i}" for i in range(request.param)])
+
+
 def root_of_mean(y_true, y_pred):
     error = keras.ops.mean(keras.ops.square(y_true - y_pred))
     return keras.ops.sqrt(error + 1e-3)

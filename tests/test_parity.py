@@ -1,4 +1,7 @@
-"""Equal to one device: pairs of settings, and with `-m long` all of them."""
+"""Equal to one device: pairs of settings with common optimizers, and others.
+
+With `-m long`, pairs of settings with all of them, a grid, and random ones.
+"""
 
 import itertools
 
@@ -13,12 +16,26 @@ from hypothesis import strategies as st
 
 import tfdp
 
-PAIRS = [
-    settings.Setting(*values)
-    for values in AllPairs(
-        list(settings.DOMAINS.values()), filter_func=settings.possible
-    )
-]
+
+def pairs(optimizers):
+    """Settings in which every two values of two kinds come together."""
+    domains = {**settings.DOMAINS, "optimizer": optimizers}
+    return [
+        settings.Setting(*values)
+        for values in AllPairs(
+            list(domains.values()), filter_func=settings.possible
+        )
+    ]
+
+
+COMMON = ("SGD", "Adam", "AdamW")
+EVERY_PAIR = pairs(tuple(settings.OPTIMIZERS))
+OTHERS = {
+    setting.optimizer: setting
+    for setting in EVERY_PAIR
+    if setting.optimizer not in COMMON and setting.precision == "float32"
+}
+PAIRS = [*pairs(COMMON), *OTHERS.values()]
 GRID = [
     settings.Setting(optimizer, "plain", "dense", "mean", *sizes, "float32")
     for optimizer in settings.OPTIMIZERS
@@ -79,6 +96,12 @@ def check(setting):
 
 @pytest.mark.parametrize("setting", PAIRS, ids=str)
 def test_training_equals_one_device_with_one_large_batch(setting):
+    check(setting)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("setting", EVERY_PAIR, ids=str)
+def test_every_pair_equals_one_device(setting):
     check(setting)
 
 
