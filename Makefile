@@ -32,10 +32,10 @@ demo: $(INSTALLED)  ## Trains on handwritten digits with two worker processes
 		| grep --line-buffered -vE '$(NOISE)'"
 
 test: lint  ## Runs the linters, then all tests
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 test-long: $(INSTALLED)  ## Runs the full grids and random settings; takes long
-	$(BIN)/pytest -n 2 --dist loadgroup -m long $(ARGS)
+	$(BIN)/pytest -n 2 --dist load -m long $(ARGS)
 
 test-versions: oldest-versions newest-versions  ## Runs the contracts on both ends of the range
 

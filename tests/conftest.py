@@ -17,15 +17,6 @@ def pytest_configure(config):
     tfdp.testing.logical_cpus(4)
 
 
-def pytest_collection_modifyitems(items):
-    # With several test processes, a file whose tests share a costly fixture
-    # stays in one of them; the long ones without are spread out.
-    spread = {"test_optimizer", "test_parity", "test_saving", "test_strategy"}
-    for item in items:
-        if item.path.stem not in spread:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _devices_are_fed_without_the_autotuner():
     """On few cores the end of an iteration would wait for it for seconds."""
