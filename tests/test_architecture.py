@@ -11,11 +11,12 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 # A module imports from layers above its own line, never from its own.
 LAYERS = [
-    {"tfdp._keras", "tfdp._tensorflow"},
+    {"tfdp._keras", "tfdp._tensorflow", "tfdp.ports", "tfdp.slurm"},
     {
         "tfdp.agreement",
         "tfdp.batch",
         "tfdp.cluster",
+        "tfdp.distributed_dataset",
         "tfdp.findings",
         "tfdp.gradients",
         "tfdp.inspection",
@@ -26,12 +27,15 @@ LAYERS = [
     },
     {
         "tfdp.accumulation",
+        "tfdp.ballot",
         "tfdp.batch_statistics",
+        "tfdp.data_agreement",
         "tfdp.keras_steps",
         "tfdp.learning_rate",
         "tfdp.loss_scale",
         "tfdp.losses",
         "tfdp.precision",
+        "tfdp.rendezvous",
         "tfdp.synchronization",
     },
     {"tfdp.data_parallel_strategy", "tfdp.loss_audit"},
@@ -41,9 +45,13 @@ LAYERS = [
     {"tfdp.callbacks"},
     {"tfdp"},
 ]
-# Beside the layers: what starts processes knows nothing of training.
+# Beside the layers: what starts processes, and what looks whether they would
+# start, knows nothing of training.
 BESIDE = [
-    {"tfdp.workers"},
+    {"tfdp.findings", "tfdp.ports", "tfdp.section", "tfdp.slurm"},
+    {"tfdp.cluster", "tfdp.precision", "tfdp.tf_config", "tfdp.workers"},
+    {"tfdp.machine"},
+    {"tfdp.diagnosis"},
     {"tfdp.testing", "tfdp.cli.*"},
     {"tfdp.cli"},
     {"tfdp.cli.__main__"},

@@ -10,7 +10,7 @@ import types
 import psutil
 import pytest
 
-from tfdp.cluster import Cluster
+from tfdp.cluster import Cluster, source, start_timeout
 
 WORKERS = ("a:1", "b:2", "c:3")
 
@@ -78,6 +78,52 @@ def test_an_evaluator_does_not_train_and_is_not_counted():
     assert evaluator.index == 0
 
 
+def test_an_evaluator_need_not_be_listed():
+    # TensorFlow takes such a TF_CONFIG; the evaluator is on its own.
+    text = tf_config(task={"type": "evaluator", "index": 0})
+    evaluator = Cluster.from_tf_config(text)
+    assert (evaluator.num_workers, evaluator.index) == (2, 0)
+    assert not evaluator.is_training
+    assert not evaluator.is_chief
+    assert evaluator.address == ""
+    evaluator.check_port()
+    assert evaluator.describe().splitlines()[-1] == (
+        "evaluator 0  not listed  this process"
+    )
+
+
+def test_an_unlisted_evaluator_has_an_index_all_the_same():
+    message = message_of(
+        ValueError, Cluster, {"worker": WORKERS}, "evaluator", -1
+    )
+    assert "type='evaluator', cluster with worker" in message
+
+
+def test_processes_are_described_host_by_host():
+    jobs = {
+        "worker": ("b:1", "a:2"),
+        "evaluator": ("b:3",),
+        "chief": ("a:1",),
+    }
+    cluster = Cluster(jobs, "worker", 1, visible_gpus=(2, 3))
+    assert cluster.describe() == (
+        "3 workers on 2 hosts\n"
+        "a\n"
+        "  chief 0  a:1  chief\n"
+        "  worker 1  a:2  this process, of its GPUs 2, 3\n"
+        "b\n"
+        "  worker 0  b:1\n"
+        "  evaluator 0  b:3"
+    )
+    assert cluster.hosts == {"a": ["a:1", "a:2"], "b": ["b:1", "b:3"]}
+
+
+def test_one_worker_is_described_in_the_singular():
+    assert Cluster.of(["a:1"], 0).describe() == (
+        "1 worker on 1 host\na\n  worker 0  a:1  chief, this process"
+    )
+
+
 def test_equal_clusters_are_equal():
     listed = Cluster({"worker": list(WORKERS)}, "worker", 1)
     assert listed == Cluster({"worker": WORKERS}, "worker", 1)
@@ -128,6 +174,13 @@ def test_equal_clusters_are_equal():
             "The cluster must have at most one chief.",
             "Received: chief=['a:1', 'b:2']. List the others as workers.",
             id="two-chiefs",
+        ),
+        pytest.param(
+            {"worker": ("a:1",), "evaluator": ("b:2", "c:3")},
+            ("worker", 0),
+            "The cluster must have at most one evaluator.",
+            "Received: evaluator=['b:2', 'c:3']. List the others as workers.",
+            id="two-evaluators",
         ),
         pytest.param(
             {"worker": ("a:1", "b:2", "a:1")},
@@ -185,7 +238,10 @@ def test_impossible_cluster_is_refused(jobs, task, rule, received):
         "a:65536",
         "a:1.5",
         "a: 1",
+        " a:1",
         "a:1:",
+        "http://a:1",
+        "a:1,b:2",
         12345,
         None,
         ["a:1"],
@@ -223,9 +279,33 @@ def test_tf_config_gives_the_cluster(task):
     assert cluster == Cluster({"worker": ("a:1", "b:2")}, "worker", 1)
 
 
-def test_further_keys_of_tf_config_are_ignored():
+def test_further_keys_of_tf_config_are_kept():
     text = tf_config(environment="cloud", rpc_layer="grpc")
-    assert Cluster.from_tf_config(text) == Cluster.from_tf_config(tf_config())
+    cluster = Cluster.from_tf_config(text)
+    assert cluster.extra == {"environment": "cloud", "rpc_layer": "grpc"}
+    assert cluster.workers == Cluster.from_tf_config(tf_config()).workers
+    assert json.loads(cluster.to_tf_config()) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        Cluster.of(["a:1", "b:2"], 1),
+        Cluster({"chief": ("c:9",), "worker": ("a:1",)}, "chief", 0),
+        Cluster({"worker": ("a:1",)}, "evaluator", 0, {"environment": "x"}),
+    ],
+    ids=["workers", "chief", "evaluator"],
+)
+def test_tf_config_of_a_cluster_gives_it_back(cluster):
+    assert Cluster.from_tf_config(cluster.to_tf_config()) == cluster
+
+
+def test_addresses_make_a_cluster_of_workers():
+    assert Cluster.of(["a:1", "b:2"], 1) == Cluster(
+        {"worker": ("a:1", "b:2")}, "worker", 1
+    )
+    message = message_of(ValueError, Cluster.of, ["a:1"], 1)
+    assert "Received: index=1, with 1 worker address(es)." in message
 
 
 def test_workers_by_index_are_refused():
@@ -358,6 +438,89 @@ def test_long_tf_config_is_shortened_in_the_message():
     assert f"Received: {'x' * 200}… (Expecting value" in message
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_set(monkeypatch):
+    names = ("CUDA_VISIBLE_DEVICES", "TF_CONFIG", "TFDP_", "SLURM_")
+    for name in [name for name in os.environ if name.startswith(names)]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def step(monkeypatch):
+    """This process as task 3 of 4, two on each of two nodes."""
+    variables = {
+        "SLURM_JOB_ID": "41",
+        "SLURM_STEP_ID": "2",
+        "SLURM_PROCID": "3",
+        "SLURM_LOCALID": "1",
+        "SLURM_NODEID": "1",
+        "SLURM_STEP_NUM_TASKS": "4",
+        "SLURM_STEP_NODELIST": "n[1-2]",
+        "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+        "SLURM_STEP_GPUS": "4,5,6,7",
+        "CUDA_VISIBLE_DEVICES": "0,1,2,3",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return variables
+
+
+def test_a_step_of_slurm_gives_the_cluster(step, monkeypatch):
+    monkeypatch.setenv("TFDP_PORT", "7000")
+    cluster = Cluster.from_environment()
+    assert cluster == Cluster(
+        {"worker": ("n1:7000", "n1:7001", "n2:7000", "n2:7001")},
+        "worker",
+        3,
+        visible_gpus=(2, 3),
+    )
+    assert source() == "Slurm, step 41.2"
+
+
+def test_a_malformed_step_of_slurm_is_refused(step, monkeypatch):
+    monkeypatch.setenv("SLURM_NODEID", "0")
+    message = message_of(ValueError, Cluster.from_environment)
+    assert "`srun --distribution=block`" in message
+
+
+def test_tf_config_counts_more_than_slurm(step, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", tf_config())
+    assert Cluster.from_environment() == Cluster.of(["a:1", "b:2"], 0)
+    assert source() == "TF_CONFIG"
+
+
+def test_an_empty_object_makes_a_task_of_slurm_one_process(step, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    assert Cluster.from_environment() is None
+
+
+def test_a_batch_script_is_one_process_until_srun(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "41")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert Cluster.from_environment() is None
+    assert source() == (
+        "a Slurm job of 4 tasks, but not in srun, which starts them all"
+    )
+
+
+def test_the_start_takes_600_seconds_at_most(monkeypatch):
+    assert start_timeout() == 600
+    monkeypatch.setenv("TFDP_START_TIMEOUT", " ")
+    assert start_timeout() == 600
+    monkeypatch.setenv("TFDP_START_TIMEOUT", "2.5")
+    assert start_timeout() == 2.5
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "10m"])
+def test_the_time_to_start_must_be_positive(monkeypatch, text):
+    monkeypatch.setenv("TFDP_START_TIMEOUT", text)
+    assert message_of(ValueError, start_timeout) == (
+        "TFDP_START_TIMEOUT must be a positive number of seconds. Received: "
+        f"TFDP_START_TIMEOUT={text!r}. Unset it for 600."
+    )
+
+
 @pytest.mark.parametrize("text", [None, "", "  \n", "{}", " {} "], ids=repr)
 def test_no_tf_config_is_a_job_of_one_process(monkeypatch, text):
     monkeypatch.delenv("TF_CONFIG", raising=False)
@@ -485,7 +648,8 @@ def test_port_that_is_not_permitted_is_refused(monkeypatch):
     assert message == (
         "A worker must be able to listen on its own port. Received: "
         "address=127.0.0.1:80, worker 0: Permission denied. End that process, "
-        "or give the worker a free port in the TF_CONFIG of every worker."
+        "or give the worker a free port in the TF_CONFIG of every worker, or "
+        "all of them by TFDP_PORT under Slurm."
     )
 
 

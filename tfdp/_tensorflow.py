@@ -8,6 +8,12 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.autograph.core import ag_ctx as _ag_ctx
+from tensorflow.python.distribute.collective_all_reduce_strategy import (
+    coordination_config_pb2 as _coordination_config,
+)
+from tensorflow.python.distribute.input_lib import (
+    DistributedDataset as DistributedDataset,
+)
 from tensorflow.python.eager import context as _context
 from tensorflow.python.eager.polymorphic_function.polymorphic_function import (
     Function as _Function,
@@ -74,6 +80,12 @@ def shuffle_seeds(dataset: tf.data.Dataset) -> list[int]:
     return seeds
 
 
+def source_datasets(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
+    """Returns the datasets that a pipeline begins with."""
+    inputs = dataset._inputs()
+    return [s for i in inputs for s in source_datasets(i)] or [dataset]
+
+
 def _seeds_in_graph(graph: tf.compat.v1.GraphDef) -> list[int]:
     seeds = []
     for nodes in (graph.node, *(f.node_def for f in graph.library.function)):
@@ -104,3 +116,26 @@ def _integers_behind(node: Any, by_name: dict[str, Any]) -> list[int]:
         if source.op == "Const" and value.dtype == tf.int64.as_datatype_enum:
             integers += [int(i) for i in tf.make_ndarray(value).flat]
     return integers
+
+
+def configure_heartbeat(jobs: dict[str, int], *, seconds: float) -> None:
+    """Has workers notice within `seconds` that one of them is gone.
+
+    Must be called before TensorFlow starts, and does nothing where the
+    coordination service was configured already.
+
+    Args:
+        jobs: Number of tasks by name of the job; the leader is the first task
+            of the first.
+        seconds: Time without a sign of life after which a task is given up.
+    """
+    if _context.context().coordination_service is None:
+        _context.context().configure_coordination_service(
+            service_type="standalone",
+            service_leader=f"/job:{next(iter(jobs))}/replica:0/task:0",
+            heartbeat_timeout_in_ms=round(1000 * seconds),
+            coordinated_jobs=[
+                _coordination_config.CoordinatedJob(name=name, num_tasks=count)
+                for name, count in jobs.items()
+            ],
+        )

@@ -4,8 +4,9 @@ Every function is a collective: every worker must make the same call at the
 same point, in cross-replica context and outside of any `tf.function`.
 """
 
+import json
 import secrets
-import zlib
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,6 +50,78 @@ def all_gather(
     return _summed(strategy, table)
 
 
+def gather_objects(strategy: Workers, value: Any) -> list[Any]:
+    """Gives every worker the values of all workers.
+
+    Args:
+        strategy: The strategy whose workers meet.
+        value: Anything JSON can hold; may differ in size between workers.
+
+    Returns:
+        The values, by worker.
+    """
+    own = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    sizes = all_gather(strategy, [own.size])[:, 0]
+    padded = np.zeros(sizes.max(), np.int64)
+    padded[: own.size] = own
+    table = all_gather(strategy, padded).astype(np.uint8)
+    return [
+        json.loads(row[:size].tobytes())
+        for row, size in zip(table, sizes, strict=True)
+    ]
+
+
+def broadcast(strategy: Workers, values: np.ndarray) -> np.ndarray:
+    """Gives every worker the chief's values, bit by bit.
+
+    Args:
+        strategy: The strategy whose workers meet.
+        values: Array of the same shape and type on every worker.
+
+    Returns:
+        The chief's array.
+    """
+    if strategy.num_workers == 1:
+        return values
+    # Integers pass a sum unchanged, also those that stand for NaN or -0.
+    octets = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+    padded = np.zeros(-(-octets.size // 8) * 8, np.uint8)
+    padded[: octets.size] = octets
+    words = padded.view(np.int64)
+    if strategy.worker_index:
+        words = np.zeros_like(words)
+    summed = _summed(strategy, words).view(np.uint8)[: octets.size]
+    return np.frombuffer(summed.tobytes(), values.dtype).reshape(values.shape)
+
+
+def check_same(strategy: Workers, items: Mapping[str, Any]) -> None:
+    """Checks that all workers run the same program.
+
+    Args:
+        strategy: The strategy whose workers meet.
+        items: What must be the same, by name; anything JSON can hold.
+
+    Raises:
+        RuntimeError: On every worker, with the items that differ.
+    """
+    by_worker = gather_objects(strategy, dict(items))
+    differing = [
+        f"{name}: "
+        + ", ".join(
+            f"{given.get(name)!r} on worker {worker}"
+            for worker, given in enumerate(by_worker)
+        )
+        for name in by_worker[0]
+        if any(given.get(name) != by_worker[0][name] for given in by_worker)
+    ]
+    if differing:
+        raise RuntimeError(
+            "Every worker must train the same model in the same way. "
+            f"Received {'; '.join(differing)}. Run the same program with the "
+            "same arguments and versions on every worker."
+        )
+
+
 def agreed_seed(strategy: Workers) -> int:
     """Returns the chief's global seed, or one drawn by it where it has none.
 
@@ -58,51 +131,6 @@ def agreed_seed(strategy: Workers) -> int:
     seed = _tensorflow.global_seed()
     own = secrets.randbits(31) if seed is None else seed
     return int(all_gather(strategy, [own])[0, 0])
-
-
-def have_same_length(strategy: Workers, dataset: tf.data.Dataset) -> bool:
-    """Whether the workers' datasets have the same number of batches.
-
-    Args:
-        strategy: The strategy whose workers meet.
-        dataset: This worker's dataset.
-    """
-    lengths = all_gather(strategy, [int(dataset.cardinality())])
-    return bool((lengths == lengths[0]).all())
-
-
-def check_same_dataset(strategy: Workers, dataset: tf.data.Dataset) -> None:
-    """Checks that workers that are to share a dataset all have the same.
-
-    Args:
-        strategy: The strategy whose workers meet.
-        dataset: This worker's copy of the dataset.
-
-    Raises:
-        ValueError: On every worker, if the copies differ in their number of
-            batches or in the seeds of their shuffling.
-    """
-    seeds = _tensorflow.shuffle_seeds(dataset)
-    table = all_gather(
-        strategy, [int(dataset.cardinality()), zlib.crc32(str(seeds).encode())]
-    )
-    lengths, shufflings = table.T
-    if (lengths != lengths[0]).any():
-        raise ValueError(
-            "Every worker must be given the same dataset. Received numbers of "
-            f"batches, by worker: {', '.join(map(str, lengths))}. Give each "
-            "worker the whole dataset, or, where each makes its own shard, "
-            "use `strategy.distribute_datasets_from_function`."
-        )
-    if (shufflings != shufflings[0]).any():
-        raise ValueError(
-            "Every worker must shuffle in the same order, or some samples are "
-            "seen twice and others never. Received shufflings with different "
-            f"seeds; worker {strategy.worker_index} has {seeds}. Workers start "
-            "with one seed; where the program sets its own, call "
-            "`keras.utils.set_random_seed` with the same number on every "
-            "worker, before the dataset is made."
-        )
 
 
 def _summed(strategy: Any, table: np.ndarray) -> np.ndarray:

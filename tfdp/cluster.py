@@ -3,22 +3,30 @@
 Environment variables read, here and nowhere else in tfdp:
 
 - `TF_CONFIG`: JSON with `cluster` (job name to list of `host:port`) and `task`
-  (`type` and `index`). Unset or empty: a job of one process.
+  (`type` and `index`). With neither, such as `{}`: a job of one process.
+- Those that Slurm's `srun` sets, and `CUDA_VISIBLE_DEVICES`, where `TF_CONFIG`
+  is unset or empty; see `tfdp.slurm`. Without them, too: a job of one process.
+- `TFDP_PORT`: the port of each node's first worker under Slurm. Unset: chosen
+  by the numbers of job and step.
+- `TFDP_START_TIMEOUT`: seconds to wait for the other workers at the start, 600
+  where it is unset or empty.
 """
 
-import contextlib
 import dataclasses
 import json
+import math
 import os
+import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import psutil
+from tfdp import ports, slurm
 
 # The jobs that train; TensorFlow numbers the chief before the workers.
 _TRAINING_JOBS = ("chief", "worker")
 _JOBS = (*_TRAINING_JOBS, "evaluator")
+_MEMBERS = ("cluster", "task")
 _EXAMPLE = (
     '{"cluster": {"worker": ["host0:12345", "host1:12345"]}, '
     '"task": {"type": "worker", "index": 0}}'
@@ -34,10 +42,14 @@ class Cluster:
             optionally `"chief"` and `"evaluator"`, as in `TF_CONFIG`.
         task_type: Job of this process.
         task_index: Place of this process in its job, from 0.
+        extra: What else `TF_CONFIG` has, such as `"rpc_layer"`.
+        visible_gpus: Which of the GPUs it sees this process should use, by
+            index. Defaults to `None`, all of them.
 
     Raises:
         ValueError: If there is no training job, a job is unknown, an address
             is malformed or named twice, or this task is not in the cluster.
+            Only an evaluator need not be listed, as in TensorFlow.
 
     Example:
 
@@ -49,6 +61,8 @@ class Cluster:
     jobs: Mapping[str, tuple[str, ...]]
     task_type: str
     task_index: int
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    visible_gpus: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Checks the addresses and that this task is one of them."""
@@ -66,11 +80,12 @@ class Cluster:
                 "The cluster must name at least one worker. Received: "
                 f"cluster={jobs}. Example: TF_CONFIG='{_EXAMPLE}'"
             )
-        if len(jobs.get("chief", ())) > 1:
-            raise ValueError(
-                "The cluster must have at most one chief. Received: "
-                f"chief={list(jobs['chief'])}. List the others as workers."
-            )
+        for job in ("chief", "evaluator"):
+            if len(jobs.get(job, ())) > 1:
+                raise ValueError(
+                    f"The cluster must have at most one {job}. Received: "
+                    f"{job}={list(jobs[job])}. List the others as workers."
+                )
         everyone = [a for addresses in jobs.values() for a in addresses]
         for address in everyone:
             _check_address(address)
@@ -88,6 +103,8 @@ class Cluster:
                 "The task must have an integer index. Received: "
                 f"index={self.task_index!r}. Example: TF_CONFIG='{_EXAMPLE}'"
             )
+        if self._is_unlisted_evaluator and self.task_index >= 0:
+            return
         if not isinstance(self.task_type, str) or self.task_type not in jobs:
             raise ValueError(
                 "The task's type must be a job of the cluster. Received: "
@@ -105,30 +122,68 @@ class Cluster:
             )
 
     @classmethod
-    def from_environment(cls) -> "Cluster | None":
-        """Reads the cluster from the environment.
+    def of(cls, addresses: Sequence[str], index: int) -> "Cluster":
+        """Returns a cluster of workers only.
+
+        Args:
+            addresses: Address (`"host:port"`) of each worker.
+            index: Place of this process among them, from 0.
 
         Returns:
-            The cluster, or `None` where `TF_CONFIG` is unset, empty, or names
-            no cluster and no task: a job of one process.
+            The cluster.
 
         Raises:
-            ValueError: If `TF_CONFIG` is malformed.
+            ValueError: As the constructor does.
+
+        Example:
+
+        >>> Cluster.of(["a:1", "b:1"], 1).address
+        'b:1'
         """
-        text = os.environ.get("TF_CONFIG", "").strip()
-        config = _parsed(text) if text else {}
-        is_one_process = isinstance(config, dict) and not (
-            config.keys() & {"cluster", "task"}
+        return cls({"worker": tuple(addresses)}, "worker", index)
+
+    @classmethod
+    def from_environment(cls) -> "Cluster | None":
+        """Reads the cluster from `TF_CONFIG`, or else from Slurm.
+
+        Slurm counts where `TF_CONFIG` is unset or empty, and `srun` started
+        this process as one of several tasks: each is a worker. Their ports
+        follow from the numbers of job and step, or from `TFDP_PORT`; see
+        `tfdp.slurm.step_of`. In a batch script, or the shell of `salloc`, the
+        job is one process until `srun` is called.
+
+        Returns:
+            The cluster, or `None` for a job of one process: nothing is set, or
+            `TF_CONFIG` names no cluster and no task, such as `{}`.
+
+        Raises:
+            ValueError: If `TF_CONFIG` is malformed, or what Slurm tells is
+                contradictory.
+        """
+        text = tf_config()
+        if text:
+            config = _parsed(text)
+            is_one_process = isinstance(config, dict) and not (
+                config.keys() & set(_MEMBERS)
+            )
+            return None if is_one_process else cls.from_tf_config(text)
+        step = slurm.step_of(os.environ)
+        if step is None:
+            return None
+        return cls(
+            {"worker": step.addresses},
+            "worker",
+            step.rank,
+            visible_gpus=step.visible_gpus,
         )
-        return None if is_one_process else cls.from_tf_config(text)
 
     @classmethod
     def from_tf_config(cls, text: str) -> "Cluster":
         """Reads the cluster from the JSON text of a `TF_CONFIG`.
 
         Args:
-            text: JSON object with `cluster` and `task`. Other keys are
-                ignored, as TensorFlow ignores them.
+            text: JSON object with `cluster` and `task`. Other keys are kept
+                in `extra`.
 
         Returns:
             The cluster.
@@ -150,7 +205,19 @@ class Cluster:
         index = task.get("index")
         if isinstance(index, str) and index.isdecimal():
             index = int(index)
-        return cls(jobs, task.get("type", ""), index)
+        extra = {k: v for k, v in config.items() if k not in _MEMBERS}
+        return cls(jobs, task.get("type", ""), index, extra)
+
+    def to_tf_config(self) -> str:
+        """Returns the JSON text of the `TF_CONFIG` of this process.
+
+        Example:
+
+        >>> print(Cluster.of(["a:1"], 0).to_tf_config())
+        {"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}
+        """
+        task = {"type": self.task_type, "index": self.task_index}
+        return json.dumps({**self.extra, "cluster": self.jobs, "task": task})
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -166,7 +233,9 @@ class Cluster:
 
     @property
     def address(self) -> str:
-        """Address of this process."""
+        """Address of this process; empty for an evaluator without one."""
+        if self._is_unlisted_evaluator:
+            return ""
         return self.jobs[self.task_type][self.task_index]
 
     @property
@@ -176,13 +245,57 @@ class Cluster:
 
     @property
     def index(self) -> int:
-        """Place of this process among the workers; 0 for an evaluator."""
-        return self.workers.index(self.address) if self.is_training else 0
+        """Place among the workers; that of an evaluator in its own job."""
+        if not self.is_training:
+            return self.task_index
+        return self.workers.index(self.address)
 
     @property
     def is_chief(self) -> bool:
         """Whether this process is worker 0, which writes and prints."""
         return self.is_training and self.index == 0
+
+    @property
+    def hosts(self) -> dict[str, list[str]]:
+        """Addresses of all processes by host, in the order of the jobs."""
+        found: dict[str, list[str]] = {}
+        for job in _JOBS:
+            for address in self.jobs.get(job, ()):
+                found.setdefault(address.rpartition(":")[0], []).append(address)
+        return found
+
+    def describe(self) -> str:
+        """Returns who is where: one line per process, host by host.
+
+        Example:
+
+        >>> print(Cluster.of(["a:1", "a:2", "b:1"], 1).describe())
+        3 workers on 2 hosts
+        a
+          worker 0  a:1  chief
+          worker 1  a:2  this process
+        b
+          worker 2  b:1
+        """
+        workers = _counted(self.num_workers, "worker")
+        hosts = _counted(
+            len({w.rpartition(":")[0] for w in self.workers}), "host"
+        )
+        lines = [f"{workers} on {hosts}"]
+        names = {
+            address: (job, place)
+            for job in _JOBS
+            for place, address in enumerate(self.jobs.get(job, ()))
+        }
+        for host, addresses in self.hosts.items():
+            lines.append(host)
+            lines += [self._line(*names[a], address=a) for a in addresses]
+        if self._is_unlisted_evaluator:
+            line = self._line(
+                "evaluator", self.task_index, address="not listed"
+            )
+            lines.append(line.strip())
+        return "\n".join(lines)
 
     def check_port(self) -> None:
         """Checks that this process can listen on its own port.
@@ -193,18 +306,106 @@ class Cluster:
             RuntimeError: If another process holds the port, or listening on
                 it is not permitted.
         """
-        port = int(self.address.rpartition(":")[2])
+        if not self.address:
+            return
+        _, port = ports.split_address(self.address)
         try:
             socket.create_server(("", port)).close()
         except OSError as error:
-            if port in _own_ports():
+            if port in ports.own_ports():
                 return
+            holder = ports.holder(port)
             raise RuntimeError(
                 "A worker must be able to listen on its own port. Received: "
                 f"address={self.address}, {self.task_type} {self.task_index}: "
-                f"{error.strerror}{_holder(port)}. End that process, or give "
-                "the worker a free port in the TF_CONFIG of every worker."
+                f"{error.strerror}{holder and f', held by {holder}'}. End that "
+                "process, or give the worker a free port in the TF_CONFIG of "
+                "every worker, or all of them by TFDP_PORT under Slurm."
             ) from error
+
+    @property
+    def _is_unlisted_evaluator(self) -> bool:
+        return self.task_type == "evaluator" and not self.jobs.get("evaluator")
+
+    def _line(self, job: str, place: int, *, address: str) -> str:
+        remarks = []
+        if address in self.workers[:1]:
+            remarks.append("chief")
+        if (job, place) == (self.task_type, self.task_index):
+            remarks.append("this process")
+            if self.visible_gpus is not None:
+                gpus = ", ".join(map(str, self.visible_gpus))
+                remarks.append(f"of its GPUs {gpus}")
+        return f"  {job} {place}  {address}  {', '.join(remarks)}".rstrip()
+
+
+def tf_config() -> str:
+    """Returns the text of `TF_CONFIG`, without blanks around it; maybe empty.
+
+    Example:
+
+    >>> tf_config()
+    ''
+    """
+    return os.environ.get("TF_CONFIG", "").strip()
+
+
+def source() -> str:
+    """Says where `Cluster.from_environment` finds what it returns.
+
+    Returns:
+        The name of the variable, or of the step, or what is missing.
+
+    Raises:
+        ValueError: If what Slurm tells is contradictory.
+
+    Example:
+
+    >>> source()
+    'neither TF_CONFIG nor srun'
+    """
+    if tf_config():
+        return "TF_CONFIG"
+    if slurm.step_of(os.environ):
+        job, step = (
+            os.environ.get(name, "?")
+            for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")
+        )
+        return f"Slurm, step {job}.{step}"
+    waiting = slurm.waiting_tasks(os.environ)
+    if waiting > 1:
+        return (
+            f"a Slurm job of {waiting} tasks, but not in srun, which starts "
+            "them all"
+        )
+    return "neither TF_CONFIG nor srun"
+
+
+def start_timeout() -> float:
+    """Returns how many seconds to wait for the other workers at the start.
+
+    Returns:
+        The value of `TFDP_START_TIMEOUT`, or 600.
+
+    Raises:
+        ValueError: If that is not a positive number.
+
+    Example:
+
+    >>> start_timeout()
+    600.0
+    """
+    text = os.environ.get("TFDP_START_TIMEOUT", "").strip() or "600"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ValueError(
+            "TFDP_START_TIMEOUT must be a positive number of seconds. "
+            f"Received: TFDP_START_TIMEOUT={text!r}. Unset it for 600."
+        )
+    return seconds
 
 
 def _parsed(text: str) -> Any:
@@ -231,7 +432,8 @@ def _check_address(address: Any) -> None:
     host, _, port = (
         address.rpartition(":") if isinstance(address, str) else ("", "", "")
     )
-    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+    is_host = host and not re.search(r"[\s/,]", host)
+    if not (is_host and port.isdecimal() and 0 < int(port) < 65536):
         raise ValueError(
             "An address of the cluster must be `host:port` with a port from "
             f"1 to 65535. Received: {address!r}."
@@ -242,16 +444,5 @@ def _shortened(text: str) -> str:
     return text if len(text) <= 200 else text[:200] + "…"
 
 
-def _own_ports() -> set[int]:
-    connections = psutil.Process().net_connections(kind="tcp")
-    return {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN}
-
-
-def _holder(port: int) -> str:
-    with contextlib.suppress(psutil.Error):
-        for connection in psutil.net_connections(kind="tcp"):
-            listens = connection.status == psutil.CONN_LISTEN
-            if listens and connection.laddr.port == port and connection.pid:
-                name = psutil.Process(connection.pid).name()
-                return f", held by {name} (process {connection.pid})"
-    return ""
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfdp import _keras, _tensorflow
+from tfdp.distributed_dataset import CountedDataset
 from tfdp.keras_steps import fitted
 from tfdp.randomness import seeded_per_replica
 from tfdp.samples import counted
@@ -153,7 +154,9 @@ class DataParallelStrategy(tf.distribute.Strategy):
             autotune_off = tf.data.Options()
             autotune_off.autotune.enabled = False
             dataset = dataset.with_options(autotune_off)
-        return super().experimental_distribute_dataset(dataset, options)
+        return CountedDataset(
+            super().experimental_distribute_dataset(dataset, options), dataset
+        )
 
 
 class _Scope:

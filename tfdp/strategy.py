@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from tfdp import _keras, _tensorflow
-from tfdp.agreement import (
-    agreed_seed,
-    all_gather,
+from tfdp.agreement import agreed_seed, all_gather
+from tfdp.cluster import Cluster, start_timeout
+from tfdp.data_agreement import (
     check_same_dataset,
     have_same_length,
+    warn_of_overlap,
 )
-from tfdp.cluster import Cluster
 from tfdp.data_parallel_strategy import DataParallelStrategy
+from tfdp.distributed_dataset import CountedDataset
+from tfdp.rendezvous import meet
 
 # Several packs of a large model's gradients travel at once; a small model's
 # gradients fit in one.
@@ -74,10 +76,19 @@ class MultiWorkerMirroredStrategy(
         communication_options: A
             `tf.distribute.experimental.CommunicationOptions`. Defaults to
             packs of 2 MiB.
+        heartbeat_timeout: Seconds without a sign of life after which a worker
+            is given up, which ends the others. Defaults to 3.
+
+    Attributes:
+        cluster: The `Cluster` found in the environment, or `None` where there
+            is none, or a `cluster_resolver` was given.
 
     Raises:
-        ValueError: If `TF_CONFIG` is malformed.
+        ValueError: If the cluster in the environment is malformed, or
+            `heartbeat_timeout` is not positive.
         RuntimeError: If this worker's port cannot be listened on.
+        TimeoutError: If another worker is not there within the seconds of the
+            variable `TFDP_START_TIMEOUT`; 600 where it is unset.
     """
 
     def __init__(
@@ -88,11 +99,20 @@ class MultiWorkerMirroredStrategy(
         communication_options: (
             tf.distribute.experimental.CommunicationOptions | None
         ) = None,
+        *,
+        heartbeat_timeout: float = 3.0,
     ) -> None:
+        if not heartbeat_timeout > 0:
+            raise ValueError(
+                "`heartbeat_timeout` must be positive. Received: "
+                f"heartbeat_timeout={heartbeat_timeout}. Leave it out for 3 "
+                "seconds."
+            )
+        self.cluster = None
         if cluster_resolver is None:
-            cluster = Cluster.from_environment()
-            if cluster is not None:
-                cluster.check_port()
+            self.cluster = Cluster.from_environment()
+        if self.cluster is not None and self.cluster.is_training:
+            cluster_resolver = _joined(self.cluster, heartbeat_timeout)
         if communication_options is None:
             communication_options = (
                 tf.distribute.experimental.CommunicationOptions(
@@ -179,18 +199,23 @@ class MultiWorkerMirroredStrategy(
             The distributed dataset.
         """
 
+        sources: list[tf.data.Dataset] = []
+
         def of_agreed_length(
             context: tf.distribute.InputContext,
         ) -> tf.data.Dataset:
             dataset = dataset_fn(context)
-            if have_same_length(self, dataset):
-                return dataset
-            # Of a filtered dataset Keras cannot know the length.
-            return dataset.filter(lambda *_: True)
+            warn_of_overlap(self, dataset)
+            if not have_same_length(self, dataset):
+                # Of a filtered dataset Keras cannot know the length.
+                dataset = dataset.filter(lambda *_: True)
+            sources.append(dataset)
+            return dataset
 
-        return super().distribute_datasets_from_function(
+        distributed = super().distribute_datasets_from_function(
             of_agreed_length, options
         )
+        return CountedDataset(distributed, sources[0])
 
     def barrier(self) -> None:
         """Waits until every worker is here."""
@@ -200,7 +225,8 @@ class MultiWorkerMirroredStrategy(
 def auto_strategy() -> MirroredStrategy | MultiWorkerMirroredStrategy:
     """Returns the strategy that fits where the program was started.
 
-    With several workers in `TF_CONFIG`, `MultiWorkerMirroredStrategy`. Else
+    With several workers in `TF_CONFIG`, or as a task of several under Slurm's
+    `srun`, `MultiWorkerMirroredStrategy`. Else
     `MirroredStrategy` over all GPUs, or over all logical CPUs: one replica
     where there is one.
 
@@ -221,3 +247,32 @@ def auto_strategy() -> MirroredStrategy | MultiWorkerMirroredStrategy:
     devices = tf.config.list_logical_devices("GPU")
     devices = devices or tf.config.list_logical_devices("CPU")
     return MirroredStrategy([device.name for device in devices])
+
+
+def _joined(
+    cluster: Cluster, heartbeat_timeout: float
+) -> tf.distribute.cluster_resolver.ClusterResolver:
+    """Meets the other workers, and tells TensorFlow who they are."""
+    if cluster.num_workers > 1:
+        meet(cluster, timeout=start_timeout())
+        _tensorflow.configure_heartbeat(
+            {
+                job: len(cluster.jobs[job])
+                for job in ("chief", "worker")
+                if cluster.jobs.get(job)
+            },
+            seconds=heartbeat_timeout,
+        )
+    else:
+        cluster.check_port()
+    if cluster.visible_gpus is not None:
+        gpus = tf.config.list_physical_devices("GPU")
+        tf.config.set_visible_devices(
+            [gpus[i] for i in cluster.visible_gpus], "GPU"
+        )
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({k: list(v) for k, v in cluster.jobs.items()}),
+        task_type=cluster.task_type,
+        task_id=cluster.task_index,
+        rpc_layer=cluster.extra.get("rpc_layer", "grpc"),
+    )

@@ -1,86 +1,72 @@
 """Local worker processes, started, watched and ended together.
 
-Environment variables set for a worker: `TF_CONFIG`, `PYTHONUNBUFFERED`, and
-`TFDP_WORKER_GROUP`, by which every process of the group can be found.
-`TF_CPP_MIN_LOG_LEVEL` is set to 2 (errors only) where it is unset.
+Environment variables set for a worker: `TF_CONFIG`, `PYTHONUNBUFFERED`,
+`TFDP_RESTART_COUNT`, and `TFDP_WORKER_GROUP`, by which every process of the
+group can be found. `TF_CPP_MIN_LOG_LEVEL` is set to 2 (errors only) where it is
+unset.
 """
 
-import collections
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TextIO
+from collections.abc import Callable, Mapping, Sequence
 
-import psutil
+from tfdp.blame import Blame
+from tfdp.cluster import Cluster
+from tfdp.cores import core_shares, thread_variables
+from tfdp.guardian import MARK, Guardian
+from tfdp.nodes import free_addresses
+from tfdp.out_of_memory import oom_kills
+from tfdp.worker_failure import WorkerFailure, WorkerOutcome, lateness
+from tfdp.worker_output import WorkerOutput
+from tfdp.worker_process import WorkerProcess
 
-_MARK = "TFDP_WORKER_GROUP"
 _POLL_SECONDS = 0.02
+# Who has failed together with others has nothing left to save.
+_FAILURE_GRACE_SECONDS = 5.0
 
 
-@dataclasses.dataclass(frozen=True)
-class WorkerFailure:
-    """The failure that ended a group of workers; `str()` tells it to a user.
-
-    Attributes:
-        worker: Index of the worker that failed first.
-        exit_code: Its exit code; 128 plus the signal where one killed it.
-        signal_name: Name of that signal (`"SIGSEGV"`), or `None`.
-        last_lines: The end of its output.
-    """
-
-    worker: int
-    exit_code: int
-    signal_name: str | None
-    last_lines: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """Says which worker failed, how, and what it printed last."""
-        how = (
-            f"was killed by {self.signal_name} (exit code {self.exit_code})"
-            if self.signal_name
-            else f"failed with exit code {self.exit_code}"
-        )
-        return (
-            f"Worker {self.worker} {how}. All other workers were ended.\n"
-            + _quoted(self.worker, self.last_lines)
-        )
-
-
-class WorkerGroup:
+class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
     """Runs a command as several processes that find each other by `TF_CONFIG`.
 
-    Like `subprocess.Popen`, making the object starts the processes. They
-    listen on free ports of 127.0.0.1, read no input, and end together: after
-    `wait` or `stop`, or at the end of a `with` block, none of them is left,
-    nor any process they started. The same holds when this process dies,
-    however it dies. POSIX systems only.
+    Like `subprocess.Popen`, making the object starts the processes. They read
+    no input, and end together: after `wait` or `stop`, or at the end of a
+    `with` block, none of them is left, nor any process they started. The same
+    holds when this process dies, however it dies. POSIX systems only.
 
     Args:
         command: Program and arguments, the same for every worker.
-        num_workers: Number of processes; at least 1.
+        num_workers: Number of processes here; at least 1.
+        addresses: Address (`"host:port"`) of every worker of the job, those
+            elsewhere included. Defaults to free ports of 127.0.0.1.
+        first_index: Place among `addresses` of the first of these processes;
+            each is known by its place there. Defaults to 0.
+        cpus_per_worker: Cores that each worker is kept on, none shared, with
+            as many threads for TensorFlow. Defaults to `None`, no limit.
         env: Variables to set for the workers, besides those of this process.
             Defaults to none.
+        restart_count: How often this job has been started again; workers see
+            it as `TFDP_RESTART_COUNT`. Defaults to 0.
+        log_dir: Folder for `worker-0.log` and so on, which output is added to.
+            Defaults to `None`, no files.
         on_line: Called as `on_line(worker, line)` with each line of output
             (stdout and stderr, without the line end), from a thread, one call
             at a time. What it raises, `wait` raises. Defaults to nothing.
         keep_lines: Number of last lines per worker to show when something
             fails. Defaults to 20.
-        grace_seconds: Time between SIGTERM and SIGKILL for a worker that is
-            to end. Defaults to 5.
+        grace_seconds: Time between the signal and SIGKILL for a worker that is
+            to end; after a failure of another worker, or in `stop`, no more
+            than 5. Defaults to 5.
 
     Raises:
-        ValueError: If `num_workers` is below 1.
-        OSError: If the command cannot be started.
+        ValueError: If `num_workers` is below 1, `addresses` are malformed or
+            too few, or there are too few cores.
+        RuntimeError: If this system cannot keep a process on chosen cores.
+        OSError: If the command cannot be started, or a log not be written.
 
     Example:
 
@@ -95,7 +81,12 @@ class WorkerGroup:
         command: Sequence[str],
         num_workers: int,
         *,
+        addresses: Sequence[str] | None = None,
+        first_index: int = 0,
+        cpus_per_worker: int | None = None,
         env: Mapping[str, str] | None = None,
+        restart_count: int = 0,
+        log_dir: str | os.PathLike[str] | None = None,
         on_line: Callable[[int, str], object] | None = None,
         keep_lines: int = 20,
         grace_seconds: float = 5.0,
@@ -106,217 +97,168 @@ class WorkerGroup:
                 "A group must have at least one worker. Received: "
                 f"num_workers={num_workers}. Use 1 for a single process."
             )
-        self._on_line = on_line
-        self._on_line_error: Exception | None = None
-        self._on_line_lock = threading.Lock()
-        self._grace_seconds = grace_seconds
-        self._mark = uuid.uuid4().hex
-        self._processes: list[subprocess.Popen[str]] = []
-        self._pumps: list[threading.Thread] = []
-        self._last_lines: list[collections.deque[str]] = []
-        self._guardian = _start_guardian(self._mark)
-        variables = {
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            **os.environ,
+        indices = range(first_index, first_index + num_workers)
+        if addresses is None:
+            addresses = free_addresses(indices.stop)
+        clusters = [Cluster.of(addresses, index) for index in indices]
+        shares: Sequence[set[int] | None] = [None] * num_workers
+        variables = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
+        if cpus_per_worker is not None:
+            shares = core_shares(num_workers, cpus_per_worker)
+            variables.update(thread_variables(cpus_per_worker))
+        variables |= {
             **(env or {}),
             "PYTHONUNBUFFERED": "1",
-            _MARK: self._mark,
+            "TFDP_RESTART_COUNT": str(restart_count),
         }
+        self._grace_seconds = grace_seconds
+        self._kill_at = math.inf
+        self._oom_kills = oom_kills()
+        self._processes: dict[int, WorkerProcess] = {}
+        self._output = WorkerOutput(
+            indices,
+            on_line=on_line,
+            log_dir=log_dir,
+            keep_lines=keep_lines,
+            restart_count=restart_count,
+        )
+        mark = uuid.uuid4().hex
+        self._guardian = Guardian(mark, env=variables)
+        variables[MARK] = mark
         try:
-            for tf_config in _tf_configs(num_workers):
-                self._start(
-                    command, {**variables, "TF_CONFIG": tf_config}, keep_lines
+            for index, cluster, cores in zip(
+                indices, clusters, shares, strict=True
+            ):
+                self._processes[index] = WorkerProcess(
+                    command,
+                    index=index,
+                    env={**variables, "TF_CONFIG": cluster.to_tf_config()},
+                    cores=cores,
+                    on_line=self._output.hear,
                 )
+                self._guardian.watch(self._processes[index].pid)
         except BaseException:
             self.stop()
             raise
-
-    def __enter__(self) -> "WorkerGroup":
-        """Returns the group, which is already running."""
-        return self
 
     def __exit__(self, *exception: object) -> None:
         """Ends what still runs."""
         self.stop()
 
+    @property
+    def pids(self) -> dict[int, int]:
+        """Process id of each worker, by its index."""
+        return {index: p.pid for index, p in self._processes.items()}
+
+    @property
+    def outcomes(self) -> list[WorkerOutcome]:
+        """What has become of each worker so far."""
+        return [process.outcome for process in self._processes.values()]
+
+    def signal(self, worker: int, number: int) -> None:
+        """Sends a signal to one worker; to none of the processes it started.
+
+        Nothing happens where it has ended.
+
+        Args:
+            worker: Index of the worker.
+            number: The signal.
+
+        Raises:
+            ValueError: If there is no such worker here.
+        """
+        if worker not in self._processes:
+            raise ValueError(
+                "The worker must be one of this group. Received: "
+                f"worker={worker}. Use one of {list(self._processes)}."
+            )
+        self._processes[worker].send(number)
+
+    def end(self, number: int) -> None:
+        """Asks all workers to end; may be called from a signal handler.
+
+        They have `grace_seconds`, then `wait` kills them. Called again, or
+        while they are being ended anyhow, it has them killed at once.
+
+        Args:
+            number: The signal to send.
+        """
+        if self._kill_at < math.inf:
+            self._kill_at = -math.inf
+            return
+        self._kill_at = time.monotonic() + self._grace_seconds
+        for process in list(self._processes.values()):
+            process.send(number)
+            if process.is_stopped:
+                process.send(signal.SIGCONT)
+
     def wait(self, timeout: float | None = None) -> WorkerFailure | None:
         """Waits until every worker has ended with 0, or one has failed.
 
-        Whatever the outcome, nothing of the group is left running.
+        Whatever the outcome, nothing of the group is left running. A worker
+        that has been stopped (SIGSTOP) for 3 seconds has failed.
 
         Args:
-            timeout: Seconds after which to end the workers. Defaults to
-                `None`, no limit.
+            timeout: Seconds after which to end the workers, with SIGTERM and
+                `grace_seconds`. Defaults to `None`, no limit.
 
         Returns:
-            `None` on success, otherwise the first failure. Of workers that
-            failed within the same 20 ms, one killed by a signal is blamed,
-            otherwise the one with the lowest index.
+            The failure, or `None` on success and after `end`. Within half a
+            second of the first failure a worker that was killed by a signal
+            is blamed before one that is stopped, and that before one that
+            failed by itself; of equals the one with the lowest index.
 
         Raises:
             TimeoutError: If a worker still ran after `timeout`.
             Exception: What `on_line` raised.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        while True:
-            codes = [process.poll() for process in self._processes]
-            failures = {w: code for w, code in enumerate(codes) if code}
-            running = [w for w, code in enumerate(codes) if code is None]
-            timed_out = time.monotonic() >= deadline
-            if failures or not running or timed_out or self._on_line_error:
-                break
-            time.sleep(_POLL_SECONDS)
+        blame, culprit = Blame(), None
+        late: list[int] = []
+        while culprit is None and not self._output.error:
+            now = time.monotonic()
+            codes = {i: p.poll() for i, p in self._processes.items()}
+            running = [i for i, code in codes.items() if code is None]
+            if self._kill_at == math.inf:
+                stopped = [i for i in running if self._processes[i].is_stopped]
+                culprit = blame.look(now, codes, stopped)
+                if now >= deadline and not any(codes.values()):
+                    late = running
+                    self.end(signal.SIGTERM)
+            if culprit is None:
+                if not running or now >= self._kill_at:
+                    break
+                time.sleep(_POLL_SECONDS)
         self.stop()
-        if self._on_line_error:
-            raise self._on_line_error
-        if failures:
-            first = min(failures, key=lambda w: (failures[w] > 0, w))
-            return self._failure(first, failures[first])
-        if running:
-            logs = "\n".join(
-                _quoted(worker, lines)
-                for worker, lines in enumerate(self._last_lines)
-            )
-            raise TimeoutError(
-                f"Workers must end within timeout={timeout:g} seconds. "
-                f"Received: workers {running} still running; they were "
-                "ended. Pass a larger `timeout`, or find out what they waited "
-                f"for.\n{logs}"
-            )
-        return None
+        last_lines = self._output.last_lines
+        if self._output.error:
+            raise self._output.error
+        if late and timeout is not None:
+            raise lateness(timeout, late, last_lines)
+        if culprit is None:
+            return None
+        return WorkerFailure.of(
+            *dataclasses.astuple(culprit),
+            last_lines=last_lines[culprit.worker],
+            is_out_of_memory=oom_kills() > self._oom_kills,
+        )
 
     def stop(self) -> None:
         """Ends every process of the group: SIGTERM, then SIGKILL.
 
         Does nothing where they have ended already.
         """
-        sessions = {process.pid for process in self._processes}
-        _signal_all(_members(self._mark, sessions), signal.SIGTERM)
-        deadline = time.monotonic() + self._grace_seconds
-        while time.monotonic() < deadline and _members(self._mark, sessions):
-            time.sleep(_POLL_SECONDS)
-        _kill(self._mark, sessions)
-        with self._guardian:
-            self._guardian.kill()
-        for process in self._processes:
-            # A large one needs a moment to go, even killed.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=60)
-        for pump in self._pumps:
-            pump.join(timeout=5)
-
-    def _start(
-        self, command: Sequence[str], env: Mapping[str, str], keep_lines: int
-    ) -> None:
-        process = subprocess.Popen(
-            command,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
-        worker = len(self._processes)
-        self._processes.append(process)
-        self._last_lines.append(collections.deque(maxlen=keep_lines))
-        print(process.pid, file=self._guardian.stdin, flush=True)
-        pump = threading.Thread(
-            target=self._pump, args=(worker, process.stdout), daemon=True
-        )
-        self._pumps.append(pump)
-        pump.start()
-
-    def _pump(self, worker: int, output: TextIO) -> None:
-        # Reads on whatever happens: a worker blocks once its pipe is full.
-        with output:
-            for line in output:
-                line = line.removesuffix("\n")
-                self._last_lines[worker].append(line)
-                with self._on_line_lock:
-                    if self._on_line and not self._on_line_error:
-                        try:
-                            self._on_line(worker, line)
-                        except Exception as error:
-                            self._on_line_error = error
-
-    def _failure(self, worker: int, code: int) -> WorkerFailure:
-        last_lines = tuple(self._last_lines[worker])
-        if code > 0:
-            return WorkerFailure(worker, code, None, last_lines)
-        names = {s.value: s.name for s in signal.Signals}
-        name = names.get(-code, f"signal {-code}")
-        return WorkerFailure(worker, 128 - code, name, last_lines)
-
-
-def _tf_configs(num_workers: int) -> list[str]:
-    # Held all at once, so that no port is handed out twice.
-    with contextlib.ExitStack() as stack:
-        ports = []
-        for _ in range(num_workers):
-            holder = stack.enter_context(socket.socket())
-            holder.bind(("", 0))
-            ports.append(holder.getsockname()[1])
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-    return [
-        json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})
-        for i in range(num_workers)
-    ]
-
-
-def _quoted(worker: int, lines: Collection[str]) -> str:
-    if not lines:
-        return f"Worker {worker} printed nothing."
-    return "\n  ".join([f"Last lines of worker {worker}:", *lines])
-
-
-def _start_guardian(mark: str) -> "subprocess.Popen[str]":
-    # Its input ends when this process does, also by SIGKILL; a death signal
-    # of the kernel's would spare the workers' children, and needs a
-    # `preexec_fn`, which may deadlock in a process with threads.
-    return subprocess.Popen(
-        [sys.executable, "-P", __file__, mark],
-        env={k: v for k, v in os.environ.items() if k != _MARK},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def _members(mark: str, sessions: Collection[int]) -> list[psutil.Process]:
-    # A descendant may have left the session, or cleared its environment.
-    members = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if (
-                os.getsid(process.pid) in sessions
-                or process.environ().get(_MARK) == mark
-            ) and process.status() != psutil.STATUS_ZOMBIE:
-                members.append(process)
-    return members
-
-
-def _signal_all(
-    processes: Collection[psutil.Process], number: signal.Signals
-) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.send_signal(number)
-
-
-def _kill(mark: str, sessions: Collection[int]) -> None:
-    # Repeated, as a process may fork while it is looked for; bounded, as one
-    # that hangs in the kernel cannot be killed.
-    for _ in range(100):
-        members = _members(mark, sessions)
-        if not members:
-            return
-        _signal_all(members, signal.SIGKILL)
-        time.sleep(_POLL_SECONDS)
-
-
-if __name__ == "__main__":
-    _kill(sys.argv[1], {int(line) for line in sys.stdin})
+        for process in self._processes.values():
+            process.was_ended |= process.poll() is None
+        now = time.monotonic()
+        if now < self._kill_at:
+            grace = min(self._grace_seconds, _FAILURE_GRACE_SECONDS)
+            self._kill_at = min(self._kill_at, now + grace)
+            self._guardian.signal_members(signal.SIGTERM)
+            while time.monotonic() < self._kill_at and self._guardian.members():
+                time.sleep(_POLL_SECONDS)
+        self._guardian.kill_members()
+        self._guardian.close()
+        for process in self._processes.values():
+            process.close()
+        self._output.close()

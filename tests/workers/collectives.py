@@ -11,6 +11,8 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 import tfdp
 
 strategy = tfdp.auto_strategy()
+# Tracing Python too crashes now and then, where replicas are threads.
+WITHOUT_PYTHON = tf.profiler.experimental.ProfilerOptions(python_tracer_level=0)
 
 
 def profiled(folder):
@@ -34,7 +36,7 @@ def collectives(steps):
     model.fit(data, **fit)
     before = int(optimizer.iterations.numpy())
     with tempfile.TemporaryDirectory() as folder:
-        tf.profiler.experimental.start(folder)
+        tf.profiler.experimental.start(folder, WITHOUT_PYTHON)
         model.fit(data, **fit)
         tf.profiler.experimental.stop()
         names = [

@@ -2,6 +2,7 @@
 
 import click
 
+from tfdp.cli.doctor import doctor
 from tfdp.cli.launch import launch
 
 
@@ -11,4 +12,5 @@ def main() -> None:
     """Data-parallel training with TensorFlow and Keras."""
 
 
+main.add_command(doctor)
 main.add_command(launch)

@@ -1,22 +1,26 @@
-"""`tfdp launch`: a script as several worker processes on this machine."""
+"""`tfdp launch`: a script as several worker processes."""
 
 import io
 import os
-import signal
 import sys
-from typing import Any
 
 import click
 
+from tfdp.cores import core_shares
+from tfdp.launcher import Launcher
+from tfdp.nodes import Nodes
+from tfdp.ports import is_of_this_machine
 from tfdp.workers import WorkerGroup
 
 _COLORS = ("cyan", "magenta", "green", "yellow", "blue")
+_SECONDS = click.FloatRange(min=0, min_open=True)
+_SET_BY_THE_LAUNCHER = ("TF_CONFIG", "TFDP_RESTART_COUNT", "PYTHONUNBUFFERED")
 
 
 def _check_workers(
-    ctx: click.Context, param: click.Parameter, value: int
-) -> int:
-    if value < 1:
+    ctx: click.Context, param: click.Parameter, value: int | None
+) -> int | None:
+    if value is not None and value < 1:
         raise click.BadParameter(
             "there must be at least one worker. Received: "
             f"{value}. Use 1 to run the script as a single worker."
@@ -37,61 +41,209 @@ def _check_script(
     return value
 
 
+def _variables(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> dict[str, str]:
+    variables = {}
+    for text in value:
+        name, equals, setting = text.partition("=")
+        if not (name and equals):
+            raise click.BadParameter(
+                f"it must be NAME=VALUE. Received: '{text}'. NAME= sets an "
+                "empty value."
+            )
+        if name in _SET_BY_THE_LAUNCHER:
+            raise click.BadParameter(
+                f"the launcher sets {name} itself. Received: '{text}'. Leave "
+                "it out."
+            )
+        variables[name] = setting
+    return variables
+
+
 # Interspersed, an option meant for the script would be read by the launcher.
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
     "--workers",
     "num_workers",
     type=int,
-    required=True,
     metavar="N",
     callback=_check_workers,
-    help="Number of worker processes.",
+    help="Number of worker processes, on each machine with --nodes, where it "
+    "defaults to 1.",
+)
+@click.option(
+    "--nodes",
+    metavar="HOST:PORT,...",
+    help="All machines of the job, each with the port of its first worker; the "
+    "next worker has the next port. Start the launcher on each of them.",
+)
+@click.option(
+    "--node-rank",
+    type=int,
+    metavar="R",
+    help="Place of this machine among --nodes, from 0.",
+)
+@click.option(
+    "--cpus-per-worker",
+    type=click.IntRange(min=1),
+    metavar="C",
+    help="Keep each worker on C cores of its own, with as many threads for "
+    "TensorFlow. Without it all workers use all cores.",
+)
+@click.option(
+    "--env",
+    "variables",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_variables,
+    help="Set a variable for the workers. May be repeated.",
+)
+@click.option(
+    "--log-dir",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Also write the output of each worker to a file: worker-0.log and "
+    "so on. What it holds is kept.",
+)
+@click.option(
+    "--max-restarts",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="M",
+    help="How often to start all workers again after one has failed.",
+)
+@click.option(
+    "--start-timeout",
+    type=_SECONDS,
+    metavar="SECONDS",
+    help="Time a worker waits for the others at the start. By default 600.",
+)
+@click.option(
+    "--timeout",
+    type=_SECONDS,
+    metavar="SECONDS",
+    help="Time after which the workers are ended, restarts included.",
 )
 @click.option(
     "--grace-seconds",
     type=click.FloatRange(min=0),
-    default=5.0,
+    default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time a worker has to end by itself before it is killed.",
+    help="Time a worker has to end by itself before it is killed; at most 5 "
+    "when another one has failed.",
 )
 @click.argument("script", callback=_check_script)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def launch(
-    num_workers: int, grace_seconds: float, script: str, args: tuple[str, ...]
+    num_workers: int | None,
+    nodes: str | None,
+    node_rank: int | None,
+    cpus_per_worker: int | None,
+    variables: dict[str, str],
+    log_dir: str | None,
+    max_restarts: int,
+    start_timeout: float | None,
+    timeout: float | None,
+    grace_seconds: float,
+    script: str,
+    args: tuple[str, ...],
 ) -> None:
-    """Runs SCRIPT as several worker processes on this machine.
+    """Runs SCRIPT as several worker processes.
 
     Each worker gets a TF_CONFIG that names all of them, so that
     tfdp.auto_strategy() in SCRIPT trains on all. Everything after SCRIPT is
     passed on to it, options included.
 
-    When a worker fails, the others are ended, and its exit code is that of
-    this command.
+    When a worker fails, or has been stopped for 3 seconds, the others are
+    ended; with --max-restarts all are started again, and see in
+    TFDP_RESTART_COUNT how often. SIGINT and SIGTERM are passed on to the
+    workers, so that they may save a backup; a second signal kills them.
 
-    Example: tfdp launch --workers 2 train.py --epochs 3
+    \b
+    Exit codes:
+      0      every worker ended with 0
+      2      the command line is wrong, or a port is taken
+      124    the workers were ended after --timeout
+      128+n  the launcher was sent signal n, or the worker that failed first
+             was killed or stopped by it
+      else   that of the worker that failed first
+
+    \b
+    Examples:
+      tfdp launch --workers 2 train.py --epochs 3
+      tfdp launch --nodes a:12345,b:12345 --node-rank 0 train.py   (on a)
+      tfdp launch --nodes a:12345,b:12345 --node-rank 1 train.py   (on b)
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that this terminal lacks must not end the training.
         sys.stdout.reconfigure(errors="replace")
-    previous = {
-        s: signal.signal(s, _exit) for s in (signal.SIGINT, signal.SIGTERM)
-    }
+    place = _place(nodes, node_rank, num_workers)
+    count = place.workers_per_node if place else num_workers or 1
     try:
-        with WorkerGroup(
+        if cpus_per_worker is not None:
+            core_shares(count, cpus_per_worker)
+        if place:
+            place.check_ports()
+    except (ValueError, RuntimeError) as error:
+        raise click.UsageError(str(error)) from error
+    if start_timeout is not None:
+        variables["TFDP_START_TIMEOUT"] = f"{start_timeout:g}"
+
+    def start_group(restart_count: int) -> WorkerGroup:
+        return WorkerGroup(
             [sys.executable, "-u", script, *args],
-            num_workers,
+            count,
+            addresses=place.addresses if place else None,
+            first_index=place.first_index if place else 0,
+            cpus_per_worker=cpus_per_worker,
+            env=variables,
+            restart_count=restart_count,
+            log_dir=log_dir,
             on_line=_print_line,
             grace_seconds=grace_seconds,
-        ) as group:
-            failure = group.wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    if failure:
-        click.echo(str(failure), err=True)
-        sys.exit(failure.exit_code)
+        )
+
+    launcher = Launcher(
+        start_group, max_restarts=max_restarts, timeout=timeout, say=_say
+    )
+    try:
+        sys.exit(launcher.run())
+    except BrokenPipeError:
+        # Nobody reads on, as after `| head`; not a message for anybody.
+        raise
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _place(
+    nodes: str | None, node_rank: int | None, num_workers: int | None
+) -> Nodes | None:
+    if (nodes is None) != (node_rank is None):
+        raise click.UsageError(
+            "--nodes and --node-rank belong together. Received: "
+            f"{'--nodes' if node_rank is None else '--node-rank'} only. Add "
+            "the other, or leave out both for workers on one machine."
+        )
+    if nodes is None or node_rank is None:
+        if num_workers is None:
+            raise click.UsageError(
+                "Missing option '--workers' (or '--nodes', for several "
+                "machines)."
+            )
+        return None
+    try:
+        place = Nodes(tuple(nodes.split(",")), node_rank, num_workers or 1)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if not is_of_this_machine(place.host):
+        _say(
+            f"Warning: --node-rank {node_rank} is {place.host}, which does not "
+            "look like this machine."
+        )
+    return place
 
 
 def _print_line(worker: int, line: str) -> None:
@@ -99,7 +251,5 @@ def _print_line(worker: int, line: str) -> None:
     click.echo(click.style(f"[worker {worker}] ", fg=color) + line)
 
 
-def _exit(number: int, frame: Any) -> None:
-    # The way out ends the workers gently; a second signal does not wait.
-    signal.signal(number, signal.SIG_DFL)
-    sys.exit(128 + number)
+def _say(message: str) -> None:
+    click.echo(message, err=True)

@@ -1,0 +1,125 @@
+"""Ends every process of a group of workers, also when its owner is killed.
+
+Run as a program, beside the group: it needs neither tfdp nor TensorFlow.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Mapping
+
+import psutil
+
+MARK = "TFDP_WORKER_GROUP"
+_POLL_SECONDS = 0.02
+
+
+class Guardian:
+    """Knows the processes of a group, and kills them once this process is gone.
+
+    They are those that carry its mark in the variable `TFDP_WORKER_GROUP`, and
+    those in the session of a worker: a descendant may have cleared the one or
+    left the other.
+
+    Args:
+        mark: Value of the variable, of this group only.
+        env: Variables for the guardian's own process, without a mark: it must
+            outlive a group that this process is part of.
+
+    Example:
+
+    >>> with Guardian("a mark of its own", env={}) as guardian:
+    ...     guardian.members()
+    []
+    """
+
+    def __init__(self, mark: str, *, env: Mapping[str, str]) -> None:
+        """Starts the process that waits for the death of this one."""
+        self._mark = mark
+        self._sessions: set[int] = set()
+        # Its input ends when this process does, also by SIGKILL; a death
+        # signal of the kernel's would spare the workers' children, and needs
+        # a `preexec_fn`, which may deadlock in a process with threads.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", __file__, mark],
+            env={k: v for k, v in env.items() if k != MARK},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> "Guardian":
+        """Returns the guardian, which is already running."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Dismisses it."""
+        self.close()
+
+    def watch(self, pid: int) -> None:
+        """Takes a worker, the leader of its session, into the group.
+
+        Args:
+            pid: Its process id.
+        """
+        self._sessions.add(pid)
+        print(pid, file=self._process.stdin, flush=True)
+
+    def members(self) -> list[psutil.Process]:
+        """Returns the processes of the group that have not ended."""
+        return _members(self._mark, self._sessions)
+
+    def signal_members(self, number: signal.Signals) -> None:
+        """Sends a signal to all of them; those that are stopped go on.
+
+        Args:
+            number: The signal.
+        """
+        for process in self.members():
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(number)
+                if process.info["status"] == psutil.STATUS_STOPPED:
+                    process.send_signal(signal.SIGCONT)
+
+    def kill_members(self) -> None:
+        """Kills all of them, and waits until they are gone."""
+        _kill(self._mark, self._sessions)
+
+    def close(self) -> None:
+        """Ends the guardian's own process. May be called twice."""
+        with self._process:
+            self._process.kill()
+
+
+def _members(mark: str, sessions: Collection[int]) -> list[psutil.Process]:
+    members = []
+    for process in psutil.process_iter(["environ", "status"]):
+        with contextlib.suppress(OSError):
+            if (
+                os.getsid(process.pid) in sessions
+                or (process.info["environ"] or {}).get(MARK) == mark
+            ) and process.info["status"] != psutil.STATUS_ZOMBIE:
+                members.append(process)
+    return members
+
+
+def _kill(mark: str, sessions: Collection[int]) -> None:
+    # Repeated, as a process may fork while it is looked for; bounded, as one
+    # that hangs in the kernel cannot be killed.
+    for _ in range(100):
+        members = _members(mark, sessions)
+        if not members:
+            return
+        for process in members:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        time.sleep(_POLL_SECONDS)
+
+
+if __name__ == "__main__":
+    _kill(sys.argv[1], {int(line) for line in sys.stdin})

@@ -1,0 +1,98 @@
+"""What the workers of a group print, and who hears of it."""
+
+import collections
+import contextlib
+import os
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TextIO
+
+
+class WorkerOutput:
+    """Keeps the last lines of each worker, and passes all of them on.
+
+    In `log_dir` are files `worker-0.log`, `worker-1.log`, and so on. What they
+    held stays: each start adds a line that names the attempt, then the output.
+
+    Args:
+        workers: Indices of the workers.
+        on_line: Called as `on_line(worker, line)`, one call at a time.
+            Defaults to nothing.
+        log_dir: Folder of the files, made where it is missing. Defaults to
+            `None`, no files.
+        keep_lines: Number of last lines to keep per worker.
+        restart_count: How often the workers had been started again before.
+
+    Attributes:
+        last_lines: The end of each worker's output, by index.
+        error: What writing a file or `on_line` has raised, or `None`.
+
+    Raises:
+        OSError: If the files cannot be made.
+
+    Example:
+
+    >>> output = WorkerOutput([0], on_line=print)
+    >>> output.hear(0, "hello")
+    0 hello
+    """
+
+    def __init__(
+        self,
+        workers: Iterable[int],
+        *,
+        on_line: Callable[[int, str], object] | None = None,
+        log_dir: str | os.PathLike[str] | None = None,
+        keep_lines: int = 20,
+        restart_count: int = 0,
+    ) -> None:
+        """Opens the files."""
+        self.error: Exception | None = None
+        self.last_lines: dict[int, collections.deque[str]] = {
+            worker: collections.deque(maxlen=keep_lines) for worker in workers
+        }
+        self._lock = threading.Lock()
+        self._listeners = [on_line] if on_line else []
+        self._files: dict[int, TextIO] = {}
+        self._stack = contextlib.ExitStack()
+        if log_dir is None:
+            return
+        folder = pathlib.Path(log_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        moment = time.strftime("%Y-%m-%d %H:%M:%S")
+        for worker in self.last_lines:
+            path = folder / f"worker-{worker}.log"
+            # By line, so that one can watch it grow.
+            file = path.open("a", encoding="utf-8", buffering=1)
+            self._files[worker] = self._stack.enter_context(file)
+            heading = f"worker {worker}, attempt {restart_count + 1}, {moment}"
+            self._write(worker, f"=== {heading} ===")
+        # The files first: they hear a line that the other one fails at.
+        self._listeners.insert(0, self._write)
+
+    def hear(self, worker: int, line: str) -> None:
+        """Takes a line of output; called from the threads of all workers.
+
+        Args:
+            worker: Index of the worker.
+            line: The line, without its end.
+        """
+        with self._lock:
+            self.last_lines[worker].append(line)
+            for listener in list(self._listeners):
+                try:
+                    listener(worker, line)
+                except Exception as error:
+                    self._listeners.remove(listener)
+                    self.error = self.error or error
+
+    def close(self) -> None:
+        """Closes the files. May be called twice."""
+        with self._lock:
+            self._listeners.clear()
+            self._stack.close()
+
+    def _write(self, worker: int, line: str) -> None:
+        print(line, file=self._files[worker])
