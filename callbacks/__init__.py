@@ -1,5 +1,8 @@
 """Keras callbacks for data-parallel training."""
 
+from tfdp.callbacks.backup_and_restore import (
+    BackupAndRestore as BackupAndRestore,
+)
 from tfdp.callbacks.data_parallel import DataParallel as DataParallel
 from tfdp.callbacks.loss_scale_monitor import (
     LossScaleMonitor as LossScaleMonitor,
@@ -8,4 +11,9 @@ from tfdp.callbacks.throughput_monitor import (
     ThroughputMonitor as ThroughputMonitor,
 )
 
-__all__ = ["DataParallel", "LossScaleMonitor", "ThroughputMonitor"]
+__all__ = [
+    "BackupAndRestore",
+    "DataParallel",
+    "LossScaleMonitor",
+    "ThroughputMonitor",
+]

@@ -1,36 +1,50 @@
 """What data-parallel training needs at the edges of a fit."""
 
+import signal
 import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 
 from tfdp import _keras, inspection
+from tfdp.agreement import check_same
 from tfdp.audit import audit
+from tfdp.ballot import Ballot
 from tfdp.batch_statistics import BatchStatistics
 from tfdp.data_parallel_strategy import DataParallelStrategy
+from tfdp.lost_workers import naming_lost_workers
 from tfdp.optimizer import DistributedOptimizer
+from tfdp.same_program import program
+from tfdp.training_state import TrainingState
 
 
 class DataParallel(keras.callbacks.Callback):
     """Keeps the edges of a fit: its begin, the end of each epoch, its end.
 
     - At the begin of training it refuses, or warns of, what `tfdp.audit`
-      finds without data.
+      finds without data. Workers compare what they are about to train, and
+      stop where it differs; all get the chief's weights.
     - Before validation, and before any other callback sees the end of an
       epoch, it updates with what a short last cycle of
       `tfdp.DistributedOptimizer` has gathered, and averages the statistics
       that each replica has kept for itself, as those of `BatchNormalization`.
+    - On several workers, a stop that one of them asks for, by
+      `model.stop_training` or Ctrl-C, is one of all, after the same update.
     - At the end of training it waits for all workers, so that none ends the
-      job for the others.
+      job for the others. An error from a lost worker names it.
     - Only the chief shows progress.
 
     It must be the first of the callbacks. Without it everything inside a step
     is still exact, but for what only an audit finds.
 
+    Attributes:
+        ballot: What workers ask for, while training.
+
     Raises:
         RuntimeError: At the begin of training, if another callback comes
-            before it, or if `tfdp.audit` finds an error.
+            before it, if `tfdp.audit` finds an error, or if workers are about
+            to train different things.
 
     Example:
 
@@ -54,16 +68,16 @@ class DataParallel(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks what would go wrong later, and less legibly."""
-        _check_first(self, _keras.callbacks_in_use())
+        callbacks = _keras.callbacks_in_use()
+        _check_first(self, callbacks)
         findings = audit(self.model)
         errors = findings.of("error")
         if errors:
             raise RuntimeError("\n".join(each.message for each in errors))
         for warning in findings.of("warning"):
             warnings.warn(warning.message, stacklevel=2)
-        self._statistics = BatchStatistics(
-            self.model, self.model.distribute_strategy
-        )
+        strategy = self.model.distribute_strategy
+        self._statistics = BatchStatistics(self.model, strategy)
         self._optimizers = [
             optimizer
             for optimizer in inspection.optimizers(self.model)
@@ -72,10 +86,38 @@ class DataParallel(keras.callbacks.Callback):
         for optimizer in self._optimizers:
             optimizer.keep_edges()
         self._in_fit = True
+        if isinstance(strategy, DataParallelStrategy):
+            self.ballot = Ballot(strategy)
+            self._listeners: list[Callable[[frozenset[str]], None]] = []
+            if not any(isinstance(c, _LastWord) for c in callbacks or []):
+                _keras.append_callback(_LastWord(self))
+            if strategy.num_workers > 1:
+                self._agree(strategy)
+
+    def at_updates(
+        self,
+        listener: Callable[[frozenset[str]], None],
+        *,
+        signals: Iterable[signal.Signals] = (),
+    ) -> None:
+        """Has a callback called after each update, on all workers.
+
+        For callbacks that come after this one, from their `on_train_begin`.
+
+        Args:
+            listener: Called with what was asked for by some worker, after all
+                callbacks have seen the end of the step; see `tfdp.ballot`.
+            signals: Signals which then ask, instead of ending this worker.
+        """
+        self._listeners.append(listener)
+        for number in signals:
+            self.ballot.listen(number)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Completes the updates before validation."""
         self._settle()
+        if self._in_fit:
+            self._name_lost_workers("test_function")
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -89,12 +131,92 @@ class DataParallel(keras.callbacks.Callback):
         strategy = self.model.distribute_strategy
         if isinstance(strategy, DataParallelStrategy):
             strategy.barrier()
+            self.ballot.close()
+
+    def end_update(self) -> None:
+        """Hears what workers ask for, once all callbacks have seen a step."""
+        strategy = self.model.distribute_strategy
+        if self.model.stop_training:
+            self.ballot.ask("stop")
+            self.model.stop_training = strategy.num_workers == 1
+        if any(each.is_mid_cycle for each in self._optimizers if each.built):
+            return
+        decided = self.ballot.count()
+        for listener in self._listeners:
+            listener(decided)
+        self._obey(decided - {"backup"})
+
+    def end_epoch(self, *, is_last: bool = False) -> None:
+        """Hears what workers ask for, once all callbacks have seen an epoch."""
+        if self.model.stop_training:
+            self.ballot.ask("stop")
+        decided = self.ballot.count()
+        if is_last:
+            self._obey(decided - {"stop"})
+            return
+        # What else was asked for has its time at the end of an update.
+        for question in decided - {"stop"}:
+            self.ballot.ask(question)
+        self._obey(decided & {"stop"})
+
+    def _obey(self, decided: frozenset[str]) -> None:
+        if decided & {"interrupt", "terminate"}:
+            self.model.distribute_strategy.barrier()
+            self.ballot.close()
+            if "terminate" in decided:
+                raise SystemExit(128 + signal.SIGTERM)
+            raise KeyboardInterrupt
+        if "stop" in decided:
+            self.model.stop_training = True
+
+    def _agree(self, strategy: DataParallelStrategy) -> None:
+        check_same(strategy, program(self.model, self.params))
+        differing = TrainingState(self.model, strategy).broadcast()
+        if differing and strategy.is_chief:
+            warnings.warn(
+                "Every worker must begin with the same weights. Received: "
+                f"other values than the chief's of {', '.join(differing)}. "
+                "All have the chief's now; load weights on every worker, or "
+                "on the chief alone, to be without this warning.",
+                stacklevel=3,
+            )
+        self.ballot.listen(signal.SIGINT)
+        self._name_lost_workers("train_function")
+
+    def _name_lost_workers(self, name: str) -> None:
+        cluster = getattr(self.model.distribute_strategy, "cluster", None)
+        function = getattr(self.model, name)
+        if cluster is not None and not hasattr(function, "names_lost_workers"):
+            naming = naming_lost_workers(function, cluster)
+            naming.names_lost_workers = True  # type: ignore[attr-defined]
+            setattr(self.model, name, naming)
 
     def _settle(self) -> None:
         if self._in_fit:
             for optimizer in self._optimizers:
                 optimizer.flush()
             self._statistics.average()
+
+
+class _LastWord(keras.callbacks.Callback):
+    """Tells `DataParallel` when every other callback has been called."""
+
+    def __init__(self, edges: DataParallel) -> None:
+        super().__init__()
+        self._edges = edges
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        self._edges.end_update()
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        self._edges.end_epoch()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._edges.end_epoch(is_last=True)
 
 
 def _check_first(

@@ -1,15 +1,19 @@
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import types
 
 import psutil
 import pytest
 
+from tfdp import workers
 from tfdp.workers import WorkerGroup
 
 INDEX = "import json, os; index = json.loads(os.environ['TF_CONFIG'])"
@@ -298,7 +302,8 @@ def test_workers_do_not_outlive_a_killed_parent():
     worker = f"{ignore}\n{worker}\ntime.sleep(60)"
     code = f"""
     import sys
-    from tfdp.workers import WorkerGroup
+    from tfdp import workers
+from tfdp.workers import WorkerGroup
     command = [sys.executable, '-u', '-c', {worker!r}]
     WorkerGroup(command, 2, on_line=lambda w, line: print(line)).wait()
     """
@@ -316,7 +321,8 @@ def test_nested_groups_end_with_the_outer_one():
         "import os, time; print(os.getpid()); time.sleep(60)",
     ]
     code = f"""
-    from tfdp.workers import WorkerGroup
+    from tfdp import workers
+from tfdp.workers import WorkerGroup
     WorkerGroup({sleeper}, 2, on_line=lambda w, line: print(line)).wait()
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
@@ -329,3 +335,263 @@ def test_nested_groups_end_with_the_outer_one():
     with WorkerGroup(command, 1, on_line=lambda w, line: lines.append(line)):
         wait_until(lambda: len(pids()) == 2)
     wait_until(lambda: all(map(is_gone, pids())))
+
+
+def test_workers_of_several_machines_are_told_of_each_other():
+    lines = {}
+    addresses = ["a:1", "a:2", "b:1", "b:2"]
+    code = "print(os.environ['TF_CONFIG'])"
+    with WorkerGroup(
+        [sys.executable, "-c", INDEX + code],
+        2,
+        addresses=addresses,
+        first_index=2,
+        on_line=lines.__setitem__,
+    ) as group:
+        assert group.pids.keys() == {2, 3}
+        assert group.wait(60) is None
+    assert lines.keys() == {2, 3}
+    for worker, line in lines.items():
+        assert json.loads(line) == {
+            "cluster": {"worker": addresses},
+            "task": {"type": "worker", "index": worker},
+        }
+
+
+def test_worker_of_several_machines_is_blamed_by_its_index_among_all():
+    command = [sys.executable, "-c", "import sys; sys.exit(3)"]
+    addresses = ["a:1", "b:1"]
+    with WorkerGroup(command, 1, addresses=addresses, first_index=1) as group:
+        failure = group.wait(60)
+    assert (failure.worker, failure.exit_code) == (1, 3)
+
+
+def test_addresses_are_as_many_as_workers():
+    with pytest.raises(ValueError, match="index=2, with 2 worker address"):
+        WorkerGroup(["true"], 2, addresses=["a:1", "b:1"], first_index=1)
+
+
+@pytest.mark.skipif(
+    len(getattr(os, "sched_getaffinity", lambda _: "")(0)) < 2,
+    reason="needs two cores",
+)
+def test_worker_stays_on_cores_of_its_own():
+    names = ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]
+    code = f"""
+    cores = sorted(os.sched_getaffinity(0))
+    print(json.dumps([cores, *[os.environ.get(n) for n in {names}]]))
+    """
+    before = os.sched_getaffinity(0)
+    lines = run(code, 2, cpus_per_worker=1, env={names[1]: "7"}).lines
+    (first, *threads), (second, *others) = (json.loads(x) for (x,) in lines)
+    assert [len(first), len(second)] == [1, 1]
+    assert set(first) | set(second) <= before
+    assert first != second
+    # A variable that was asked for goes before.
+    assert threads == others == ["1", "7"]
+    assert os.sched_getaffinity(0) == before
+
+
+def test_too_few_cores_start_nothing():
+    with pytest.raises(ValueError, match="cpus_per_worker=100000"):
+        WorkerGroup(["true"], 1, cpus_per_worker=100_000)
+
+
+def test_workers_see_how_often_they_were_started_again():
+    code = "print(os.environ['TFDP_RESTART_COUNT'])"
+    assert run(code, 1).lines == [["0"]]
+    assert run(code, 1, restart_count=3).lines == [["3"]]
+
+
+def test_logs_are_added_to_and_name_the_attempt(tmp_path):
+    folder = tmp_path / "new" / "logs"
+    for count in (0, 1):
+        code = "print('é', index)"
+        run(code, 2, log_dir=folder, restart_count=count)
+    assert {path.name for path in folder.iterdir()} == {
+        "worker-0.log",
+        "worker-1.log",
+    }
+    text = (folder / "worker-1.log").read_text(encoding="utf-8")
+    moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    assert re.fullmatch(
+        rf"=== worker 1, attempt 1, {moment} ===\né 1\n"
+        rf"=== worker 1, attempt 2, {moment} ===\né 1\n",
+        text,
+    )
+
+
+def test_log_is_written_on_where_the_listener_fails(tmp_path):
+    def fail(worker, line):
+        raise OSError("the terminal is gone")
+
+    code = """
+    import signal, time
+    def save(*_):
+        print('saved')
+        os._exit(0)
+    signal.signal(signal.SIGTERM, save)
+    print('ready')
+    time.sleep(60)
+    """
+    with pytest.raises(OSError, match="the terminal is gone"):
+        run(code, 1, on_line=fail, log_dir=tmp_path)
+    log = (tmp_path / "worker-0.log").read_text()
+    assert log.splitlines()[1:] == ["ready", "saved"]
+
+
+def test_logs_need_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        WorkerGroup(["true"], 1, log_dir=tmp_path / "file")
+
+
+SLEEPER = [sys.executable, "-c", "import time; print('up'); time.sleep(60)"]
+
+
+def sleepers(count, **options):
+    """A group of `count` workers that are up and sleep."""
+    lines = []
+    options["on_line"] = lambda worker, line: lines.append(line)
+    group = WorkerGroup(SLEEPER, count, **options)
+    wait_until(lambda: len(lines) == count)
+    return group
+
+
+def test_signal_reaches_one_worker():
+    with sleepers(2) as group:
+        group.signal(1, signal.SIGUSR1)
+        failure = group.wait(60)
+    assert (failure.worker, failure.signal_name) == (1, "SIGUSR1")
+
+
+def test_signal_needs_a_worker_of_the_group():
+    with WorkerGroup(["true"], 2) as group:
+        with pytest.raises(ValueError, match=r"worker=2\. Use one of \[0, 1\]"):
+            group.signal(2, signal.SIGTERM)
+        assert group.wait(60) is None
+        # One that has ended hears nothing.
+        group.signal(0, signal.SIGTERM)
+
+
+def test_stopped_worker_is_a_failure():
+    with sleepers(2) as group:
+        group.signal(1, signal.SIGSTOP)
+        start = time.monotonic()
+        failure = group.wait(60)
+        assert 2.9 < time.monotonic() - start < 10
+        assert all(map(is_gone, group.pids.values()))
+    assert (failure.worker, failure.exit_code) == (1, 128 + signal.SIGSTOP)
+    assert str(failure).startswith(
+        "Worker 1 has been stopped (SIGSTOP) for 3 s. All other workers were "
+    )
+
+
+def test_killed_worker_is_blamed_before_one_that_misses_it_first(tmp_path):
+    code = """
+    import time
+    from pathlib import Path
+    print('up')
+    if index == 0:
+        while not Path(os.environ['GO']).exists(): time.sleep(0.01)
+        os._exit(1)
+    time.sleep(60)
+    """
+    lines = []
+    with WorkerGroup(
+        [sys.executable, "-c", INDEX + textwrap.dedent(code)],
+        2,
+        env={"GO": str(tmp_path / "go")},
+        on_line=lambda worker, line: lines.append(line),
+    ) as group:
+        wait_until(lambda: len(lines) == 2)
+        (tmp_path / "go").touch()
+        wait_until(lambda: is_gone(group.pids[0]))
+        threading.Timer(0.1, group.signal, [1, signal.SIGKILL]).start()
+        failure = group.wait(60)
+    assert (failure.worker, failure.signal_name) == (1, "SIGKILL")
+
+
+@pytest.mark.parametrize(
+    ("counts", "remark"),
+    [
+        ([4, 4], "Out of memory is the usual cause of a SIGKILL that nobody"),
+        ([4, 5], "The kernel's out-of-memory killer has ended a process"),
+    ],
+)
+def test_killed_worker_makes_one_think_of_memory(monkeypatch, counts, remark):
+    monkeypatch.setattr(workers, "oom_kills", iter(counts).__next__)
+    failure = run("os.kill(os.getpid(), 9)", 1).failure
+    assert f"SIGKILL (exit code 137). {remark}" in str(failure)
+
+
+ENDS = """
+import signal, sys, time
+def end(number, frame):
+    if index == 1:
+        print(number)
+        sys.exit(5)
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, end)
+print('up')
+while True: time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_have_the_grace_period_to_end(number):
+    lines = []
+    with WorkerGroup(
+        [sys.executable, "-c", INDEX + ENDS],
+        2,
+        on_line=lambda worker, line: lines.append(line),
+        grace_seconds=0.7,
+    ) as group:
+        wait_until(lambda: len(lines) == 2)
+        start = time.monotonic()
+        group.end(number)
+        assert group.wait() is None
+        assert 0.7 < time.monotonic() - start < 10
+    # Once, and by itself no failure.
+    assert lines[2:] == [str(int(number))]
+    outcomes = group.outcomes
+    assert [o.returncode for o in outcomes] == [-signal.SIGKILL, 5]
+    assert [o.was_ended for o in outcomes] == [True, False]
+
+
+def test_workers_are_killed_when_told_twice():
+    lines = []
+    with WorkerGroup(
+        [sys.executable, "-c", INDEX + ENDS],
+        1,
+        on_line=lambda worker, line: lines.append(line),
+        grace_seconds=600,
+    ) as group:
+        wait_until(lambda: lines)
+        group.end(signal.SIGTERM)
+        group.end(signal.SIGTERM)
+        assert group.wait() is None
+    assert group.outcomes[0].returncode == -signal.SIGKILL
+
+
+def test_stopped_worker_goes_on_to_end():
+    with sleepers(1, grace_seconds=600) as group:
+        group.signal(0, signal.SIGSTOP)
+        group.end(signal.SIGTERM)
+        assert group.wait() is None
+    assert group.outcomes[0].returncode == -signal.SIGTERM
+
+
+def test_outcomes_tell_what_has_become_of_each():
+    with sleepers(3) as group:
+        assert "): still running after 0" in str(group.outcomes[0])
+        group.signal(2, signal.SIGKILL)
+        group.wait(60)
+    words = [str(outcome).partition(": ")[2] for outcome in group.outcomes]
+    seconds = r"after \d+\.\d s"
+    assert re.fullmatch(f"SIGTERM {seconds}, ended with the group", words[0])
+    assert re.fullmatch(f"SIGKILL {seconds}", words[2])
+    for index, outcome in enumerate(group.outcomes):
+        pid = group.pids[index]
+        assert str(outcome).startswith(f"worker {index} (process {pid}): ")
+        assert 0 < outcome.seconds < 60

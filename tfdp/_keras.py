@@ -19,6 +19,7 @@ from keras.src.trainers.data_adapters import array_slicing
 from keras.src.trainers.data_adapters.array_data_adapter import (
     ArrayDataAdapter as _ArrayDataAdapter,
 )
+from keras.src.trainers.epoch_iterator import EpochIterator as _EpochIterator
 
 
 def is_symbolic_build(depth: int = 1) -> bool:
@@ -47,6 +48,36 @@ def callbacks_in_use(depth: int = 1) -> list[keras.callbacks.Callback] | None:
     caller = sys._getframe(depth + 1).f_locals.get("self")
     if isinstance(caller, keras.callbacks.CallbackList):
         return list(caller.callbacks)
+    return None
+
+
+def append_callback(callback: keras.callbacks.Callback, depth: int = 1) -> None:
+    """Puts a callback after all others of the `fit` that is calling a hook.
+
+    Args:
+        callback: The callback; it is given the model and parameters.
+        depth: How many frames above the caller of this function to look.
+    """
+    caller = sys._getframe(depth + 1).f_locals.get("self")
+    if isinstance(caller, keras.callbacks.CallbackList):
+        caller.callbacks.append(callback)
+        callback.set_params(caller.params)
+        callback.set_model(caller.model)
+
+
+def fit_under_way(frame: types.FrameType | None = None) -> Any:
+    """Returns the `EpochIterator` of the `fit` that is running, or `None`.
+
+    Args:
+        frame: Where to begin to look, upwards. Defaults to the caller.
+    """
+    frame = frame or sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "fit":
+            found = frame.f_locals.get("epoch_iterator")
+            if isinstance(found, _EpochIterator):
+                return found
+        frame = frame.f_back
     return None
 
 
@@ -301,3 +332,18 @@ def _copy_of_several(
     )
     copy.get_config = optimizer.get_config
     return copy
+
+
+def distributed_dataset(epoch_iterator: Any) -> Any:
+    """Returns the distributed dataset that an `EpochIterator` of `fit` has."""
+    return epoch_iterator._distributed_dataset
+
+
+def begin_at_epoch(model: keras.Model, epoch: int) -> None:
+    """Has the `fit` that is about to begin begin at an epoch.
+
+    Args:
+        model: The model that is fitted, from `on_train_begin` of a callback.
+        epoch: Index of the epoch.
+    """
+    model._initial_epoch = epoch

@@ -243,6 +243,16 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         else:
             self._synchronization.apply(reduced, variables)
 
+    @property
+    def is_mid_cycle(self) -> bool:
+        """Whether micro-batches were seen that no update has used yet."""
+        return self.accumulation_steps > 1 and bool(self.micro_step.numpy())
+
+    @property
+    def sample_counter(self) -> tf.Variable:
+        """Scalar int64; samples that each replica has trained on."""
+        return self._samples_seen.variable
+
     def samples_by_replica(self) -> list[int]:
         """Returns how many samples each replica of this worker trained on.
 
@@ -258,7 +268,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         The mean is over the samples that were seen, so that a short last
         cycle weighs as it should. Called outside of any step, by all workers.
         """
-        if self.accumulation_steps > 1 and self.built and self._is_mid_cycle():
+        if self.accumulation_steps > 1 and self.built and self.is_mid_cycle:
             with self._strategy.scope():
                 self._flush()
 
@@ -296,7 +306,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             store: Mapping to save to, by name.
         """
         super().save_own_variables(store)
-        if self.accumulation_steps > 1 and self._is_mid_cycle():
+        if self.accumulation_steps > 1 and self.is_mid_cycle:
             for name, total in self._accumulator.state().items():
                 store[name] = total
 
@@ -435,9 +445,6 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             self._scaling.update_if_finite(strategy, gradients, update)
         else:
             update()
-
-    def _is_mid_cycle(self) -> bool:
-        return bool(self.micro_step.numpy())
 
     def _check_scope(self) -> None:
         current = tf.distribute.get_strategy()

@@ -135,12 +135,15 @@ class SampleCounter:
     Args:
         strategy: The strategy whose replicas count. Create the counter in
             its scope.
+
+    Attributes:
+        variable: Scalar int64; the count, on each replica its own.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self._strategy = strategy
         with tf.init_scope():
-            self._count = tf.Variable(
+            self.variable = tf.Variable(
                 0,
                 dtype=tf.int64,
                 trainable=False,
@@ -150,14 +153,14 @@ class SampleCounter:
 
     def add(self, samples: tf.Tensor) -> None:
         """Adds the samples of this replica, in replica context."""
-        self._count.assign_add(tf.cast(samples, tf.int64))
+        self.variable.assign_add(tf.cast(samples, tf.int64))
 
     def by_replica(self) -> list[int]:
         """Returns the counts of this worker's replicas, in their order.
 
         Reads this worker's memory only; the workers need not meet.
         """
-        counts = self._strategy.experimental_local_results(self._count)
+        counts = self._strategy.experimental_local_results(self.variable)
         return [int(count.numpy()) for count in counts]
 
 

@@ -1,16 +1,17 @@
 """What a test of data-parallel training needs, without any accelerator.
 
 Replicas: `logical_cpus` makes several devices out of the host's processor.
-Workers: `run_workers` runs a script as several processes, each of which hands
-its findings back with `report`.
+Workers: `run_workers` runs a script or a function as several processes, each
+of which hands its findings back. pytest has both as fixtures.
 """
 
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tfdp.worker_function import command_of
 from tfdp.workers import WorkerGroup
 
 _REPORT = "[tfdp report] "
@@ -76,30 +77,39 @@ def logical_cpus(count: int) -> list[str]:
 
 
 def run_workers(
-    script: str | os.PathLike[str],
+    script: str | os.PathLike[str] | Callable[..., Any],
     num_workers: int,
-    args: Sequence[str] = (),
+    args: Sequence[Any] = (),
     *,
     timeout: float = 120.0,
     env: Mapping[str, str] | None = None,
+    log_dir: str | os.PathLike[str] | None = None,
 ) -> list[Any]:
-    """Runs a script as several workers and returns what each has reported.
+    """Runs a script or a function as several workers; returns their findings.
 
-    The workers run on this machine and find each other by `TF_CONFIG`. Each
-    must call `report` once. Nothing of them is left running afterwards.
+    The workers run on this machine and find each other by `TF_CONFIG`. A
+    script must call `report` once; of a function counts what it returns.
+    Nothing of the workers is left running afterwards.
 
     Args:
-        script: Path of the Python script.
+        script: Path of a Python script; or a function that is defined at the
+            top of a file, such as the test's own. The worker loads the file
+            of the function, and calls nothing else of it.
         num_workers: Number of processes; at least 1.
-        args: Arguments of the script, the same for every worker.
+        args: Arguments, the same for every worker: strings for a script, what
+            JSON can hold for a function.
         timeout: Seconds after which the workers are ended. Defaults to 120.
         env: Variables to set for the workers, besides those of this process.
+        log_dir: Folder for all that the workers print, in files
+            `worker-0.log` and so on. Defaults to `None`, no files.
 
     Returns:
-        The reported values, by index of the worker.
+        The reported or returned values, by index of the worker.
 
     Raises:
-        ValueError: If `num_workers` is below 1.
+        TypeError: If `script` is neither a path nor a function.
+        ValueError: If `num_workers` is below 1, or another process cannot find
+            the function by its name.
         RuntimeError: If a worker fails, with its exit code and output, or
             does not report exactly once.
         TimeoutError: If a worker still runs after `timeout`, with the last
@@ -108,16 +118,14 @@ def run_workers(
     Example:
 
     ```python
-    # tests/workers/sum.py
-    strategy = tfdp.MultiWorkerMirroredStrategy()
-    one_each = strategy.run(lambda: tf.constant(1.0))
-    total = strategy.reduce("SUM", one_each, axis=None)
-    tfdp.testing.report({"total": float(total)})
-
     # tests/test_sum.py
+    def add_up(summand):
+        strategy = tfdp.MultiWorkerMirroredStrategy()
+        one_each = strategy.run(lambda: tf.constant(summand))
+        return float(strategy.reduce("SUM", one_each, axis=None))
+
     def test_workers_add_up():
-        reports = tfdp.testing.run_workers("tests/workers/sum.py", 2)
-        assert reports == [{"total": 2.0}, {"total": 2.0}]
+        assert tfdp.testing.run_workers(add_up, 2, [1.5]) == [3.0, 3.0]
     ```
     """
     documents: list[list[str]] = [[] for _ in range(num_workers)]
@@ -127,25 +135,32 @@ def run_workers(
         if found:
             documents[worker].append(document)
 
+    if callable(script):
+        name = getattr(script, "__qualname__", repr(script))
+        command = command_of(script, args, report=_REPORT)
+    else:
+        name = os.fspath(script)
+        command = [sys.executable, "-u", name, *args]
     with WorkerGroup(
-        [sys.executable, "-u", os.fspath(script), *args],
+        command,
         num_workers,
         env=env,
+        log_dir=log_dir,
         on_line=collect,
         keep_lines=200,
     ) as group:
         failure = group.wait(timeout)
     if failure:
         raise RuntimeError(
-            f"Every worker of {os.fspath(script)} must end with exit code 0. "
+            f"Every worker of {name} must end with exit code 0. "
             f"Received: {failure}"
         )
     counts = [len(reported) for reported in documents]
     if counts != [1] * num_workers:
         raise RuntimeError(
-            f"Every worker of {os.fspath(script)} must report once. Received: "
-            f"{counts} reports, by worker. Call `tfdp.testing.report(value)` "
-            "once in the script, on every worker."
+            f"Every worker of {name} must report once. Received: {counts} "
+            "reports, by worker. Call `tfdp.testing.report(value)` once in a "
+            "script, on every worker; a function reports what it returns."
         )
     return [json.loads(document) for (document,) in documents]
 

@@ -1,7 +1,9 @@
 import json
 import os
 import pty
+import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -53,7 +55,8 @@ def is_gone(pid):
 def test_lines_carry_the_worker_that_printed_them(script):
     path = script("print('hello'); print('oh', file=sys.stderr)")
     result = launch("--workers", "2", path)
-    assert (result.returncode, result.stderr) == (0, "")
+    assert result.returncode == 0
+    assert re.fullmatch(r"2 workers ended after \d+ s\n", result.stderr)
     assert sorted(result.stdout.splitlines()) == [
         "[worker 0] hello",
         "[worker 0] oh",
@@ -94,10 +97,16 @@ def test_failure_is_told_and_its_exit_code_passed_on(script):
     )
     result = launch("--workers", "2", path)
     assert result.returncode == 1
-    assert result.stderr == (
+    told, summary = result.stderr.split("worker 0 (", maxsplit=1)
+    assert told == (
         "Worker 1 failed with exit code 1. All other workers were ended.\n"
         "Last lines of worker 1:\n"
         "  out of data\n"
+    )
+    assert re.fullmatch(
+        r"process \d+\): SIGTERM after [\d.]+ s, ended with the group\n"
+        r"worker 1 \(process \d+\): exit code 1 after [\d.]+ s\n",
+        summary,
     )
     # The two workers' lines come in any order.
     (line,) = (x for x in result.stdout.splitlines() if "[worker 0]" in x)
@@ -146,22 +155,222 @@ def test_signals_to_the_launcher_end_the_workers(script, number, exit_code):
         if number != signal.SIGKILL:
             assert all(map(is_gone, pids))
         wait_until(lambda: all(map(is_gone, pids)))
-        assert launcher.stderr.read() == ""
+        stderr = launcher.stderr.read()
+    if number != signal.SIGKILL:
+        name = signal.Signals(number).name
+        first, *summary = stderr.splitlines()
+        assert first == (
+            f"{name}: the workers are told; a second signal kills them"
+        )
+        assert [f"): {name} after " in line for line in summary] == [True] * 2
+
+
+def test_workers_hear_the_signal_once_and_may_end_by_themselves(script):
+    path = script(
+        """
+        import signal
+        def save(number, frame):
+            print('saved', number)
+            time.sleep(0.3)
+            sys.exit(0)
+        for number in (2, 15): signal.signal(number, save)
+        print('up')
+        time.sleep(60)
+        """
+    )
+    command = [*LAUNCH, "--workers", "2", path]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as launcher:
+        for _ in range(2):
+            launcher.stdout.readline()
+        launcher.send_signal(signal.SIGINT)
+        output, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode == 130
+    assert sorted(output.splitlines()) == [
+        "[worker 0] saved 2",
+        "[worker 1] saved 2",
+    ]
+    assert errors.count("exit code 0 after") == 2
 
 
 def test_second_signal_does_not_wait_for_the_grace_period(script):
     path = script("import signal; signal.signal(15, signal.SIG_IGN)\n" + SLEEP)
-    command = [*LAUNCH, "--workers", "1", "--grace-seconds", "60", path]
+    command = [*LAUNCH, "--workers", "1", "--grace-seconds", "600", path]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as launcher:
         pid = launcher.stdout.readline().split()[-1]
-        launcher.send_signal(signal.SIGINT)
-        time.sleep(0.3)
+        launcher.send_signal(signal.SIGTERM)
+        assert "a second signal kills" in launcher.stderr.readline()
         assert not is_gone(pid)
         launcher.send_signal(signal.SIGINT)
-        assert launcher.wait(timeout=60) == -signal.SIGINT
-    wait_until(lambda: is_gone(pid))
+        assert launcher.wait(timeout=60) == 128 + signal.SIGTERM
+        assert is_gone(pid)
+        assert "SIGKILL" in launcher.stderr.read()
+
+
+def test_signal_is_not_followed_by_a_restart(script):
+    command = [*LAUNCH, "--workers", "1", "--max-restarts", "3", script(SLEEP)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as launcher:
+        launcher.stdout.readline()
+        launcher.send_signal(signal.SIGTERM)
+        output, errors = launcher.communicate(timeout=60)
+    assert (launcher.returncode, output) == (143, "")
+    assert "restart" not in errors
+
+
+FAIL_TWICE = """
+attempt = int(os.environ['TFDP_RESTART_COUNT'])
+print(attempt, os.environ['TF_CONFIG'])
+if attempt < 2 and index == 1:
+    sys.exit(3)
+"""
+
+
+def test_workers_are_started_again_on_other_ports(script, tmp_path):
+    logs = tmp_path / "logs"
+    options = ["--max-restarts", "2", "--log-dir", str(logs)]
+    result = launch("--workers", "2", *options, script(FAIL_TWICE))
+    assert result.returncode == 0
+    errors = result.stderr
+    assert errors.count("Worker 1 failed with exit code 3.") == 2
+    assert errors.index("restart 1 of 2\n") < errors.index("restart 2 of 2\n")
+    assert len(re.findall("^attempt [123], worker ", errors, re.MULTILINE)) == 6
+    log = (logs / "worker-1.log").read_text().splitlines()
+    assert [line.partition(",")[0] for line in log[::2]] == ["=== worker 1"] * 3
+    assert [line.split(",")[1] for line in log[::2]] == [
+        f" attempt {attempt}" for attempt in (1, 2, 3)
+    ]
+    assert [line.partition(" ")[0] for line in log[1::2]] == ["0", "1", "2"]
+    assert len({line.partition(" ")[2] for line in log[1::2]}) == 3
+
+
+def test_last_failure_counts_when_the_restarts_are_used_up(script):
+    path = script("sys.exit(3 + int(os.environ['TFDP_RESTART_COUNT']))")
+    result = launch("--workers", "1", "--max-restarts", "1", path)
+    assert result.returncode == 4
+    assert result.stderr.count("restart 1 of 1") == 1
+
+
+def test_deadline_has_an_exit_code_of_its_own(script):
+    path = script("print('up')\nif index: time.sleep(60)")
+    options = ["--timeout", "1.5", "--max-restarts", "3"]
+    result = launch("--workers", "2", *options, path)
+    assert result.returncode == 124
+    assert "timeout=1.5 seconds" in result.stderr or "1.4" in result.stderr
+    assert "workers [1] still running" in result.stderr
+    assert "restart" not in result.stderr
+
+
+def test_stopped_worker_ends_the_job(script):
+    path = script("import signal\nif index: os.kill(os.getpid(), 19)\n" + SLEEP)
+    result = launch("--workers", "2", path)
+    assert result.returncode == 128 + signal.SIGSTOP
+    assert "Worker 1 has been stopped (SIGSTOP) for 3 s." in result.stderr
+
+
+def test_variables_reach_the_workers(script):
+    path = script("print(*[os.environ.get(n) for n in sys.argv[1:]])")
+    options = ["--env", "A=1=2", "--env", "B=", "--start-timeout", "90"]
+    names = ["A", "B", "TFDP_START_TIMEOUT", "TFDP_RESTART_COUNT"]
+    result = launch("--workers", "1", *options, path, *names)
+    assert result.stdout == "[worker 0] 1=2  90 0\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        ("A", "it must be NAME=VALUE. Received: 'A'. NAME= sets"),
+        ("=1", "it must be NAME=VALUE. Received: '=1'"),
+        ("TF_CONFIG={}", "the launcher sets TF_CONFIG itself"),
+    ],
+)
+def test_variable_must_have_a_name_that_is_free(script, value, rule):
+    result = launch("--workers", "1", "--env", value, script(""))
+    assert result.returncode == 2
+    assert rule in " ".join(result.stderr.split())
+
+
+def free_port():
+    with socket.socket() as holder:
+        holder.bind(("", 0))
+        return holder.getsockname()[1]
+
+
+def test_machines_are_joined_by_hand(script):
+    path = script("print(os.environ['TF_CONFIG'])")
+    nodes = f"127.0.0.1:{free_port()},elsewhere:45"
+    configs = []
+    for rank, workers in [("0", ["--workers", "2"]), ("1", [])]:
+        options = ["--nodes", nodes, "--node-rank", rank, *workers]
+        result = launch(*options, path)
+        assert result.returncode == 0
+        for line in sorted(result.stdout.splitlines()):
+            prefix, _, config = line.partition("] ")
+            configs.append((prefix, json.loads(config)))
+        warned = "elsewhere, which does not look like this" in result.stderr
+        assert warned == (rank == "1")
+    assert [prefix for prefix, _ in configs] == [
+        "[worker 0",
+        "[worker 1",
+        "[worker 1",
+    ]
+    first, second = nodes.split(",")
+    host, port = first.split(":")
+    assert configs[1][1] == {
+        "cluster": {
+            "worker": [
+                first,
+                f"{host}:{int(port) + 1}",
+                second,
+                "elsewhere:46",
+            ]
+        },
+        "task": {"type": "worker", "index": 1},
+    }
+    assert configs[2][1]["cluster"] == {"worker": [first, second]}
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ([], "Missing option '--workers' (or '--nodes'"),
+        (["--nodes", "a:1"], "Received: --nodes only. Add the other"),
+        (["--node-rank", "0"], "Received: --node-rank only. Add the other"),
+        (["--nodes", "a:1", "--node-rank", "1"], "rank=1, with 1 node(s)"),
+        (["--nodes", "a", "--node-rank", "0"], "Received: 'a'"),
+        (["--workers", "1", "--cpus-per-worker", "99999"], "=99999 with 1"),
+    ],
+)
+def test_place_of_the_workers_must_be_possible(script, options, rule):
+    result = launch(*options, script(""))
+    assert result.returncode == 2
+    assert rule in " ".join(result.stderr.split())
+
+
+def test_taken_port_is_told_before_anything_starts(script):
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        options = ["--nodes", f"127.0.0.1:{port}", "--node-rank", "0"]
+        result = launch(*options, script("print('started')"))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"address=127.0.0.1:{port}" in result.stderr
+    assert f"process {os.getpid()}" in " ".join(result.stderr.split())
+
+
+def test_log_that_cannot_be_written_is_told(script, tmp_path):
+    if os.geteuid() == 0:
+        folder = "/proc/no/such/folder"
+    else:
+        folder = tmp_path / "closed"
+        folder.mkdir(mode=0o500)
+    path = script("print('started')")
+    result = launch("--workers", "1", "--log-dir", f"{folder}/logs", path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: [Errno ")
 
 
 def test_closed_output_ends_the_workers(script):

@@ -1,0 +1,114 @@
+"""A folder of backups, of which the newest that is whole is used."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import warnings
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_ABOUT = "about"
+
+
+@dataclasses.dataclass(frozen=True)
+class Backup:
+    """What was saved at one update.
+
+    Attributes:
+        arrays: Arrays by name.
+        about: What else was saved; anything JSON can hold.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    about: Mapping[str, Any]
+
+
+class BackupFolder:
+    """Keeps the last backups of a run, each in a file of its own.
+
+    A file is written under another name, and renamed once it is whole; so one
+    that carries a backup's name was whole when it was written.
+
+    Args:
+        path: The folder; made where it is missing.
+        keep: Number of backups to keep; at least 1.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, keep: int) -> None:
+        self.path = pathlib.Path(path)
+        self._keep = keep
+
+    def save(self, update: int, backup: Backup) -> None:
+        """Writes a backup, and removes those that are not kept.
+
+        Args:
+            update: Number of updates made; the files' order.
+            backup: What to write.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        path = self.path / f"backup-{update:010d}.npz"
+        unfinished = path.with_suffix(".unfinished")
+        arrays: dict[str, Any] = {
+            _ABOUT: np.frombuffer(json.dumps(backup.about).encode(), np.uint8),
+            **backup.arrays,
+        }
+        with unfinished.open("wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        _sync(self.path)
+        for old in self._files()[: -self._keep]:
+            old.unlink()
+
+    def newest(self) -> Backup | None:
+        """Reads the newest backup that is whole.
+
+        Returns:
+            The backup, or `None` where there is none. A warning tells of each
+            damaged one that was passed over.
+        """
+        for path in reversed(self._files()):
+            try:
+                with np.load(path) as file:
+                    arrays = {name: file[name] for name in file.files}
+                about = json.loads(arrays.pop(_ABOUT).tobytes())
+            except (
+                OSError,
+                EOFError,
+                ValueError,
+                KeyError,
+                zipfile.BadZipFile,
+            ) as error:
+                warnings.warn(
+                    "A backup must be readable. Received: a damaged "
+                    f"{path} ({error}). The one before is used instead, if "
+                    "there is one.",
+                    stacklevel=2,
+                )
+            else:
+                return Backup(arrays, about)
+        return None
+
+    def delete(self) -> None:
+        """Removes all backups, and the folder if nothing else is in it."""
+        for path in (*self._files(), *self.path.glob("backup-*.unfinished")):
+            path.unlink(missing_ok=True)
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def _files(self) -> list[pathlib.Path]:
+        return sorted(self.path.glob("backup-*.npz"))
+
+
+def _sync(folder: pathlib.Path) -> None:
+    # The new name must reach the disk too.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,99 @@
+"""Where in its data a training is, and how to get there again."""
+
+import itertools
+import zlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from tfdp import _keras, _tensorflow
+from tfdp.distributed_dataset import CountedDataset
+
+
+class Position(NamedTuple):
+    """A place in the data.
+
+    Attributes:
+        times_begun: How often the dataset was begun, this time included.
+        batches: Batches taken since.
+    """
+
+    times_begun: int
+    batches: int
+
+
+class DataPosition:
+    """Follows the `fit` that is running through its data.
+
+    Made, and told of each step, by a callback of that `fit`.
+    """
+
+    def __init__(self) -> None:
+        iterator = _keras.fit_under_way()
+        self._dataset: CountedDataset = _keras.distributed_dataset(iterator)
+        self._epochs_share_an_iterator = iterator.steps_per_epoch is not None
+        self._now = Position(0, 0)
+
+    def begin_step(self) -> None:
+        """Says that a step will take its batches now."""
+        begun = self._dataset.times_begun
+        if begun != self._now.times_begun:
+            self._now = Position(begun, 0)
+
+    def end_step(self, batches: int) -> None:
+        """Says that a step has taken its batches."""
+        self._now = self._now._replace(batches=self._now.batches + batches)
+
+    @property
+    def in_epoch(self) -> Position:
+        """Where the next step of this epoch begins."""
+        return self._now
+
+    @property
+    def of_next_epoch(self) -> Position:
+        """Where the next epoch begins, seen from between epochs."""
+        begun = self._dataset.times_begun
+        if not self._epochs_share_an_iterator:
+            return Position(begun + 1, 0)
+        is_used_up = begun != self._now.times_begun
+        return Position(max(begun, 1), 0) if is_used_up else self._now
+
+    def go_to(self, position: Position) -> bool:
+        """Begins the dataset as often as it had been begun at a position.
+
+        The batches taken since are for the steps to skip.
+
+        Args:
+            position: Where to go to.
+
+        Returns:
+            Whether the dataset had not been begun too often already.
+        """
+        to_come = position.times_begun - 1 - self._dataset.times_begun
+        if self._shufflings:
+            for _ in range(to_come):
+                iter(self._dataset)
+        else:
+            self._dataset.times_begun += max(to_come, 0)
+        self._now = position
+        return to_come >= 0
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether another process would draw the same order."""
+        pairs = itertools.pairwise(self._shufflings)
+        return all(pair != (0, 0) for pair in pairs)
+
+    @property
+    def order(self) -> int:
+        """A number that differs where the order of samples does."""
+        return zlib.crc32(str(self._shufflings).encode())
+
+    @property
+    def _shufflings(self) -> list[int]:
+        return _tensorflow.shuffle_seeds(self._dataset.source)
+
+
+def skip(iterator: Iterator[Any], batches: int) -> None:
+    """Takes batches, and forgets them."""
+    for _ in range(batches):
+        next(iterator)
