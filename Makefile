@@ -18,7 +18,7 @@ oldest = tensorflow==2.18.0 keras==3.10.0
 newest = --upgrade tensorflow keras
 
 .PHONY: help demo test test-long test-versions oldest-versions newest-versions \
-	exactness lint format clean
+	exactness failures lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## Lists these targets
@@ -44,6 +44,9 @@ oldest-versions newest-versions: %-versions: $(INSTALLED)
 	$(VENV)-$*/bin/python -m pip install -q --disable-pip-version-check \
 		-e '.[test]' $($*)
 	$(VENV)-$*/bin/pytest tests/test_contracts.py tests/test_strategy_contract.py
+
+failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
+	@$(BIN)/python tests/workers/failures.py 2>/dev/null
 
 exactness: $(INSTALLED)  ## Measures anew what docs/exactness.md says
 	$(BIN)/python docs/exactness

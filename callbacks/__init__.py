@@ -3,6 +3,7 @@
 from tfdp.callbacks.backup_and_restore import (
     BackupAndRestore as BackupAndRestore,
 )
+from tfdp.callbacks.chief_only import ChiefOnly as ChiefOnly
 from tfdp.callbacks.data_parallel import DataParallel as DataParallel
 from tfdp.callbacks.loss_scale_monitor import (
     LossScaleMonitor as LossScaleMonitor,
@@ -13,6 +14,7 @@ from tfdp.callbacks.throughput_monitor import (
 
 __all__ = [
     "BackupAndRestore",
+    "ChiefOnly",
     "DataParallel",
     "LossScaleMonitor",
     "ThroughputMonitor",

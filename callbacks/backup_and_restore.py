@@ -116,7 +116,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         backup = self._read()
         if backup is not None:
             self._restore(backup)
-        elif not self._position.is_repeatable:
+        elif not self._position.is_repeatable(self._strategy.drawn_seed):
             self._say(
                 "Data must be shuffled by a seed, or an epoch cannot be "
                 "resumed. Received: a shuffling without one. After a restart "
@@ -248,7 +248,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         steps = self._accumulation_steps()
 
         def in_steps_of_now(batches: int) -> int:
-            return batches // about["accumulation_steps"] * steps
+            return batches * steps // about["accumulation_steps"]
 
         batch = in_steps_of_now(about["batch"])
         begun, taken = about["position"]

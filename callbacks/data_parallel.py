@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
+from tfdp.callbacks.chief_only import on_chief_only
 
 from tfdp import _keras, inspection
 from tfdp.agreement import check_same
@@ -33,7 +34,8 @@ class DataParallel(keras.callbacks.Callback):
       `model.stop_training` or Ctrl-C, is one of all, after the same update.
     - At the end of training it waits for all workers, so that none ends the
       job for the others. An error from a lost worker names it.
-    - Only the chief shows progress.
+    - Only the chief shows progress, and only there do Keras's own callbacks
+      that write files run; see `callbacks.ChiefOnly` for others.
 
     It must be the first of the callbacks. Without it everything inside a step
     is still exact, but for what only an audit finds.
@@ -89,9 +91,9 @@ class DataParallel(keras.callbacks.Callback):
         if isinstance(strategy, DataParallelStrategy):
             self.ballot = Ballot(strategy)
             self._listeners: list[Callable[[frozenset[str]], None]] = []
-            if not any(isinstance(c, _LastWord) for c in callbacks or []):
-                _keras.append_callback(_LastWord(self))
+            _keras.change_callbacks(self._with_last_word)
             if strategy.num_workers > 1:
+                _keras.change_callbacks(on_chief_only)
                 self._agree(strategy)
 
     def at_updates(
@@ -158,6 +160,12 @@ class DataParallel(keras.callbacks.Callback):
         for question in decided - {"stop"}:
             self.ballot.ask(question)
         self._obey(decided & {"stop"})
+
+    def _with_last_word(
+        self, callbacks: list[keras.callbacks.Callback]
+    ) -> list[keras.callbacks.Callback]:
+        others = [c for c in callbacks if not isinstance(c, _LastWord)]
+        return [*others, _LastWord(self)]
 
     def _obey(self, decided: frozenset[str]) -> None:
         if decided & {"interrupt", "terminate"}:

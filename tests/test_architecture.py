@@ -47,9 +47,10 @@ LAYERS = [
     },
     {"tfdp.optimizer", "tfdp.strategy"},
     {"tfdp.audit", "tfdp.training_state"},
+    {"tfdp.callbacks.chief_only"},
     {"tfdp.callbacks.data_parallel"},
     {"tfdp.callbacks.*"},
-    {"tfdp.callbacks"},
+    {"tfdp.callbacks", "tfdp.selftest"},
     {"tfdp"},
 ]
 # Beside the layers: what starts processes, and what looks whether they would

@@ -15,7 +15,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 # What a build needs, and what must not go into it.
 BUILT_FROM = ["LICENSE", "MANIFEST.in", "README.md", "pyproject.toml"]
-BUILT_FROM += ["setup.cfg", "callbacks", "tests", "tfdp"]
+BUILT_FROM += ["setup.cfg", "callbacks", "tests", "tfdp", "tfdp_pytest.py"]
 
 
 def run(*command, **options):
@@ -87,17 +87,19 @@ def test_wheel_holds_every_module_and_nothing_else(distributions):
         f"tfdp/{name}" for name in sources("callbacks")
     }
     assert {"tfdp/cli/launch.py", "tfdp/callbacks/data_parallel.py"} <= expected
+    expected.add("tfdp_pytest.py")
     assert {name for name in names if name.endswith(".py")} == expected
     assert {"tfdp/py.typed", "tfdp/callbacks/py.typed"} <= names
     assert [name for name in names if name.endswith("licenses/LICENSE")]
     packages = {name.partition("/")[0] for name in names}
-    assert {p for p in packages if "dist-info" not in p} == {"tfdp"}
+    own = {p for p in packages if "dist-info" not in p}
+    assert own == {"tfdp", "tfdp_pytest.py"}
 
 
 def test_sdist_holds_what_a_build_needs(distributions):
     names = names_in_sdist(distributions)
     assert sources("tfdp") | sources("callbacks") <= names
-    assert {"tfdp/py.typed", "callbacks/py.typed"} <= names
+    assert {"tfdp/py.typed", "callbacks/py.typed", "tfdp_pytest.py"} <= names
     assert {"LICENSE", "README.md", "pyproject.toml", "setup.cfg"} <= names
 
 
@@ -128,6 +130,7 @@ def test_wheel_says_what_it_is(wheel):
         "tensorflow",
     }
     assert dict(scripts["console_scripts"]) == {"tfdp": "tfdp.cli:main"}
+    assert dict(scripts["pytest11"]) == {"tfdp_pytest": "tfdp_pytest"}
 
 
 def environment(installed):
@@ -173,3 +176,17 @@ def test_installed_command_runs(installed, tmp_path):
         env=environment(installed),
     )
     assert f"[worker 0] {installed / 'tfdp' / 'workers.py'}\n" in output
+
+
+def test_installed_plugin_gives_its_fixtures(installed, tmp_path):
+    (tmp_path / "test_workers.py").write_text(
+        "def place(): return __file__\n"
+        "def test_place(run_workers):\n"
+        "    assert run_workers(place, 2) == [__file__] * 2\n"
+    )
+    output = run(
+        *(sys.executable, "-m", "pytest"),
+        cwd=tmp_path,
+        env=environment(installed),
+    )
+    assert "1 passed" in output

@@ -1,5 +1,8 @@
+import subprocess
+import sys
 import textwrap
 
+import plain
 import pytest
 
 from tfdp import testing
@@ -82,13 +85,73 @@ def test_every_worker_must_report_once(script, code, counts):
     assert f"Received: {counts} reports, by worker." in str(caught.value)
 
 
-def test_timeout_tells_what_the_workers_did(script):
-    # Long enough to import TensorFlow on a slow machine.
-    path = script("report(index); print('waits', index); time.sleep(600)")
-    with pytest.raises(TimeoutError, match="timeout=45 seconds") as caught:
-        testing.run_workers(path, 2, timeout=45)
+def test_timeout_tells_what_the_workers_did():
+    with pytest.raises(TimeoutError, match="timeout=2 seconds") as caught:
+        testing.run_workers(plain.wait, 2, timeout=2)
     assert "waits 0" in str(caught.value)
     assert "waits 1" in str(caught.value)
+
+
+def test_function_returns_what_its_workers_find():
+    assert testing.run_workers(plain.place, 2, [1, None]) == [
+        [0, [1, None], False],
+        [1, [1, None], False],
+    ]
+
+
+def test_function_may_belong_to_a_class():
+    assert testing.run_workers(plain.Places.of, 1, ["é"]) == [["é"]]
+
+
+def test_function_must_return_json():
+    with pytest.raises(RuntimeError, match="not JSON serializable") as caught:
+        testing.run_workers(plain.no_json, 1)
+    assert "Every worker of no_json must end with" in str(caught.value)
+
+
+def test_function_of_the_main_program_does_not_run_that_again(tmp_path):
+    path = tmp_path / "main.py"
+    path.write_text(
+        "def seven(): return 7\n"
+        "if __name__ == '__main__':\n"
+        "    from tfdp.testing import run_workers\n"
+        "    print(run_workers(seven, 1))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, path], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[7]\n"
+
+
+def test_lambda_is_not_found_by_its_name():
+    with pytest.raises(ValueError, match=r"Received: .*<lambda> of .*Define"):
+        testing.run_workers(lambda: 1, 1)
+
+
+def test_function_inside_of_another_is_not_found():
+    def inner():
+        return 1
+
+    with pytest.raises(ValueError, match=r"Received: .*<locals>\.inner of"):
+        testing.run_workers(inner, 1)
+
+
+@pytest.mark.parametrize("value", [print, plain.Places])
+def test_what_is_no_function_is_refused(value):
+    with pytest.raises(TypeError, match="must run a script or a function"):
+        testing.run_workers(value, 1)
+
+
+def test_function_takes_what_json_can_hold():
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        testing.run_workers(plain.place, 1, [object()])
+
+
+def test_logs_are_kept_where_asked(tmp_path):
+    testing.run_workers(plain.place, 2, ["a"], log_dir=tmp_path / "logs")
+    for worker in (0, 1):
+        log = (tmp_path / "logs" / f"worker-{worker}.log").read_text()
+        assert log.endswith(f'[tfdp report] [{worker}, ["a"], false]\n')
 
 
 def test_workers_are_at_least_one(script):

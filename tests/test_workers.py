@@ -302,8 +302,7 @@ def test_workers_do_not_outlive_a_killed_parent():
     worker = f"{ignore}\n{worker}\ntime.sleep(60)"
     code = f"""
     import sys
-    from tfdp import workers
-from tfdp.workers import WorkerGroup
+    from tfdp.workers import WorkerGroup
     command = [sys.executable, '-u', '-c', {worker!r}]
     WorkerGroup(command, 2, on_line=lambda w, line: print(line)).wait()
     """
@@ -321,8 +320,7 @@ def test_nested_groups_end_with_the_outer_one():
         "import os, time; print(os.getpid()); time.sleep(60)",
     ]
     code = f"""
-    from tfdp import workers
-from tfdp.workers import WorkerGroup
+    from tfdp.workers import WorkerGroup
     WorkerGroup({sleeper}, 2, on_line=lambda w, line: print(line)).wait()
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]

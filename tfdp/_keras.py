@@ -51,18 +51,28 @@ def callbacks_in_use(depth: int = 1) -> list[keras.callbacks.Callback] | None:
     return None
 
 
-def append_callback(callback: keras.callbacks.Callback, depth: int = 1) -> None:
-    """Puts a callback after all others of the `fit` that is calling a hook.
+def change_callbacks(
+    change: Callable[
+        [list[keras.callbacks.Callback]], list[keras.callbacks.Callback]
+    ],
+    depth: int = 1,
+) -> None:
+    """Changes the callbacks of the `fit` that is calling a hook.
 
     Args:
-        callback: The callback; it is given the model and parameters.
+        change: Returns the new ones, given the old; those up to the one whose
+            hook is called must stay.
         depth: How many frames above the caller of this function to look.
     """
     caller = sys._getframe(depth + 1).f_locals.get("self")
     if isinstance(caller, keras.callbacks.CallbackList):
-        caller.callbacks.append(callback)
-        callback.set_params(caller.params)
-        callback.set_model(caller.model)
+        before = list(caller.callbacks)
+        # In place: the list is being gone through.
+        caller.callbacks[:] = change(before)
+        for callback in caller.callbacks:
+            if callback not in before:
+                callback.set_params(caller.params)
+                callback.set_model(caller.model)
 
 
 def fit_under_way(frame: types.FrameType | None = None) -> Any:

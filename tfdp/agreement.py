@@ -81,7 +81,8 @@ def broadcast(strategy: Workers, values: np.ndarray) -> np.ndarray:
     Returns:
         The chief's array.
     """
-    if strategy.num_workers == 1:
+    # TensorFlow's sum of no elements crashes.
+    if strategy.num_workers == 1 or not values.size:
         return values
     # Integers pass a sum unchanged, also those that stand for NaN or -0.
     octets = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
@@ -105,14 +106,15 @@ def check_same(strategy: Workers, items: Mapping[str, Any]) -> None:
         RuntimeError: On every worker, with the items that differ.
     """
     by_worker = gather_objects(strategy, dict(items))
+    names = dict.fromkeys(name for given in by_worker for name in given)
     differing = [
         f"{name}: "
         + ", ".join(
             f"{given.get(name)!r} on worker {worker}"
             for worker, given in enumerate(by_worker)
         )
-        for name in by_worker[0]
-        if any(given.get(name) != by_worker[0][name] for given in by_worker)
+        for name in names
+        if any(given.get(name) != by_worker[0].get(name) for given in by_worker)
     ]
     if differing:
         raise RuntimeError(

@@ -6,6 +6,7 @@ import os
 import pathlib
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,8 +53,9 @@ class BackupFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / f"backup-{update:010d}.npz"
         unfinished = path.with_suffix(".unfinished")
+        about = json.dumps([backup.about, sorted(backup.arrays)])
         arrays: dict[str, Any] = {
-            _ABOUT: np.frombuffer(json.dumps(backup.about).encode(), np.uint8),
+            _ABOUT: np.frombuffer(about.encode(), np.uint8),
             **backup.arrays,
         }
         with unfinished.open("wb") as file:
@@ -62,7 +64,9 @@ class BackupFolder:
             os.fsync(file.fileno())
         unfinished.replace(path)
         _sync(self.path)
-        for old in self._files()[: -self._keep]:
+        # A damaged one that comes later must not take a whole one's place.
+        files = self._files()
+        for old in files[: files.index(path) + 1][: -self._keep]:
             old.unlink()
 
     def newest(self) -> Backup | None:
@@ -74,15 +78,20 @@ class BackupFolder:
         """
         for path in reversed(self._files()):
             try:
-                with np.load(path) as file:
+                with path.open("rb") as opened, np.load(opened) as file:
                     arrays = {name: file[name] for name in file.files}
-                about = json.loads(arrays.pop(_ABOUT).tobytes())
+                about, names = json.loads(arrays.pop(_ABOUT).tobytes())
+                if names != sorted(arrays):
+                    raise ValueError("arrays are missing")
             except (
                 OSError,
                 EOFError,
                 ValueError,
                 KeyError,
+                RuntimeError,
+                TypeError,
                 zipfile.BadZipFile,
+                zlib.error,
             ) as error:
                 warnings.warn(
                     "A backup must be readable. Received: a damaged "

@@ -22,6 +22,8 @@ class DataParallelStrategy(tf.distribute.Strategy):
     It overrides only public methods, only where upstream fails.
     """
 
+    drawn_seed: int | None = None
+
     @property
     def num_workers(self) -> int:
         """Number of processes that train together."""

@@ -41,7 +41,8 @@ class DataPosition:
 
     def end_step(self, batches: int) -> None:
         """Says that a step has taken its batches."""
-        self._now = self._now._replace(batches=self._now.batches + batches)
+        begun, taken = self._now
+        self._now = Position(begun, taken + batches)
 
     @property
     def in_epoch(self) -> Position:
@@ -77,11 +78,18 @@ class DataPosition:
         self._now = position
         return to_come >= 0
 
-    @property
-    def is_repeatable(self) -> bool:
-        """Whether another process would draw the same order."""
-        pairs = itertools.pairwise(self._shufflings)
-        return all(pair != (0, 0) for pair in pairs)
+    def is_repeatable(self, drawn_seed: int | None) -> bool:
+        """Whether another process would draw the same order.
+
+        Args:
+            drawn_seed: The global seed, where no program has set it.
+        """
+        shufflings = self._shufflings
+        is_seeded = (0, 0) not in itertools.pairwise(shufflings)
+        is_drawn = drawn_seed is not None and (
+            _tensorflow.global_seed() == drawn_seed
+        )
+        return is_seeded and not (shufflings and is_drawn)
 
     @property
     def order(self) -> int:

@@ -97,6 +97,7 @@ class Launcher:
         if self._signal:
             return 128 + self._signal, True
         if timeout_message:
+            self._say(f"the {self._timeout:g} s of all attempts have passed")
             self._say(timeout_message)
             return _TIMED_OUT, True
         if failure is None:

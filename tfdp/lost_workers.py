@@ -60,8 +60,10 @@ def _lost(error: Exception, cluster: Cluster) -> str:
         addresses = cluster.jobs.get(job, ())
         if int(index) < len(addresses):
             address = addresses[int(index)]
+            if address == cluster.address or address not in cluster.workers:
+                continue
             worker = f"worker {cluster.workers.index(address)} ({address})"
-            if address != cluster.address and worker not in found:
+            if worker not in found:
                 found.append(worker)
     return ", ".join(found)
 

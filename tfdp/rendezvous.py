@@ -4,10 +4,12 @@ TensorFlow itself waits for ever, and does not say for whom.
 """
 
 import concurrent.futures
+import contextlib
 import datetime
 import socket
 import time
 
+from tfdp import ports
 from tfdp.cluster import Cluster
 
 _POLL_SECONDS = 0.2
@@ -28,11 +30,17 @@ def meet(cluster: Cluster, *, timeout: float) -> None:
     """
     cluster.check_port()
     peers = [a for a in cluster.workers if a != cluster.address]
-    port = int(cluster.address.rpartition(":")[2])
+    _, port = ports.split_address(cluster.address)
     begin = datetime.datetime.now()
     deadline = time.monotonic() + timeout
+    # TensorFlow may listen already, for an earlier strategy of this process.
+    listening = (
+        contextlib.nullcontext()
+        if port in ports.own_ports()
+        else socket.create_server(("", port), backlog=max(128, 2 * len(peers)))
+    )
     with (
-        socket.create_server(("", port), backlog=max(128, 2 * len(peers))),
+        listening,
         concurrent.futures.ThreadPoolExecutor(max(1, len(peers))) as threads,
     ):
         found = list(threads.map(lambda peer: _listens(peer, deadline), peers))
@@ -75,11 +83,11 @@ def unreachable(cluster: Cluster) -> list[str]:
 
 
 def _listens(address: str, deadline: float) -> str | None:
-    host, _, port = address.rpartition(":")
+    place = ports.split_address(address)
     while True:
         try:
             left = max(deadline - time.monotonic(), 0.5)
-            socket.create_connection((host, int(port)), min(left, 5)).close()
+            socket.create_connection(place, min(left, 5)).close()
             return None
         except OSError as error:
             why = error.strerror or str(error)

@@ -82,6 +82,7 @@ class MultiWorkerMirroredStrategy(
     Attributes:
         cluster: The `Cluster` found in the environment, or `None` where there
             is none, or a `cluster_resolver` was given.
+        drawn_seed: The global seed, where this worker's program had set none.
 
     Raises:
         ValueError: If the cluster in the environment is malformed, or
@@ -121,7 +122,10 @@ class MultiWorkerMirroredStrategy(
             )
         super().__init__(cluster_resolver, communication_options)
         self._datasets = 0
-        tf.random.set_seed(agreed_seed(self))
+        has_seed = _tensorflow.global_seed() is not None
+        seed = agreed_seed(self)
+        self.drawn_seed = None if has_seed else seed
+        tf.random.set_seed(seed)
 
     @property
     def num_workers(self) -> int:

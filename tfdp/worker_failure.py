@@ -178,9 +178,10 @@ def lateness(
     """
     logs = "\n".join(_quoted(w, lines) for w, lines in last_lines.items())
     return TimeoutError(
-        f"Workers must end within timeout={timeout:g} seconds. Received: "
-        f"workers {sorted(late)} still running; they were ended. Pass a larger "
-        f"`timeout`, or find out what they waited for.\n{logs}"
+        f"Workers must end within timeout={round(timeout, 2):g} seconds. "
+        f"Received: workers {sorted(late)} still running; they were ended. "
+        "Pass a larger `timeout`, or find out what they waited for.\n"
+        f"{logs}"
     )
 
 

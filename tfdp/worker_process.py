@@ -40,8 +40,6 @@ class WorkerProcess:
     ... )
     >>> worker.close()
     0 hello
-    >>> worker.poll()
-    0
     """
 
     def __init__(

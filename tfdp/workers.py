@@ -1,9 +1,8 @@
 """Local worker processes, started, watched and ended together.
 
 Environment variables set for a worker: `TF_CONFIG`, `PYTHONUNBUFFERED`,
-`TFDP_RESTART_COUNT`, and `TFDP_WORKER_GROUP`, by which every process of the
-group can be found. `TF_CPP_MIN_LOG_LEVEL` is set to 2 (errors only) where it is
-unset.
+`TFDP_RESTART_COUNT`, `TFDP_WORKER_GROUP`, by which every process of the group
+can be found, and `TF_CPP_MIN_LOG_LEVEL`, to 2 (errors only) where it is unset.
 """
 
 import contextlib
@@ -26,17 +25,16 @@ from tfdp.worker_output import WorkerOutput
 from tfdp.worker_process import WorkerProcess
 
 _POLL_SECONDS = 0.02
-# Who has failed together with others has nothing left to save.
 _FAILURE_GRACE_SECONDS = 5.0
 
 
 class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
     """Runs a command as several processes that find each other by `TF_CONFIG`.
 
-    Like `subprocess.Popen`, making the object starts the processes. They read
-    no input, and end together: after `wait` or `stop`, or at the end of a
-    `with` block, none of them is left, nor any process they started. The same
-    holds when this process dies, however it dies. POSIX systems only.
+    Making the object starts the processes. They read no input, and end
+    together: after `wait` or `stop`, or at the end of a `with` block, none is
+    left, nor any process they started. So it is when this process dies,
+    however it dies. POSIX systems only.
 
     Args:
         command: Program and arguments, the same for every worker.
@@ -49,8 +47,7 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
             as many threads for TensorFlow. Defaults to `None`, no limit.
         env: Variables to set for the workers, besides those of this process.
             Defaults to none.
-        restart_count: How often this job has been started again; workers see
-            it as `TFDP_RESTART_COUNT`. Defaults to 0.
+        restart_count: How often the job was started again. Defaults to 0.
         log_dir: Folder for `worker-0.log` and so on, which output is added to.
             Defaults to `None`, no files.
         on_line: Called as `on_line(worker, line)` with each line of output
@@ -59,12 +56,11 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
         keep_lines: Number of last lines per worker to show when something
             fails. Defaults to 20.
         grace_seconds: Time between the signal and SIGKILL for a worker that is
-            to end; after a failure of another worker, or in `stop`, no more
-            than 5. Defaults to 5.
+            to end; at most 5 after a failure, and in `stop`. Defaults to 5.
 
     Raises:
-        ValueError: If `num_workers` is below 1, `addresses` are malformed or
-            too few, or there are too few cores.
+        ValueError: If `num_workers` is below 1, `addresses` are malformed, or
+            there are too few of them or of the cores.
         RuntimeError: If this system cannot keep a process on chosen cores.
         OSError: If the command cannot be started, or a log not be written.
 
@@ -105,12 +101,9 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
         variables = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
         if cpus_per_worker is not None:
             shares = core_shares(num_workers, cpus_per_worker)
-            variables.update(thread_variables(cpus_per_worker))
-        variables |= {
-            **(env or {}),
-            "PYTHONUNBUFFERED": "1",
-            "TFDP_RESTART_COUNT": str(restart_count),
-        }
+            variables |= thread_variables(cpus_per_worker)
+        variables |= {**(env or {}), "PYTHONUNBUFFERED": "1"}
+        variables["TFDP_RESTART_COUNT"] = str(restart_count)
         self._grace_seconds = grace_seconds
         self._kill_at = math.inf
         self._oom_kills = oom_kills()
@@ -153,12 +146,10 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
     @property
     def outcomes(self) -> list[WorkerOutcome]:
         """What has become of each worker so far."""
-        return [process.outcome for process in self._processes.values()]
+        return [p.outcome for p in self._processes.values()]
 
     def signal(self, worker: int, number: int) -> None:
-        """Sends a signal to one worker; to none of the processes it started.
-
-        Nothing happens where it has ended.
+        """Sends a signal to one worker, if it runs, not to its children.
 
         Args:
             worker: Index of the worker.
@@ -177,8 +168,8 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
     def end(self, number: int) -> None:
         """Asks all workers to end; may be called from a signal handler.
 
-        They have `grace_seconds`, then `wait` kills them. Called again, or
-        while they are being ended anyhow, it has them killed at once.
+        They have `grace_seconds`, then `wait` kills them; it does at once
+        where this is called again, or while they are being ended anyhow.
 
         Args:
             number: The signal to send.
@@ -195,18 +186,16 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
     def wait(self, timeout: float | None = None) -> WorkerFailure | None:
         """Waits until every worker has ended with 0, or one has failed.
 
-        Whatever the outcome, nothing of the group is left running. A worker
-        that has been stopped (SIGSTOP) for 3 seconds has failed.
+        Nothing of the group is left running. A worker that has been stopped
+        (SIGSTOP) for 3 seconds has failed.
 
         Args:
             timeout: Seconds after which to end the workers, with SIGTERM and
                 `grace_seconds`. Defaults to `None`, no limit.
 
         Returns:
-            The failure, or `None` on success and after `end`. Within half a
-            second of the first failure a worker that was killed by a signal
-            is blamed before one that is stopped, and that before one that
-            failed by itself; of equals the one with the lowest index.
+            The failure of the worker to blame (see `tfdp.blame.Blame`), or
+            `None` on success and after `end`.
 
         Raises:
             TimeoutError: If a worker still ran after `timeout`.
@@ -225,14 +214,13 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
                 if now >= deadline and not any(codes.values()):
                     late = running
                     self.end(signal.SIGTERM)
-            if culprit is None:
-                if not running or now >= self._kill_at:
-                    break
-                time.sleep(_POLL_SECONDS)
+            if culprit is None and (not running or now >= self._kill_at):
+                break
+            time.sleep(_POLL_SECONDS)
         self.stop()
-        last_lines = self._output.last_lines
         if self._output.error:
             raise self._output.error
+        last_lines = self._output.last_lines
         if late and timeout is not None:
             raise lateness(timeout, late, last_lines)
         if culprit is None:
@@ -244,10 +232,7 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
         )
 
     def stop(self) -> None:
-        """Ends every process of the group: SIGTERM, then SIGKILL.
-
-        Does nothing where they have ended already.
-        """
+        """Ends what is left of the group: SIGTERM, then SIGKILL."""
         for process in self._processes.values():
             process.was_ended |= process.poll() is None
         now = time.monotonic()

@@ -4,6 +4,7 @@ import click
 
 from tfdp.cli.doctor import doctor
 from tfdp.cli.launch import launch
+from tfdp.cli.selftest import selftest
 
 
 @click.group()
@@ -14,3 +15,4 @@ def main() -> None:
 
 main.add_command(doctor)
 main.add_command(launch)
+main.add_command(selftest)

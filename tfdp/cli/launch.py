@@ -69,14 +69,13 @@ def _variables(
     type=int,
     metavar="N",
     callback=_check_workers,
-    help="Number of worker processes, on each machine with --nodes, where it "
-    "defaults to 1.",
+    help="Number of worker processes. With --nodes on each; by default 1.",
 )
 @click.option(
     "--nodes",
     metavar="HOST:PORT,...",
     help="All machines of the job, each with the port of its first worker; the "
-    "next worker has the next port. Start the launcher on each of them.",
+    "next worker has the next port. Start this command on each of them.",
 )
 @click.option(
     "--node-rank",
@@ -211,10 +210,9 @@ def launch(
     )
     try:
         sys.exit(launcher.run())
-    except BrokenPipeError:
-        # Nobody reads on, as after `| head`; not a message for anybody.
-        raise
     except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise  # Nobody reads on, as after `| head`.
         raise click.ClickException(str(error)) from error
 
 
@@ -230,8 +228,7 @@ def _place(
     if nodes is None or node_rank is None:
         if num_workers is None:
             raise click.UsageError(
-                "Missing option '--workers' (or '--nodes', for several "
-                "machines)."
+                "Missing option '--workers' (or '--nodes', to join machines)."
             )
         return None
     try:
@@ -239,10 +236,8 @@ def _place(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if not is_of_this_machine(place.host):
-        _say(
-            f"Warning: --node-rank {node_rank} is {place.host}, which does not "
-            "look like this machine."
-        )
+        rule = f"--node-rank {node_rank} is {place.host}"
+        _say(f"Warning: {rule}, which does not look like this machine.")
     return place
 
 

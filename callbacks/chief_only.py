@@ -1,0 +1,132 @@
+"""Callbacks that write files, on one worker instead of all."""
+
+import functools
+from typing import Any
+
+import keras
+
+from tfdp import inspection
+from tfdp.data_parallel_strategy import DataParallelStrategy
+from tfdp.optimizer import DistributedOptimizer
+
+_HOOKS = [name for name in dir(keras.callbacks.Callback) if name[:3] == "on_"]
+_WRITERS = (
+    keras.callbacks.CSVLogger,
+    keras.callbacks.ModelCheckpoint,
+    keras.callbacks.TensorBoard,
+)
+_ACTORS = (
+    keras.callbacks.BackupAndRestore,
+    keras.callbacks.EarlyStopping,
+    keras.callbacks.LearningRateScheduler,
+    keras.callbacks.ReduceLROnPlateau,
+    keras.callbacks.SwapEMAWeights,
+    keras.callbacks.TerminateOnNaN,
+)
+
+
+class ChiefOnly(keras.callbacks.Callback):
+    """Runs a callback on the chief, and on no other worker.
+
+    For callbacks that write or report, so that workers do not write the same
+    file at once. `callbacks.DataParallel` does this by itself for Keras's
+    `ModelCheckpoint`, `CSVLogger` and `TensorBoard`.
+
+    Where gradients are accumulated on several workers, the callback hears of
+    the ends of updates, not of the micro-batches between them: what they have
+    gathered is spread over the workers, and the chief alone cannot save it.
+
+    Args:
+        callback: The callback. It must not change the training, as
+            `EarlyStopping` does: that has to happen on all workers.
+
+    Raises:
+        TypeError: If `callback` is no `keras.callbacks.Callback`.
+        ValueError: If it is one of Keras's that change the training.
+
+    Example:
+
+    >>> log = ChiefOnly(keras.callbacks.CSVLogger("log.csv"))
+    """
+
+    def __init__(self, callback: keras.callbacks.Callback) -> None:
+        super().__init__()
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise TypeError(
+                "`callback` must be a `keras.callbacks.Callback`. Received: "
+                f"callback={callback!r} (of type {type(callback).__name__})."
+            )
+        if isinstance(callback, _ACTORS):
+            raise ValueError(
+                "A callback that changes the training must run on every "
+                f"worker. Received: callback={type(callback).__name__}. Give "
+                "it to `fit` as it is"
+                + (
+                    ", as `tfdp.callbacks.BackupAndRestore`."
+                    if isinstance(callback, keras.callbacks.BackupAndRestore)
+                    else "."
+                )
+            )
+        self.callback = callback
+        for name in _HOOKS:
+            setattr(self, name, functools.partial(self._call, name))
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Hands the parameters on.
+
+        Args:
+            params: Parameters of the fit.
+        """
+        super().set_params(params)
+        self.callback.set_params(params)
+
+    def set_model(self, model: keras.Model) -> None:
+        """Hands the model on, on the chief.
+
+        Args:
+            model: The model that is fitted.
+        """
+        super().set_model(model)
+        if self._is_chief:
+            self.callback.set_model(model)
+
+    def _call(self, hook: str, *args: Any, **kwargs: Any) -> None:
+        is_between_updates = hook == "on_train_batch_end" and any(
+            optimizer.is_mid_cycle
+            for optimizer in inspection.optimizers(self.model)
+            if isinstance(optimizer, DistributedOptimizer) and optimizer.built
+        )
+        if self._is_chief and not (self._has_peers and is_between_updates):
+            getattr(self.callback, hook)(*args, **kwargs)
+
+    @property
+    def _is_chief(self) -> bool:
+        strategy = self.model.distribute_strategy
+        is_ours = isinstance(strategy, DataParallelStrategy)
+        return strategy.is_chief if is_ours else True
+
+    @property
+    def _has_peers(self) -> bool:
+        return getattr(self.model.distribute_strategy, "num_workers", 1) > 1
+
+
+def on_chief_only(
+    callbacks: list[keras.callbacks.Callback],
+) -> list[keras.callbacks.Callback]:
+    """Returns callbacks, Keras's own writers among them on the chief alone.
+
+    Args:
+        callbacks: Those of a `fit` on several workers.
+
+    Raises:
+        RuntimeError: If Keras's `BackupAndRestore` is among them.
+    """
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.BackupAndRestore):
+            raise RuntimeError(
+                "Backups of several workers must be agreed between them. "
+                "Received: keras.callbacks.BackupAndRestore. Use "
+                "`tfdp.callbacks.BackupAndRestore`, which takes the same "
+                "arguments and resumes at the batch."
+            )
+    return [ChiefOnly(c) if isinstance(c, _WRITERS) else c for c in callbacks]

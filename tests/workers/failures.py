@@ -1,0 +1,197 @@
+"""Fails one of two workers in every way, and sees what becomes of the job.
+
+`python tests/workers/failures.py` prints a table; `--soak` kills a random
+worker over and over through one training.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import pathlib
+import random
+import signal
+import sys
+import tempfile
+import time
+
+import numpy as np
+import psutil
+
+from tfdp.workers import WorkerGroup
+
+SCRIPT = pathlib.Path(__file__).with_name("faulty.py")
+FAULTS = ("SIGKILL", "SIGSTOP", "exception", "early end")
+PHASES = ("start", "step", "validation", "saving")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A fault, who has it, and what is going on meanwhile."""
+
+    fault: str
+    worker: int
+    phase: str
+
+    def __str__(self):
+        who = "chief" if self.worker == 0 else "other"
+        return f"{self.fault}, {who}, {self.phase}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What became of a job.
+
+    Attributes:
+        seconds: From the fault until no worker was left.
+        message: What the launcher says.
+        output: What the workers have said.
+        left: Processes left running.
+        weights: After a second start has trained to the end.
+        folders: Those that a worker has written backups to.
+    """
+
+    seconds: float
+    message: str
+    output: str
+    left: int
+    weights: dict
+    folders: list
+
+
+CASES = (
+    [Case(*each) for each in itertools.product(FAULTS, (0, 1), PHASES)]
+    + [
+        Case("SIGTERM", worker, phase)
+        for worker, phase in itertools.product((0, 1), ("step", "validation"))
+    ]
+    + [
+        Case(fault, worker, "start")
+        for fault in ("missing peer", "port in use")
+        for worker in (0, 1)
+    ]
+)
+
+
+def run(folder, *arguments, timeout=120):
+    """Runs the training once; returns the failure, and all output."""
+    lines = []
+    environment = {"TFDP_START_TIMEOUT": "6", "PYTHONPATH": str(SCRIPT.parent)}
+    with WorkerGroup(
+        [sys.executable, "-u", str(SCRIPT), str(folder), *arguments],
+        2,
+        env=environment,
+        on_line=lambda worker, line: lines.append(line),
+    ) as group:
+        failure = group.wait(timeout)
+    return failure, "\n".join(lines)
+
+
+def weights_in(folder):
+    weights = json.loads((folder / "weights.json").read_text())
+    return {name: np.array(value) for name, value in weights.items()}
+
+
+def result_of(case):
+    """Lets a job fail, and starts it again."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        before = set(psutil.Process().children(recursive=True))
+        failure, output = run(folder, str(case.worker), case.phase, case.fault)
+        ended = time.time()
+        left = set(psutil.Process().children(recursive=True)) - before
+        if failure is None:
+            raise AssertionError(f"{case}: nothing failed.\n{output}")
+        folders = sorted(each.name for each in folder.glob("backups-*"))
+        run_again, more = run(folder)
+        if run_again is not None:
+            raise AssertionError(f"{case}: {run_again}\n{more}")
+        return Result(
+            seconds=ended - float((folder / "failed").read_text()),
+            message=str(failure),
+            output=output,
+            left=len(left),
+            weights=weights_in(folder),
+            folders=folders,
+        )
+
+
+def undisturbed(**options):
+    with tempfile.TemporaryDirectory() as name:
+        failure, output = run(pathlib.Path(name), **options)
+        if failure is not None:
+            raise AssertionError(f"{failure}\n{output}")
+        return weights_in(pathlib.Path(name))
+
+
+def deviation(weights, others):
+    return max(
+        float(np.abs(weights[name] - others[name]).max()) for name in others
+    )
+
+
+def soak(kills, seed=0):
+    """Kills a random worker at random times; returns the last weights."""
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        done = attempts = 0
+        while not (folder / "weights.json").exists():
+            attempts += 1
+            backups = folder / "backups-0"
+            begun = sorted(backups.glob("*.npz"))
+            with WorkerGroup(
+                [
+                    sys.executable,
+                    "-u",
+                    str(SCRIPT),
+                    str(folder),
+                    "",
+                    "",
+                    "slow",
+                ],
+                2,
+                env={"PYTHONPATH": str(SCRIPT.parent)},
+            ) as group:
+                victim = chance.randrange(2)
+                deadline = time.monotonic() + 90
+                wanted = chance.randint(1, 2)
+                while done < kills and time.monotonic() < deadline:
+                    made = sorted(set(backups.glob("*.npz")) - set(begun))
+                    if made and len(made) >= wanted:
+                        time.sleep(chance.random() / 5)
+                        group.signal(victim, signal.SIGKILL)
+                        done += 1
+                        break
+                    time.sleep(0.01)
+                group.wait(180)
+        return done, attempts, weights_in(folder)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--soak", type=int, metavar="KILLS")
+    arguments = parser.parse_args()
+    if arguments.soak:
+        done, attempts, weights = soak(arguments.soak)
+        expected = undisturbed()
+        print(
+            f"{done} kills, {attempts} starts; weights differ from those of "
+            f"the undisturbed run by {deviation(weights, expected):.1e}"
+        )
+        return
+    expected = undisturbed()
+    print("| Fault | Worker | During | Seconds | Left | Weights differ by |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for case in CASES:
+        result = result_of(case)
+        who = "chief" if case.worker == 0 else "other"
+        print(
+            f"| {case.fault} | {who} | {case.phase} | {result.seconds:.1f} | "
+            f"{result.left} | {deviation(result.weights, expected):.0e} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
