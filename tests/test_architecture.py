@@ -23,6 +23,7 @@ LAYERS = [
         "tfdp.inspection",
         "tfdp.randomness",
         "tfdp.samples",
+        "tfdp.selftest_outcome",
         "tfdp.throughput",
     },
     {

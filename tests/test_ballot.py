@@ -40,7 +40,7 @@ def _own_handlers():
 
 @pytest.fixture
 def fit(strategy):
-    """Calls a function in the first step of a `fit` without tfdp's callbacks."""
+    """Calls a function in a step of a `fit` without tfdp's callbacks."""
     with strategy.scope():
         model = problem.make_model()
         model.compile("sgd", "mse")
@@ -192,7 +192,7 @@ def test_closing_gives_the_handler_back(ballot, handler):
 
 
 def test_a_handler_that_is_not_pythons_becomes_the_default(ballot, monkeypatch):
-    """Python cannot give back what it did not set: `signal.signal` says None."""
+    """Of a handler that it did not set, Python only says None."""
     install = signal.signal
     with monkeypatch.context() as patch:
         patch.setattr(signal, "signal", lambda *args: install(*args) and None)

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from tfdp import selftest
 from tfdp.cli import main
-from tfdp.selftest import MEBIBYTE, Outcome, median_seconds, weight_deviation
+from tfdp.selftest import median_seconds
+from tfdp.selftest_outcome import MEBIBYTE, Outcome, weight_deviation
 from tfdp.worker_failure import WorkerFailure
 
 SMALL = {"_ALL_REDUCE_SIZES": (4096,)}
