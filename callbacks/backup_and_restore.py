@@ -284,13 +284,19 @@ class BackupAndRestore(keras.callbacks.Callback):
     def _skip(self, backup: Backup, batches: int, *, ahead: int) -> None:
         """Takes batches without training on them, in the steps to come."""
         train = self.model.train_function
+        this_fit = _keras.fit_under_way()
         per_step = self.model.steps_per_execution
         left = batches
         self._skipping = True
 
         def replay(iterator: Any) -> Any:
             nonlocal ahead, left
+            if _keras.fit_under_way() is not this_fit:
+                # That one was aborted before it got here.
+                self.model.train_function = train
+                return train(iterator)
             skip(iterator, ahead)
+            self._position.end_step(ahead)
             ahead = 0
             if left > 0:
                 skip(iterator, min(per_step, left))

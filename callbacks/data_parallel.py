@@ -138,6 +138,8 @@ class DataParallel(keras.callbacks.Callback):
     def end_update(self) -> None:
         """Hears what workers ask for, once all callbacks have seen a step."""
         strategy = self.model.distribute_strategy
+        if strategy.num_workers == 1 and not self._listeners:
+            return
         if self.model.stop_training:
             self.ballot.ask("stop")
             self.model.stop_training = strategy.num_workers == 1

@@ -59,8 +59,8 @@ def test_an_item_of_one_worker_alone_differs(reports):
         (
             "layers",
             "shapes of weights: ",
-            "head_0/kernel (8, 1) float32",
-            "head_1/kernel (8, 1) float32",
+            "/head/kernel (8, 1) float32",
+            "/other/kernel (8, 1) float32",
         ),
     ],
 )

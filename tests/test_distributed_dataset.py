@@ -68,17 +68,6 @@ def test_what_else_is_asked_of_it_is_asked_of_tensorflows(counted):
         getattr(counted, "no_such_name")  # noqa: B009
 
 
-def test_a_function_of_tensorflow_takes_one(counted, two_replicas):
-    @tf.function
-    def added(dataset):
-        total = tf.constant(0, tf.int64)
-        for batch in dataset:
-            total += two_replicas.reduce("SUM", batch, axis=0)
-        return total
-
-    assert int(added(counted)) == 15
-
-
 def test_a_copy_counts_for_itself(counted):
     copied = copy.copy(counted)
     iter(copied)

@@ -60,7 +60,8 @@ def test_every_failure_is_survived(case, undisturbed):
 
 
 @pytest.mark.long
-def test_twenty_kills_of_random_workers_change_nothing(undisturbed):
+def test_twenty_kills_of_random_workers_change_nothing():
+    undisturbed = failures.undisturbed(*failures.SLOW)
     kills, starts, weights = failures.soak(20)
     assert kills == 20
     assert starts > kills

@@ -111,6 +111,9 @@ def _integers_behind(node: Any, by_name: dict[str, Any]) -> list[int]:
             continue
         seen.add(name)
         source = by_name[name]
+        if source.op == "Equal":
+            # Whether a seed is zero, which is no seed of its own.
+            continue
         left += source.input
         value = source.attr["value"].tensor
         if source.op == "Const" and value.dtype == tf.int64.as_datatype_enum:

@@ -74,6 +74,7 @@ class Ballot:
         """
         if threading.current_thread() is not threading.main_thread():
             return
+        self._fit = _keras.fit_under_way()
         if number not in self._previous:
             self._previous[number] = signal.signal(number, self._heard)
 
@@ -85,7 +86,8 @@ class Ballot:
     def _heard(self, number: int, frame: Any) -> None:
         number = signal.Signals(number)
         question = _OF_SIGNAL[number]
-        if question in self._asked or _keras.fit_under_way(frame) is None:
+        fit = _keras.fit_under_way(frame)
+        if question in self._asked or fit is None or fit is not self._fit:
             self._give_back(number)
             signal.raise_signal(number)
         else:

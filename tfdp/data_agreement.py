@@ -36,6 +36,8 @@ def check_same_dataset(strategy: Workers, dataset: tf.data.Dataset) -> None:
             batches, in the seeds of their shuffling, or in what they begin
             with.
     """
+    if strategy.num_workers == 1:
+        return
     seeds = _tensorflow.shuffle_seeds(dataset)
     table = all_gather(
         strategy,
@@ -82,6 +84,8 @@ def warn_of_overlap(strategy: Workers, dataset: tf.data.Dataset) -> None:
         strategy: The strategy whose workers meet.
         dataset: This worker's dataset.
     """
+    if strategy.num_workers == 1:
+        return
     own = _digests_of_samples(dataset)
     by_worker = [set(row.tolist()) for row in all_gather(strategy, own)]
     for worker, theirs in enumerate(by_worker):

@@ -61,7 +61,7 @@ class DataPosition:
     def go_to(self, position: Position) -> bool:
         """Begins the dataset as often as it had been begun at a position.
 
-        The batches taken since are for the steps to skip.
+        The batches taken since are for the steps to skip, and to tell of.
 
         Args:
             position: Where to go to.
@@ -75,7 +75,7 @@ class DataPosition:
                 iter(self._dataset)
         else:
             self._dataset.times_begun += max(to_come, 0)
-        self._now = position
+        self._now = Position(position.times_begun, 0)
         return to_come >= 0
 
     def is_repeatable(self, drawn_seed: int | None) -> bool:

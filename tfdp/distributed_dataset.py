@@ -54,4 +54,6 @@ class CountedDataset(_tensorflow.DistributedDataset):
 
     def __getattr__(self, name: str) -> Any:
         """Looks up what is not said here."""
-        return getattr(self.__dict__["_dataset"], name)
+        if name == "_dataset":
+            raise AttributeError(name)
+        return getattr(self._dataset, name)

@@ -2,6 +2,8 @@
 
 import json
 import platform
+import re
+import warnings
 from importlib import metadata
 from typing import Any
 
@@ -33,7 +35,8 @@ def program(model: keras.Model, params: dict[str, Any]) -> dict[str, Any]:
         "steps per epoch": params.get("steps"),
         "steps per execution": model.steps_per_execution,
         "shapes of weights": [
-            f"{v.path} {tuple(v.shape)} {v.dtype}" for v in model.weights
+            f"{_unnumbered(v.path)} {tuple(v.shape)} {v.dtype}"
+            for v in model.weights
         ],
         **{
             f"optimizer {i}": _configuration(optimizer)
@@ -43,8 +46,32 @@ def program(model: keras.Model, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _configuration(optimizer: keras.optimizers.Optimizer) -> str:
-    config = keras.saving.serialize_keras_object(optimizer)
-    return json.dumps(config["config"], sort_keys=True, default=_named)
+    kind = type(optimizer).__name__
+    try:
+        with warnings.catch_warnings():
+            # Of a rate that is a lambda.
+            warnings.simplefilter("ignore")
+            config = keras.saving.serialize_keras_object(optimizer)["config"]
+    except NotImplementedError:
+        # A schedule need not say how it is made.
+        return kind
+    config = json.dumps(_unnamed(config), sort_keys=True, default=_named)
+    return f"{kind} {config}"
+
+
+def _unnumbered(path: str) -> str:
+    # Keras numbers names by what else the process has made.
+    return re.sub(r"_\d+(?=/)", "", path)
+
+
+def _unnamed(config: Any) -> Any:
+    if isinstance(config, dict):
+        if config.get("class_name") == "__lambda__":
+            return "lambda"
+        return {k: _unnamed(v) for k, v in config.items() if k != "name"}
+    if isinstance(config, list | tuple):
+        return [_unnamed(value) for value in config]
+    return config
 
 
 def _named(value: Any) -> str:

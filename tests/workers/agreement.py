@@ -169,7 +169,7 @@ tfdp.testing.report(
         "checked": checked(),
         "epochs": fit(made(), epochs=1 + HERE),
         "momentum": fit(made(momentum=0.9 if HERE else 0.5)),
-        "layers": fit(made(name=f"head_{HERE}")),
+        "layers": fit(made(name="other" if HERE else "head")),
         "weights": weights(),
         "sharded": shards_warn(is_sharded=True),
         "not sharded": shards_warn(is_sharded=False),

@@ -116,9 +116,12 @@ def result_of(case):
         )
 
 
-def undisturbed(**options):
+SLOW = ("-1", "", "slow")
+
+
+def undisturbed(*arguments):
     with tempfile.TemporaryDirectory() as name:
-        failure, output = run(pathlib.Path(name), **options)
+        failure, output = run(pathlib.Path(name), *arguments)
         if failure is not None:
             raise AssertionError(f"{failure}\n{output}")
         return weights_in(pathlib.Path(name))
@@ -174,7 +177,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.soak:
         done, attempts, weights = soak(arguments.soak)
-        expected = undisturbed()
+        expected = undisturbed(*SLOW)
         print(
             f"{done} kills, {attempts} starts; weights differ from those of "
             f"the undisturbed run by {deviation(weights, expected):.1e}"
