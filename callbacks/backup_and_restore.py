@@ -19,8 +19,6 @@ from tfdp.data_position import DataPosition, Position, skip
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.training_state import TrainingState
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 
 class BackupAndRestore(keras.callbacks.Callback):
     """Backs up training, and resumes it at the batch where it was.
@@ -37,8 +35,9 @@ class BackupAndRestore(keras.callbacks.Callback):
     a backup at the end of the update under way, the same on all workers;
     after SIGTERM each of them exits with code 143 (128 + SIGTERM).
 
-    What is not restored: the state of other callbacks, such as the patience of
-    `EarlyStopping`, and random numbers that Python or NumPy draw.
+    What is not restored: the state of other callbacks, such as the patience and
+    best weights of `EarlyStopping`; random numbers that Python or NumPy draw,
+    and so the order of a `keras.utils.PyDataset` that is shuffled.
 
     Where the number of replicas has changed since the backup, each replica
     gets the mean of the batch statistics, and steps are counted by updates, so
@@ -62,10 +61,11 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     Raises:
         TypeError: If `save_freq` or `keep` are not of these types.
-        ValueError: If a number is not positive. At the begin of training, if
-            the backup is of another model.
+        ValueError: If a number is not positive, or `backup_dir` empty. At the
+            begin of training, if `backup_dir` cannot be written to, or the
+            backup is of another model.
         RuntimeError: At the begin of training, if `callbacks.DataParallel`
-            does not come before.
+            does not come before, or an optimizer is not built yet.
 
     Example:
 
@@ -97,6 +97,11 @@ class BackupAndRestore(keras.callbacks.Callback):
                 f"every_seconds={every_seconds}. Leave it out for backups by "
                 "updates or epochs alone."
             )
+        if not os.fspath(backup_dir):
+            raise ValueError(
+                "`backup_dir` must name a folder. Received: an empty name. "
+                "Give each run a folder of its own."
+            )
         self.every_seconds = every_seconds
         self.delete_checkpoint = delete_checkpoint
         self._folder = BackupFolder(
@@ -107,40 +112,45 @@ class BackupAndRestore(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Goes to where the last backup was made, if there is one."""
         self._edges = _edges()
+        _check_built(self.model)
         self._strategy = self.model.distribute_strategy
         self._state = TrainingState(self.model, self._strategy)
         self._position = DataPosition()
         self._epoch = self._batch = 0
         self._restored: Backup | None = None
-        self._skipping = False
+        self._stop_skipping: Callable[[], None] | None = None
+        if self._strategy.is_chief:
+            self._folder.check()
         backup = self._read()
         if backup is not None:
             self._restore(backup)
-        elif not self._position.is_repeatable(self._strategy.drawn_seed):
+        if not self._position.is_repeatable(self._strategy.drawn_seed):
             self._say(
-                "Data must be shuffled by a seed, or an epoch cannot be "
-                "resumed. Received: a shuffling without one. After a restart "
-                "some samples of the epoch would be seen twice, and others "
-                "not. Call `keras.utils.set_random_seed` at the start of the "
-                "program, or give `shuffle` a seed."
+                "Data must be shuffled by TensorFlow and by a seed, or an "
+                "epoch cannot be resumed. Received: a shuffling without a "
+                "seed, or Python code that yields the data. After a restart "
+                "some samples of the epoch are seen twice, and others not. "
+                "Call `keras.utils.set_random_seed` at the start of the "
+                "program, and use a `tf.data.Dataset`."
             )
         self._saved_at = self._updates()
         self._saved_when = self._clock()
-        self._edges.at_updates(self._at_update, signals=_SIGNALS)
+        self._edges.hear(
+            at_epoch=self._begin_epoch,
+            at_update=self._end_update,
+            signals=(signal.SIGTERM, signal.SIGINT),
+        )
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Backs up what the last epoch has left."""
+        """Ends what a resumed epoch has left."""
+        _keras.begin_at_epoch(self.model, None)
         if self._restored is not None:
-            about = self._restored.about
-            self.model.history.history.update(about["history"])
-            self.model.history.epoch[:] = about["epochs"]
+            self._fill_history(self._restored)
             self._restored = None
-        elif epoch != self._epoch or self._batch:
-            self._epoch, self._batch = epoch, 0
-            self._save(self._position.of_next_epoch)
-        self._epoch = epoch
+        elif self._stop_skipping:
+            self._stop_skipping()
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
@@ -164,14 +174,26 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Deletes the backups, or marks that training has reached its end."""
-        if not self.delete_checkpoint:
+        _keras.begin_at_epoch(self.model, None)
+        if self._stop_skipping:
+            self._stop_skipping()
+        if self._restored is not None:
+            # Of a run that had reached its end already.
+            self._fill_history(self._restored)
+        elif not self.delete_checkpoint:
             self._epoch, self._batch = self._epoch + 1, 0
             self._save(self._position.of_next_epoch)
         elif self._strategy.is_chief:
             self._folder.delete()
 
-    def _at_update(self, decided: frozenset[str]) -> None:
-        if self._skipping:
+    def _begin_epoch(self, epoch: int) -> None:
+        """Backs up what the last epoch and all callbacks have left."""
+        if epoch != self._epoch or (self._batch and not self._stop_skipping):
+            self._epoch, self._batch = epoch, 0
+            self._save(self._position.of_next_epoch)
+
+    def _end_update(self, decided: frozenset[str]) -> None:
+        if self._stop_skipping:
             return
         is_due = (
             self.save_freq != "epoch"
@@ -185,7 +207,6 @@ class BackupAndRestore(keras.callbacks.Callback):
             (
                 int(optimizer.iterations.numpy()) + _skipped(optimizer)
                 for optimizer in inspection.optimizers(self.model)
-                if optimizer.built
             ),
             default=0,
         )
@@ -207,8 +228,9 @@ class BackupAndRestore(keras.callbacks.Callback):
             "order": self._position.order,
             "replicas": self._strategy.num_replicas_in_sync,
             "accumulation_steps": self._accumulation_steps(),
+            "updates_per_epoch": self._updates_per_epoch(),
             "history": {
-                key: [float(value) for value in values]
+                key: np.asarray(values).tolist()
                 for key, values in history.history.items()
             },
             "epochs": list(history.epoch),
@@ -270,6 +292,21 @@ class BackupAndRestore(keras.callbacks.Callback):
                 "global batch, if `BatchPlan` is given the same; batch "
                 "statistics are their mean, and dropout draws other masks."
             )
+        updates = self._updates_per_epoch()
+        if updates != about["updates_per_epoch"]:
+            self._say(
+                "The data must be those of the run that was interrupted. "
+                f"Received: {updates} updates per epoch, instead of "
+                f"{about['updates_per_epoch']}. The place in them is counted "
+                "from their begin; delete the backup to begin anew."
+            )
+        if (about["epoch"], batch) > (self.params["epochs"], 0):
+            self._say(
+                "There must be epochs left to train. Received: "
+                f"epochs={self.params['epochs']}, with a backup made after "
+                f"{about['epoch']} epochs in {self._folder.path}. Nothing is "
+                "trained; give `fit` more epochs, or delete the backup."
+            )
         if self._strategy.is_chief:
             print(
                 f"Resuming at epoch {about['epoch'] + 1}, batch {batch}, from "
@@ -287,28 +324,43 @@ class BackupAndRestore(keras.callbacks.Callback):
         this_fit = _keras.fit_under_way()
         per_step = self.model.steps_per_execution
         left = batches
-        self._skipping = True
+        is_begun = False
+
+        def stop() -> None:
+            self._stop_skipping = None
+            self.model.train_function = train
 
         def replay(iterator: Any) -> Any:
-            nonlocal ahead, left
+            nonlocal left, is_begun
             if _keras.fit_under_way() is not this_fit:
                 # That one was aborted before it got here.
                 self.model.train_function = train
                 return train(iterator)
-            skip(iterator, ahead)
-            self._position.end_step(ahead)
-            ahead = 0
+            if not is_begun:
+                is_begun = True
+                # Callbacks that have begun the epoch again may have changed it.
+                self._state.restore(backup.arrays)
+                if batches:
+                    self._state.restore_metrics(backup.arrays)
+                skip(iterator, ahead)
+                self._position.end_step(ahead)
             if left > 0:
                 skip(iterator, min(per_step, left))
                 left -= per_step
-                self._state.restore_metrics(backup.arrays)
                 return self.model.get_metrics_result()
-            self._skipping = False
-            self._state.restore_metrics(backup.arrays)
-            self.model.train_function = train
+            stop()
             return train(iterator)
 
+        self._stop_skipping = stop
         self.model.train_function = replay
+
+    def _fill_history(self, backup: Backup) -> None:
+        self.model.history.history.update(backup.about["history"])
+        self.model.history.epoch[:] = backup.about["epochs"]
+
+    def _updates_per_epoch(self) -> int | None:
+        steps = self.params.get("steps")
+        return steps and -(-steps // self._accumulation_steps())
 
     def _say(self, message: str) -> None:
         if self._strategy.is_chief:
@@ -318,6 +370,18 @@ class BackupAndRestore(keras.callbacks.Callback):
 def _skipped(optimizer: keras.optimizers.Optimizer) -> int:
     is_ours = isinstance(optimizer, DistributedOptimizer)
     return int(optimizer.skipped_updates.numpy()) if is_ours else 0
+
+
+def _check_built(model: keras.Model) -> None:
+    for optimizer in inspection.optimizers(model):
+        if not optimizer.built:
+            raise RuntimeError(
+                "Every optimizer must be built before training begins, to be "
+                f"backed up. Received: {type(optimizer).__name__} "
+                f"{optimizer.name!r}, which is not. Call "
+                "`optimizer.build(variables)` with the variables that it "
+                "trains, in the scope of the strategy."
+            )
 
 
 def _edges() -> DataParallel:

@@ -90,28 +90,32 @@ class DataParallel(keras.callbacks.Callback):
         self._in_fit = True
         if isinstance(strategy, DataParallelStrategy):
             self.ballot = Ballot(strategy)
-            self._listeners: list[Callable[[frozenset[str]], None]] = []
+            self._at_epoch: list[Callable[[int], None]] = []
+            self._at_update: list[Callable[[frozenset[str]], None]] = []
             _keras.change_callbacks(self._with_last_word)
             if strategy.num_workers > 1:
                 _keras.change_callbacks(on_chief_only)
                 self._agree(strategy)
 
-    def at_updates(
+    def hear(
         self,
-        listener: Callable[[frozenset[str]], None],
         *,
-        signals: Iterable[signal.Signals] = (),
+        at_epoch: Callable[[int], None],
+        at_update: Callable[[frozenset[str]], None],
+        signals: Iterable[signal.Signals],
     ) -> None:
-        """Has a callback called after each update, on all workers.
+        """Has a callback called when all other callbacks have been.
 
         For callbacks that come after this one, from their `on_train_begin`.
 
         Args:
-            listener: Called with what was asked for by some worker, after all
-                callbacks have seen the end of the step; see `tfdp.ballot`.
+            at_epoch: Called at the begin of each epoch, with its index.
+            at_update: Called after each update, with what some worker has
+                asked for; see `tfdp.ballot`.
             signals: Signals which then ask, instead of ending this worker.
         """
-        self._listeners.append(listener)
+        self._at_epoch.append(at_epoch)
+        self._at_update.append(at_update)
         for number in signals:
             self.ballot.listen(number)
 
@@ -138,7 +142,7 @@ class DataParallel(keras.callbacks.Callback):
     def end_update(self) -> None:
         """Hears what workers ask for, once all callbacks have seen a step."""
         strategy = self.model.distribute_strategy
-        if strategy.num_workers == 1 and not self._listeners:
+        if strategy.num_workers == 1 and not self._at_update:
             return
         if self.model.stop_training:
             self.ballot.ask("stop")
@@ -146,18 +150,20 @@ class DataParallel(keras.callbacks.Callback):
         if any(each.is_mid_cycle for each in self._optimizers if each.built):
             return
         decided = self.ballot.count()
-        for listener in self._listeners:
+        for listener in self._at_update:
             listener(decided)
         self._obey(decided - {"backup"})
 
-    def end_epoch(self, *, is_last: bool = False) -> None:
+    def begin_epoch(self, epoch: int) -> None:
+        """Tells of an epoch, once all callbacks have seen its begin."""
+        for listener in self._at_epoch:
+            listener(epoch)
+
+    def end_epoch(self) -> None:
         """Hears what workers ask for, once all callbacks have seen an epoch."""
         if self.model.stop_training:
             self.ballot.ask("stop")
         decided = self.ballot.count()
-        if is_last:
-            self._obey(decided - {"stop"})
-            return
         # What else was asked for has its time at the end of an update.
         for question in decided - {"stop"}:
             self.ballot.ask(question)
@@ -220,13 +226,15 @@ class _LastWord(keras.callbacks.Callback):
     ) -> None:
         self._edges.end_update()
 
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        self._edges.begin_epoch(epoch)
+
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         self._edges.end_epoch()
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._edges.end_epoch(is_last=True)
 
 
 def _check_first(

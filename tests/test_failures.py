@@ -8,10 +8,9 @@ pytestmark = pytest.mark.multi_worker
 
 COVERING = [
     Case("SIGKILL", 0, "saving"),
-    Case("SIGKILL", 1, "step"),
-    Case("SIGSTOP", 0, "step"),
+    Case("SIGSTOP", 1, "step"),
     Case("exception", 1, "validation"),
-    Case("early end", 1, "step"),
+    Case("early end", 0, "step"),
     Case("SIGTERM", 1, "step"),
     Case("missing peer", 1, "start"),
     Case("port in use", 0, "start"),

@@ -19,6 +19,12 @@ from keras.src.trainers.data_adapters import array_slicing
 from keras.src.trainers.data_adapters.array_data_adapter import (
     ArrayDataAdapter as _ArrayDataAdapter,
 )
+from keras.src.trainers.data_adapters.generator_data_adapter import (
+    GeneratorDataAdapter as _GeneratorDataAdapter,
+)
+from keras.src.trainers.data_adapters.py_dataset_adapter import (
+    PyDatasetAdapter as _PyDatasetAdapter,
+)
 from keras.src.trainers.epoch_iterator import EpochIterator as _EpochIterator
 
 
@@ -349,11 +355,20 @@ def distributed_dataset(epoch_iterator: Any) -> Any:
     return epoch_iterator._distributed_dataset
 
 
-def begin_at_epoch(model: keras.Model, epoch: int) -> None:
-    """Has the `fit` that is about to begin begin at an epoch.
+def shuffles_in_python(epoch_iterator: Any) -> bool:
+    """Whether Python code decides on the order of samples of a `fit`."""
+    adapter = epoch_iterator.data_adapter
+    if isinstance(adapter, _PyDatasetAdapter):
+        return bool(adapter.shuffle)
+    return isinstance(adapter, _GeneratorDataAdapter)
+
+
+def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:
+    """Has a `fit` begin at an epoch.
 
     Args:
         model: The model that is fitted, from `on_train_begin` of a callback.
-        epoch: Index of the epoch.
+        epoch: Index of the epoch; `None` for what `fit` is given, which is to
+            be said before the next `fit`.
     """
     model._initial_epoch = epoch

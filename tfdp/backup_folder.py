@@ -1,9 +1,11 @@
 """A folder of backups, of which the newest that is whole is used."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -43,6 +45,22 @@ class BackupFolder:
         self.path = pathlib.Path(path)
         self._keep = keep
 
+    def check(self) -> None:
+        """Makes the folder, and checks that files can be written there.
+
+        Raises:
+            ValueError: If they cannot.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise ValueError(
+                "`backup_dir` must be a folder that can be written to. "
+                f"Received: {self.path} ({error.strerror}). Give another."
+            ) from error
+
     def save(self, update: int, backup: Backup) -> None:
         """Writes a backup, and removes those that are not kept.
 
@@ -50,7 +68,6 @@ class BackupFolder:
             update: Number of updates made; the files' order.
             backup: What to write.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / f"backup-{update:010d}.npz"
         unfinished = path.with_suffix(".unfinished")
         about = json.dumps([backup.about, sorted(backup.arrays)])
@@ -107,7 +124,7 @@ class BackupFolder:
         """Removes all backups, and the folder if nothing else is in it."""
         for path in (*self._files(), *self.path.glob("backup-*.unfinished")):
             path.unlink(missing_ok=True)
-        if self.path.is_dir() and not any(self.path.iterdir()):
+        with contextlib.suppress(OSError):
             self.path.rmdir()
 
     def _files(self) -> list[pathlib.Path]:

@@ -29,6 +29,7 @@ class DataPosition:
 
     def __init__(self) -> None:
         iterator = _keras.fit_under_way()
+        self._is_pythons = _keras.shuffles_in_python(iterator)
         self._dataset: CountedDataset = _keras.distributed_dataset(iterator)
         self._epochs_share_an_iterator = iterator.steps_per_epoch is not None
         self._now = Position(0, 0)
@@ -89,7 +90,8 @@ class DataPosition:
         is_drawn = drawn_seed is not None and (
             _tensorflow.global_seed() == drawn_seed
         )
-        return is_seeded and not (shufflings and is_drawn)
+        is_drawn = is_drawn and bool(shufflings)
+        return is_seeded and not is_drawn and not self._is_pythons
 
     @property
     def order(self) -> int:

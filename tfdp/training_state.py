@@ -54,7 +54,7 @@ class TrainingState:
         counters = [
             optimizer.sample_counter
             for optimizer in optimizers
-            if isinstance(optimizer, DistributedOptimizer)
+            if isinstance(optimizer, DistributedOptimizer) and optimizer.built
         ]
         self._sums = {
             **{
