@@ -12,11 +12,12 @@ import numpy as np
 from tfdp.callbacks.data_parallel import DataParallel
 
 from tfdp import _keras, inspection
-from tfdp.agreement import broadcast, gather_objects
 from tfdp.backup_folder import Backup, BackupFolder
+from tfdp.backup_sharing import shared
 from tfdp.batch import checked_count
-from tfdp.data_position import DataPosition, Position, skip
+from tfdp.data_position import DataPosition, Position
 from tfdp.optimizer import DistributedOptimizer
+from tfdp.replay import Replay
 from tfdp.training_state import TrainingState
 
 
@@ -118,7 +119,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._position = DataPosition()
         self._epoch = self._batch = 0
         self._restored: Backup | None = None
-        self._stop_skipping: Callable[[], None] | None = None
+        self._replay: Replay | None = None
         if self._strategy.is_chief:
             self._folder.check()
         backup = self._read()
@@ -149,8 +150,9 @@ class BackupAndRestore(keras.callbacks.Callback):
         if self._restored is not None:
             self._fill_history(self._restored)
             self._restored = None
-        elif self._stop_skipping:
-            self._stop_skipping()
+        elif self._replay is not None:
+            self._replay.stop()
+            self._replay = None
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
@@ -175,8 +177,8 @@ class BackupAndRestore(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Deletes the backups, or marks that training has reached its end."""
         _keras.begin_at_epoch(self.model, None)
-        if self._stop_skipping:
-            self._stop_skipping()
+        if self._replay is not None and self._replay.is_on:
+            self._replay.stop()
         if self._restored is not None:
             # Of a run that had reached its end already.
             self._fill_history(self._restored)
@@ -188,12 +190,12 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def _begin_epoch(self, epoch: int) -> None:
         """Backs up what the last epoch and all callbacks have left."""
-        if epoch != self._epoch or (self._batch and not self._stop_skipping):
+        if epoch != self._epoch or (self._batch and not self._replays):
             self._epoch, self._batch = epoch, 0
             self._save(self._position.of_next_epoch)
 
     def _end_update(self, decided: frozenset[str]) -> None:
-        if self._stop_skipping:
+        if self._replays:
             return
         is_due = (
             self.save_freq != "epoch"
@@ -201,6 +203,10 @@ class BackupAndRestore(keras.callbacks.Callback):
         )
         if is_due or decided & {"backup", "interrupt", "terminate"}:
             self._save(self._position.in_epoch)
+
+    @property
+    def _replays(self) -> bool:
+        return self._replay is not None and self._replay.is_on
 
     def _updates(self) -> int:
         return max(
@@ -238,30 +244,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._folder.save(self._saved_at, Backup(arrays, about))
 
     def _read(self) -> Backup | None:
-        """Gives every worker the chief's newest backup; a collective."""
         own = self._folder.newest() if self._strategy.is_chief else None
-        if self._strategy.num_workers == 1:
-            return own
-        shapes = own and {
-            name: (array.shape, array.dtype.str)
-            for name, array in own.arrays.items()
-        }
-        described = gather_objects(self._strategy, own and [own.about, shapes])[
-            0
-        ]
-        if described is None:
-            return None
-        about, shapes = described
-        return Backup(
-            {
-                name: broadcast(
-                    self._strategy,
-                    own.arrays[name] if own else np.zeros(shape, dtype),
-                )
-                for name, (shape, dtype) in shapes.items()
-            },
-            about,
-        )
+        return shared(self._strategy, own)
 
     def _restore(self, backup: Backup) -> None:
         self._state.check(backup.arrays)
@@ -316,43 +300,20 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._restored = backup
         self._epoch, self._batch = about["epoch"], batch
         _keras.begin_at_epoch(self.model, about["epoch"])
-        self._skip(backup, batch, ahead=position.batches - batch)
 
-    def _skip(self, backup: Backup, batches: int, *, ahead: int) -> None:
-        """Takes batches without training on them, in the steps to come."""
-        train = self.model.train_function
-        this_fit = _keras.fit_under_way()
-        per_step = self.model.steps_per_execution
-        left = batches
-        is_begun = False
+        def restore() -> None:
+            # Callbacks that have begun the epoch again may have changed it.
+            self._state.restore(backup.arrays)
+            if batch:
+                self._state.restore_metrics(backup.arrays)
 
-        def stop() -> None:
-            self._stop_skipping = None
-            self.model.train_function = train
-
-        def replay(iterator: Any) -> Any:
-            nonlocal left, is_begun
-            if _keras.fit_under_way() is not this_fit:
-                # That one was aborted before it got here.
-                self.model.train_function = train
-                return train(iterator)
-            if not is_begun:
-                is_begun = True
-                # Callbacks that have begun the epoch again may have changed it.
-                self._state.restore(backup.arrays)
-                if batches:
-                    self._state.restore_metrics(backup.arrays)
-                skip(iterator, ahead)
-                self._position.end_step(ahead)
-            if left > 0:
-                skip(iterator, min(per_step, left))
-                left -= per_step
-                return self.model.get_metrics_result()
-            stop()
-            return train(iterator)
-
-        self._stop_skipping = stop
-        self.model.train_function = replay
+        self._replay = Replay(
+            self.model,
+            self._position,
+            batches=batch,
+            ahead=position.batches - batch,
+            restore=restore,
+        )
 
     def _fill_history(self, backup: Backup) -> None:
         self.model.history.history.update(backup.about["history"])

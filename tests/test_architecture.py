@@ -28,6 +28,7 @@ LAYERS = [
     },
     {
         "tfdp.accumulation",
+        "tfdp.backup_sharing",
         "tfdp.ballot",
         "tfdp.batch_statistics",
         "tfdp.data_agreement",
@@ -47,7 +48,7 @@ LAYERS = [
         "tfdp.lost_workers",
     },
     {"tfdp.optimizer", "tfdp.strategy"},
-    {"tfdp.audit", "tfdp.training_state"},
+    {"tfdp.audit", "tfdp.replay", "tfdp.training_state"},
     {"tfdp.callbacks.chief_only"},
     {"tfdp.callbacks.data_parallel"},
     {"tfdp.callbacks.*"},

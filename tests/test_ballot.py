@@ -178,7 +178,9 @@ def test_a_signal_after_a_fit_that_failed_is_not_kept_waiting(ballot, fit):
 
 
 @pytest.mark.parametrize(
-    "handler", [reach, signal.SIG_IGN, signal.SIG_DFL], ids=str
+    "handler",
+    [reach, signal.SIG_IGN, signal.SIG_DFL],
+    ids=["function", "ignored", "default"],
 )
 def test_closing_gives_the_handler_back(ballot, handler):
     previous = signal.signal(signal.SIGTERM, handler)

@@ -14,7 +14,7 @@ from tfdp.cluster import Cluster
 from tfdp.rendezvous import unreachable
 
 _TASK = re.compile(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)")
-_EXIT_SECONDS = 5
+_EXIT_SECONDS = 3
 _SIGNS = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,

@@ -25,7 +25,7 @@ from tfdp.worker_output import WorkerOutput
 from tfdp.worker_process import WorkerProcess
 
 _POLL_SECONDS = 0.02
-_FAILURE_GRACE_SECONDS = 5.0
+_FAILURE_GRACE_SECONDS = 3.0
 
 
 class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
@@ -56,7 +56,7 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
         keep_lines: Number of last lines per worker to show when something
             fails. Defaults to 20.
         grace_seconds: Time between the signal and SIGKILL for a worker that is
-            to end; at most 5 after a failure, and in `stop`. Defaults to 5.
+            to end; at most 3 after a failure, and in `stop`. Defaults to 5.
 
     Raises:
         ValueError: If `num_workers` is below 1, `addresses` are malformed, or

@@ -131,7 +131,7 @@ def _variables(
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time a worker has to end by itself before it is killed; at most 5 "
+    help="Time a worker has to end by itself before it is killed; at most 3 "
     "when another one has failed.",
 )
 @click.argument("script", callback=_check_script)
