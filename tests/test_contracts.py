@@ -14,7 +14,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras.src.trainers.data_adapters import array_data_adapter, array_slicing
+from keras.src.trainers.data_adapters import (
+    array_data_adapter,
+    array_slicing,
+    get_data_adapter,
+)
 from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.eager import context
 from tensorflow.python.eager.polymorphic_function import polymorphic_function
@@ -632,6 +636,30 @@ def test_array_adapter_keeps_what_it_was_given(shuffle):
     assert adapter._inputs[1] is y
     assert adapter._num_samples == 10
     assert adapter.batch_size == 4
+
+
+@contract(
+    "GeneratorDataAdapter",
+    "PyDatasetAdapter",
+    serves="an order that Python decides on is not told when backing up",
+)
+def test_python_code_that_shuffles_is_known():
+    class Rows(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return np.zeros((2, 3)), np.zeros((2, 1))
+
+    def shuffles(data, **options):
+        adapter = get_data_adapter(data, **options)
+        fit = types.SimpleNamespace(data_adapter=adapter)
+        return _keras.shuffles_in_python(fit)
+
+    assert shuffles(iter([Rows()[0]]))
+    assert shuffles(Rows(workers=0), shuffle=True)
+    assert not shuffles(Rows(workers=0), shuffle=False)
+    assert not shuffles(np.zeros((4, 3)), shuffle=True)
 
 
 @contract(

@@ -122,6 +122,7 @@ def position_in(monkeypatch):
     def position_in(source):
         fit = types.SimpleNamespace(
             steps_per_epoch=None,
+            data_adapter=None,
             dataset=types.SimpleNamespace(source=source, times_begun=0),
         )
         monkeypatch.setattr(_keras, "fit_under_way", lambda: fit)

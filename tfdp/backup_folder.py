@@ -68,6 +68,7 @@ class BackupFolder:
             update: Number of updates made; the files' order.
             backup: What to write.
         """
+        self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / f"backup-{update:010d}.npz"
         unfinished = path.with_suffix(".unfinished")
         about = json.dumps([backup.about, sorted(backup.arrays)])

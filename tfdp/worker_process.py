@@ -35,11 +35,16 @@ class WorkerProcess:
 
     Example:
 
+    >>> lines = []
     >>> worker = WorkerProcess(
-    ...     ["echo", "hello"], index=0, env={}, on_line=print
+    ...     ["echo", "hello"],
+    ...     index=0,
+    ...     env={},
+    ...     on_line=lambda *line: lines.append(line),
     ... )
     >>> worker.close()
-    0 hello
+    >>> lines
+    [(0, 'hello')]
     """
 
     def __init__(
