@@ -32,7 +32,7 @@ demo: $(INSTALLED)  ## Trains on handwritten digits with two worker processes
 		| grep --line-buffered -vE '$(NOISE)'"
 
 test: lint  ## Runs the linters, then all tests
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-long: $(INSTALLED)  ## Runs the full grids and random settings; takes long
 	$(BIN)/pytest -n 2 --dist load -m long $(ARGS)

@@ -155,7 +155,11 @@ class DataParallel(keras.callbacks.Callback):
         self._obey(decided - {"backup"})
 
     def begin_epoch(self, epoch: int) -> None:
-        """Tells of an epoch, once all callbacks have seen its begin."""
+        """Tells of an epoch, once all callbacks have seen its begin.
+
+        Args:
+            epoch: Index of the epoch.
+        """
         for listener in self._at_epoch:
             listener(epoch)
 

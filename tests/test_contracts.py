@@ -656,7 +656,7 @@ def test_python_code_that_shuffles_is_known():
         fit = types.SimpleNamespace(data_adapter=adapter)
         return _keras.shuffles_in_python(fit)
 
-    assert shuffles(iter([Rows()[0]]))
+    assert shuffles(row for row in [Rows()[0]])
     assert shuffles(Rows(workers=0), shuffle=True)
     assert not shuffles(Rows(workers=0), shuffle=False)
     assert not shuffles(np.zeros((4, 3)), shuffle=True)

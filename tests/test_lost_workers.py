@@ -137,5 +137,5 @@ def test_the_process_ends_in_time_once_a_worker_is_lost(lost, at_exit):
         raised(tf.errors.UnavailableError(None, None, ""))
     ((function, args, arguments),) = at_exit
     assert function is faulthandler.dump_traceback_later
-    assert args == (5,)
+    assert args == (3,)
     assert arguments["exit"] is True

@@ -34,6 +34,8 @@ EXPORTED = {
 }
 EXPORTED_BY = {
     "tfdp.callbacks": {
+        "BackupAndRestore",
+        "ChiefOnly",
         "DataParallel",
         "LossScaleMonitor",
         "ThroughputMonitor",

@@ -182,16 +182,20 @@ def main():
         )
         return
     expected = undisturbed()
-    print("| Fault | Worker | During | Seconds | Left | Weights differ by |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    results = {}
     for case in CASES:
-        result = result_of(case)
-        who = "chief" if case.worker == 0 else "other"
-        print(
-            f"| {case.fault} | {who} | {case.phase} | {result.seconds:.1f} | "
-            f"{result.left} | {deviation(result.weights, expected):.0e} |",
-            flush=True,
-        )
+        results[case] = result_of(case)
+        print(f"{case}: {results[case].seconds:.1f} s", file=sys.stderr)
+    print(f"| Fault | Worker | {' | '.join(PHASES)} |")
+    print("| --- " * (2 + len(PHASES)) + "|")
+    for fault, worker in dict.fromkeys((c.fault, c.worker) for c in CASES):
+        found = [results.get(Case(fault, worker, phase)) for phase in PHASES]
+        cells = [f"{each.seconds:.1f}" if each else "" for each in found]
+        who = "chief" if worker == 0 else "other"
+        print(f"| {fault} | {who} | {' | '.join(cells)} |")
+    left = sum(result.left for result in results.values())
+    worst = max(deviation(r.weights, expected) for r in results.values())
+    print(f"\nProcesses left: {left}. Weights differ by at most {worst:.0e}.")
 
 
 if __name__ == "__main__":
