@@ -45,7 +45,6 @@ class Result:
     Attributes:
         seconds: From the fault until no worker was left.
         message: What the launcher says.
-        output: What the workers have said.
         left: Processes left running.
         weights: After a second start has trained to the end.
         folders: Those that a worker has written backups to.
@@ -53,7 +52,6 @@ class Result:
 
     seconds: float
     message: str
-    output: str
     left: int
     weights: dict
     folders: list
@@ -92,14 +90,22 @@ def weights_in(folder):
     return {name: np.array(value) for name, value in weights.items()}
 
 
+def processes_of(folder):
+    """Number of processes of a job, also of those whose parent has ended."""
+    return sum(
+        str(folder) in (process.info["cmdline"] or [])
+        and process.info["status"] != psutil.STATUS_ZOMBIE
+        for process in psutil.process_iter(["cmdline", "status"])
+    )
+
+
 def result_of(case):
     """Lets a job fail, and starts it again."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        before = set(psutil.Process().children(recursive=True))
         failure, output = run(folder, str(case.worker), case.phase, case.fault)
         ended = time.time()
-        left = set(psutil.Process().children(recursive=True)) - before
+        left = processes_of(folder)
         if failure is None:
             raise AssertionError(f"{case}: nothing failed.\n{output}")
         folders = sorted(each.name for each in folder.glob("backups-*"))
@@ -109,8 +115,7 @@ def result_of(case):
         return Result(
             seconds=ended - float((folder / "failed").read_text()),
             message=str(failure),
-            output=output,
-            left=len(left),
+            left=left,
             weights=weights_in(folder),
             folders=folders,
         )

@@ -128,5 +128,6 @@ if strategy.is_chief:
     (folder / "weights.json").write_text(json.dumps(weights))
 
 if phase == "end" and index != int(victim):
-    # The other one has ended long before.
-    time.sleep(8)
+    # Longer than a heartbeat, so that a lost worker would be noticed.
+    time.sleep(6)
+    print("the other one has ended", flush=True)
