@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
-from tfdp.callbacks.data_parallel import DataParallel
 
 from tfdp import _keras, inspection
 from tfdp.backup_folder import Backup, BackupFolder
 from tfdp.backup_sharing import shared
 from tfdp.batch import checked_count
+from tfdp.callbacks.data_parallel import DataParallel
 from tfdp.data_position import DataPosition, Position
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.replay import Replay
@@ -113,7 +113,8 @@ class BackupAndRestore(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Goes to where the last backup was made, if there is one."""
         self._edges = _edges()
-        _check_built(self.model)
+        self._optimizers = inspection.optimizers(self.model)
+        _check_built(self._optimizers)
         self._strategy = self.model.distribute_strategy
         self._state = TrainingState(self.model, self._strategy)
         self._position = DataPosition()
@@ -212,7 +213,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         return max(
             (
                 int(optimizer.iterations.numpy()) + _skipped(optimizer)
-                for optimizer in inspection.optimizers(self.model)
+                for optimizer in self._optimizers
             ),
             default=0,
         )
@@ -333,8 +334,8 @@ def _skipped(optimizer: keras.optimizers.Optimizer) -> int:
     return int(optimizer.skipped_updates.numpy()) if is_ours else 0
 
 
-def _check_built(model: keras.Model) -> None:
-    for optimizer in inspection.optimizers(model):
+def _check_built(optimizers: list[keras.optimizers.Optimizer]) -> None:
+    for optimizer in optimizers:
         if not optimizer.built:
             raise RuntimeError(
                 "Every optimizer must be built before training begins, to be "

@@ -91,13 +91,19 @@ class ChiefOnly(keras.callbacks.Callback):
             self.callback.set_model(model)
 
     def _call(self, hook: str, *args: Any, **kwargs: Any) -> None:
-        is_between_updates = hook == "on_train_batch_end" and any(
+        if not self._is_chief:
+            return
+        ends_a_step = hook == "on_train_batch_end"
+        if ends_a_step and self._has_peers and self._is_between_updates():
+            return
+        getattr(self.callback, hook)(*args, **kwargs)
+
+    def _is_between_updates(self) -> bool:
+        return any(
             optimizer.is_mid_cycle
             for optimizer in inspection.optimizers(self.model)
             if isinstance(optimizer, DistributedOptimizer) and optimizer.built
         )
-        if self._is_chief and not (self._has_peers and is_between_updates):
-            getattr(self.callback, hook)(*args, **kwargs)
 
     @property
     def _is_chief(self) -> bool:

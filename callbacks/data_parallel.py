@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
-from tfdp.callbacks.chief_only import on_chief_only
 
 from tfdp import _keras, inspection
 from tfdp.agreement import check_same
 from tfdp.audit import audit
 from tfdp.ballot import Ballot
 from tfdp.batch_statistics import BatchStatistics
+from tfdp.callbacks.chief_only import on_chief_only
 from tfdp.data_parallel_strategy import DataParallelStrategy
 from tfdp.lost_workers import naming_lost_workers
 from tfdp.optimizer import DistributedOptimizer

@@ -57,6 +57,12 @@ def test_an_item_of_one_worker_alone_differs(reports):
         ("epochs", "epochs: ", "1", "2"),
         ("momentum", "optimizer 0: ", '"momentum": 0.5', '"momentum": 0.9'),
         (
+            "elements",
+            "elements of the data: ",
+            "'float32 (1,)']",
+            "'int32 (1,)']",
+        ),
+        (
             "layers",
             "shapes of weights: ",
             "/head/kernel (8, 1) float32",

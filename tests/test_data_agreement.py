@@ -200,20 +200,30 @@ def test_shards_of_their_own_are_not_warned_of(meet, shards):
     assert overlap(meet, *shards) == []
 
 
-def test_one_worker_overlaps_with_nobody():
-    warn_of_overlap(Worker(), numbers())
+@pytest.fixture
+def read():
+    """What was read of `endless`."""
+    return []
 
 
-def test_no_more_is_read_than_the_first_samples():
-    read = []
-
+@pytest.fixture
+def endless(read):
     def generate():
         for number in range(10**6):
             read.append(number)
             yield [number]
 
-    data = tf.data.Dataset.from_generator(
+    return tf.data.Dataset.from_generator(
         generate, output_signature=tf.TensorSpec((1,), tf.int64)
     )
-    warn_of_overlap(Worker(), data)
-    assert len(read) < 100
+
+
+def test_of_one_worker_alone_nothing_is_read(endless, read):
+    warn_of_overlap(Worker(), endless)
+    check_same_dataset(Worker(), endless)
+    assert read == []
+
+
+def test_no_more_is_read_than_the_first_samples(meet, endless, read):
+    overlap(meet, endless, numbers())
+    assert 0 < len(read) < 100

@@ -39,6 +39,7 @@ class Ballot:
         self._strategy = strategy
         self._asked: set[str] = set()
         self._previous: dict[signal.Signals, Any] = {}
+        self._fit: Any = None
 
     def ask(self, question: str) -> None:
         """Asks for something, on this worker.
@@ -65,7 +66,8 @@ class Ballot:
     def listen(self, number: signal.Signals) -> None:
         """Makes a signal ask, instead of ending this worker by itself.
 
-        A second signal ends it, as does one that comes when no `fit` runs.
+        A second signal ends it, as does one that comes when the `fit` that is
+        running now has ended, by an error perhaps.
         Without effect outside of the main thread, where Python handles no
         signals.
 

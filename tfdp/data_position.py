@@ -85,13 +85,15 @@ class DataPosition:
         Args:
             drawn_seed: The global seed, where no program has set it.
         """
+        if self._is_pythons:
+            return False
         shufflings = self._shufflings
-        is_seeded = (0, 0) not in itertools.pairwise(shufflings)
+        if not shufflings:
+            return True
         is_drawn = drawn_seed is not None and (
             _tensorflow.global_seed() == drawn_seed
         )
-        is_drawn = is_drawn and bool(shufflings)
-        return is_seeded and not is_drawn and not self._is_pythons
+        return not is_drawn and (0, 0) not in itertools.pairwise(shufflings)
 
     @property
     def order(self) -> int:

@@ -10,14 +10,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp import inspection
+from tfdp import _keras, inspection
 
 
 def program(model: keras.Model, params: dict[str, Any]) -> dict[str, Any]:
     """Describes what a worker is about to train, and how.
 
     Args:
-        model: The compiled model.
+        model: The compiled model, in a `fit` or before it.
         params: Parameters of the `fit`: `"epochs"` and `"steps"`.
 
     Returns:
@@ -34,6 +34,7 @@ def program(model: keras.Model, params: dict[str, Any]) -> dict[str, Any]:
         "epochs": params.get("epochs"),
         "steps per epoch": params.get("steps"),
         "steps per execution": model.steps_per_execution,
+        "elements of the data": _elements(),
         "shapes of weights": [
             f"{_unnumbered(v.path)} {tuple(v.shape)} {v.dtype}"
             for v in model.weights
@@ -43,6 +44,20 @@ def program(model: keras.Model, params: dict[str, Any]) -> dict[str, Any]:
             for i, optimizer in enumerate(inspection.optimizers(model))
         },
     }
+
+
+def _elements() -> list[str] | None:
+    """Types of a sample, as the fit under way is given it."""
+    fit = _keras.fit_under_way()
+    if fit is None:
+        return None
+    spec = _keras.distributed_dataset(fit).source.element_spec
+    # The first axis is the batch, whose size workers may know or not.
+    return [
+        f"{leaf.dtype.name} {leaf.shape[1:]}"
+        for leaf in tf.nest.flatten(spec)
+        if leaf is not None
+    ]
 
 
 def _configuration(optimizer: keras.optimizers.Optimizer) -> str:

@@ -69,10 +69,12 @@ class TrainingState:
 
         Returns:
             Arrays in the shape of their variables; those that are each
-            replica's own have an axis of all replicas before.
+            replica's own have an axis of all replicas before. Of what is the
+            same everywhere, nothing but on the chief.
         """
+        shared = self._shared if self._strategy.is_chief else {}
         return {
-            **{name: self._first(v) for name, v in self._shared.items()},
+            **{name: self._first(v) for name, v in shared.items()},
             **self._of_all_replicas({**self._means, **self._sums}),
         }
 

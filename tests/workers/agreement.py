@@ -118,6 +118,17 @@ def shards(is_sharded):
     return fit(made(), x=data)
 
 
+def other_elements():
+    def own(context):
+        x, y = problem.arrays(64)
+        y = y.astype("int32") if HERE else y
+        data = tf.data.Dataset.from_tensor_slices((x, y))
+        own = data.shard(context.num_input_pipelines, HERE)
+        return problem.untuned(own.batch(BATCH // 2))
+
+    return fit(made(), x=strategy.distribute_datasets_from_function(own))
+
+
 def shards_warn(is_sharded):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -170,6 +181,7 @@ tfdp.testing.report(
         "epochs": fit(made(), epochs=1 + HERE),
         "momentum": fit(made(momentum=0.9 if HERE else 0.5)),
         "layers": fit(made(name="other" if HERE else "head")),
+        "elements": other_elements(),
         "weights": weights(),
         "sharded": shards_warn(is_sharded=True),
         "not sharded": shards_warn(is_sharded=False),
