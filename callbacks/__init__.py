@@ -6,12 +6,16 @@ from tfdp.callbacks.backup_and_restore import (
 )
 from tfdp.callbacks.chief_only import ChiefOnly as ChiefOnly
 from tfdp.callbacks.data_parallel import DataParallel as DataParallel
+from tfdp.callbacks.learning_rate_monitor import (
+    LearningRateMonitor as LearningRateMonitor,
+)
 from tfdp.callbacks.loss_scale_monitor import (
     LossScaleMonitor as LossScaleMonitor,
 )
 from tfdp.callbacks.noise_scale_monitor import (
     NoiseScaleMonitor as NoiseScaleMonitor,
 )
+from tfdp.callbacks.run_logger import RunLogger as RunLogger
 from tfdp.callbacks.throughput_monitor import (
     ThroughputMonitor as ThroughputMonitor,
 )
@@ -21,7 +25,9 @@ __all__ = [
     "BackupAndRestore",
     "ChiefOnly",
     "DataParallel",
+    "LearningRateMonitor",
     "LossScaleMonitor",
     "NoiseScaleMonitor",
+    "RunLogger",
     "ThroughputMonitor",
 ]

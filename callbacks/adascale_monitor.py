@@ -77,8 +77,14 @@ class AdaScaleMonitor(keras.callbacks.Callback):
     ) -> None:
         """Logs the gain and the steps so far."""
         if logs is not None:
-            logs["adascale_gain"] = float(self._adascale.gain.numpy())
-            logs["scale_invariant_steps"] = self._steps()
+            logs.update(self.figures())
+
+    def figures(self) -> dict[str, float]:
+        """Returns the gain and the steps so far, by their names in logs."""
+        return {
+            "adascale_gain": float(self._adascale.gain.numpy()),
+            "scale_invariant_steps": self._steps(),
+        }
 
     def _steps(self) -> float:
         return float(self._adascale.scale_invariant_steps.numpy())

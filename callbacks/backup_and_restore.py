@@ -16,7 +16,6 @@ from tfdp.backup_sharing import shared
 from tfdp.batch import checked_count
 from tfdp.callbacks.data_parallel import DataParallel
 from tfdp.data_position import DataPosition, Position
-from tfdp.optimizer import DistributedOptimizer
 from tfdp.replay import Replay
 from tfdp.training_state import TrainingState
 
@@ -210,13 +209,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         return self._replay is not None and self._replay.is_on
 
     def _updates(self) -> int:
-        return max(
-            (
-                int(optimizer.iterations.numpy()) + _skipped(optimizer)
-                for optimizer in self._optimizers
-            ),
-            default=0,
-        )
+        return inspection.updates(self._optimizers)
 
     def _accumulation_steps(self) -> int:
         return getattr(self.model.optimizer, "accumulation_steps", 1)
@@ -327,11 +320,6 @@ class BackupAndRestore(keras.callbacks.Callback):
     def _say(self, message: str) -> None:
         if self._strategy.is_chief:
             warnings.warn(message, stacklevel=3)
-
-
-def _skipped(optimizer: keras.optimizers.Optimizer) -> int:
-    is_ours = isinstance(optimizer, DistributedOptimizer)
-    return int(optimizer.skipped_updates.numpy()) if is_ours else 0
 
 
 def _check_built(optimizers: list[keras.optimizers.Optimizer]) -> None:

@@ -94,8 +94,14 @@ class LossScaleMonitor(keras.callbacks.Callback):
     ) -> None:
         """Logs the scale and the updates skipped so far."""
         if logs is not None:
-            logs["loss_scale"] = self._scale()
-            logs["skipped_updates"] = self._counts()[1]
+            logs.update(self.figures())
+
+    def figures(self) -> dict[str, float]:
+        """Returns the scale and the updates skipped, by their names in logs."""
+        return {
+            "loss_scale": self._scale(),
+            "skipped_updates": self._counts()[1],
+        }
 
     def _counts(self) -> tuple[int, int]:
         optimizer = self.model.optimizer

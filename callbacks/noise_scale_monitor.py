@@ -96,11 +96,18 @@ class NoiseScaleMonitor(keras.callbacks.Callback):
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Logs the noise scale."""
-        found = self.noise_scale = self.model.optimizer.noise_scale
+        self.noise_scale = self.model.optimizer.noise_scale
         if logs is not None:
-            logs["noise_scale"] = found.samples
-            logs["gradient_noise"] = found.noise
-            logs["gradient_signal"] = found.signal
+            logs.update(self.figures())
+
+    def figures(self) -> dict[str, float]:
+        """Returns noise, signal and their ratio, by their names in logs."""
+        found = self.model.optimizer.noise_scale
+        return {
+            "noise_scale": found.samples,
+            "gradient_noise": found.noise,
+            "gradient_signal": found.signal,
+        }
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Says what it means."""

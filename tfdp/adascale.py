@@ -1,5 +1,6 @@
 """SGD that goes as far with a large batch as its gradients allow."""
 
+import math
 from typing import Any
 
 import keras
@@ -178,6 +179,21 @@ class AdaScale(MomentumCorrectedSGD):
         """Moves one variable, by the gain times the rate."""
         rate = self.gain.value * tf.cast(learning_rate, tf.float32)
         super().update_step(gradient, variable, rate)
+
+    def rate_of_last_update(self) -> float:
+        """Returns the rate for the base batch, at the step of the last update.
+
+        Returns:
+            What the last update has multiplied by its gain; before the first,
+            the rate of that.
+        """
+        rate = _keras.given_rate(self)
+        if not isinstance(rate, _AtProgress):
+            return float(rate)
+        steps = 0.0
+        if self.built:
+            steps = self.scale_invariant_steps.numpy() - self.gain.numpy()
+        return float(rate.schedule(tf.constant(math.floor(steps), tf.int64)))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, a schedule serialised."""

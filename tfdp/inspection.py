@@ -1,6 +1,6 @@
 """What a model holds: its layers, losses, optimizers and statistics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -67,6 +67,31 @@ def optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     if len(found) > 1 and type(compiled) is keras.optimizers.RMSprop:
         del found[id(compiled)]
     return list(found.values())
+
+
+def innermost(
+    optimizer: keras.optimizers.Optimizer,
+) -> keras.optimizers.Optimizer:
+    """Returns the optimizer that others scale the loss or accumulate for."""
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def updates(optimizers: Iterable[keras.optimizers.Optimizer]) -> int:
+    """Returns how many updates optimizers have made or skipped so far.
+
+    Returns:
+        That of the optimizer with the most; 0 where there is none.
+    """
+    counts = (
+        [optimizer.iterations, getattr(optimizer, "skipped_updates", None)]
+        for optimizer in optimizers
+    )
+    return max(
+        (sum(int(x.numpy()) for x in each if x is not None) for each in counts),
+        default=0,
+    )
 
 
 def statistics(model: keras.Model) -> list[keras.Variable]:

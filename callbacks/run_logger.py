@@ -1,0 +1,258 @@
+"""A run on disk: what was trained, how it went, and how fast."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import keras
+
+from tfdp import _keras, inspection
+from tfdp.batch import checked_count
+from tfdp.event_file import EventFile
+from tfdp.run_header import run_header
+from tfdp.run_log import RunLog, numbers_in
+
+
+class RunLogger(keras.callbacks.Callback):
+    """Writes a run to a folder, for `tfdp report` and TensorBoard.
+
+    The chief writes `run.jsonl`, a line for the begin of each fit, one every
+    so many updates, one for each worker in each window of a
+    `callbacks.ThroughputMonitor`, one for each epoch, and one for the end; see
+    `tfdp.run_log.RunLog` for what is in them. A later fit, or one that
+    resumes, appends. Beside it lie event files for
+    `tensorboard --logdir log_dir`, with the number of updates as steps:
+
+    | Tag            | Value                                                |
+    | -------------- | ---------------------------------------------------- |
+    | `train/{name}` | logs of the step, which Keras averages since the     |
+    |                | epoch began: `train/loss`                            |
+    | `epoch/{name}` | logs of the epoch: `epoch/loss`, `epoch/val_loss`    |
+    | `{name}`       | figures of monitors: `learning_rate`, `loss_scale`   |
+    | `throughput/…` | those of `callbacks.ThroughputMonitor`               |
+
+    Put it after all monitors of `tfdp.callbacks`, whose figures it writes. It
+    keeps to the chief by itself; `callbacks.ChiefOnly` is not needed.
+
+    Args:
+        log_dir: Folder of the run; made where it is missing. On the chief's
+            machine, or where every machine sees it.
+        every: Updates between two lines of figures, skipped updates included;
+            an integer of at least 1. The figures are read from the device
+            then, and not in between. Defaults to 100.
+        tensorboard: Whether to write events; `"auto"` for where TensorFlow
+            can. It needs no `tensorboard` for that, up to version 2.21 at
+            least. Defaults to `"auto"`.
+        clock: Returns the time in seconds since 1970. Defaults to
+            `time.time`.
+
+    Raises:
+        TypeError: If `every` is not an integer.
+        ValueError: If `every` is not positive, or `tensorboard` none of the
+            above. At the begin of training, if `log_dir` is not a folder that
+            can be written to.
+        RuntimeError: At the begin of training, if a monitor comes after it, or
+            if events are to be written and cannot be.
+
+    Example:
+
+    >>> callbacks = [
+    ...     tfdp.callbacks.DataParallel(),
+    ...     tfdp.callbacks.LearningRateMonitor(),
+    ...     tfdp.callbacks.RunLogger("runs/digits", every=50),
+    ... ]
+    """
+
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str],
+        *,
+        every: int = 100,
+        tensorboard: Literal["auto"] | bool = "auto",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        if tensorboard != "auto" and not isinstance(tensorboard, bool):
+            raise ValueError(
+                '`tensorboard` must be True, False or "auto". Received: '
+                f"tensorboard={tensorboard!r}. The folder is `log_dir`."
+            )
+        self.log_dir = log_dir
+        self.every = checked_count("every", every)
+        self.tensorboard = tensorboard
+        self._clock = clock
+        self._log: RunLog | None = None
+        self._events: EventFile | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Looks for monitors, and opens the files."""
+        self._monitors = _monitors_before(self, _keras.callbacks_in_use())
+        for monitor in self._monitors:
+            if hasattr(monitor, "listen"):
+                monitor.listen(self._write_window)
+        self._log = self._events = None
+        self._has_begun = False
+        self._due = math.inf
+        self._shown: int | None = None
+        if getattr(self.model.distribute_strategy, "is_chief", True):
+            self._log = RunLog(self.log_dir)
+            self._events = self._event_file()
+
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Writes, if it is the first, what is trained and from where on."""
+        if self._log is None:
+            return
+        self._epoch = epoch
+        self._epoch_begin = self._clock()
+        self._step_logs: dict[str, Any] | None = None
+        self._optimizers = inspection.optimizers(self.model)
+        self._update = inspection.updates(self._optimizers)
+        # Only now has every callback restored what it restores.
+        if not self._has_begun:
+            self._has_begun = True
+            units = [m.unit for m in self._monitors if hasattr(m, "unit")]
+            header = run_header(self.model, unit=[*units, "samples"][0])
+            self._append("run", {**self._place(), **header})
+        self._plan(-1)
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Writes figures when it is time."""
+        self._step_logs = logs
+        if batch >= self._due:
+            self._write_update(self._figures())
+            self._plan(batch)
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Writes the logs of the epoch."""
+        if self._log is None:
+            return
+        seconds = self._clock() - self._epoch_begin
+        found = numbers_in(logs)
+        # What a monitor has logged, callbacks after it may have changed since.
+        figures = {k: found.get(k, x) for k, x in self._figures().items()}
+        self._write_update(figures)
+        self._append("epoch", {**self._place(), "seconds": seconds}, found)
+        scalars = {
+            f"epoch/{k}": x for k, x in found.items() if k not in figures
+        }
+        if self._shown != self._update:
+            scalars.update(figures)
+        self._show(scalars, self._update)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Writes what has limited the fit, and closes the files."""
+        if self._log is not None and self._has_begun:
+            limits = [m.limit() for m in self._monitors if hasattr(m, "limit")]
+            limit = next((each for each in limits if each is not None), None)
+            self._append(
+                "end",
+                {
+                    "update": inspection.updates(self._optimizers),
+                    "limit": limit and limit.kind,
+                    "words": limit and str(limit),
+                },
+            )
+        if self._events is not None:
+            self._events.close()
+        self._log = self._events = None
+
+    def _place(self) -> dict[str, int]:
+        return {"epoch": self._epoch, "update": self._update}
+
+    def _plan(self, batch: int) -> None:
+        """Says after which batch the next figures may be due, at the latest.
+
+        Args:
+            batch: Index of the last batch; -1 at the begin of an epoch.
+        """
+        optimizer = self.model.optimizer
+        steps = getattr(optimizer, "accumulation_steps", 1)
+        begun = 0
+        if steps > 1 and optimizer.built:
+            begun = int(optimizer.micro_step.numpy())
+        missing = self.every - self._update % self.every
+        self._due = batch + missing * steps - begun
+
+    def _figures(self) -> dict[str, float]:
+        found = {}
+        for monitor in self._monitors:
+            if hasattr(monitor, "figures"):
+                found.update(monitor.figures())
+        return found
+
+    def _write_update(self, figures: Mapping[str, float]) -> None:
+        before, self._update = (
+            self._update,
+            inspection.updates(self._optimizers),
+        )
+        if self._update // self.every == before // self.every:
+            return
+        found = numbers_in(self._step_logs)
+        self._append("update", self._place(), {**found, **figures})
+        of_step = {f"train/{k}": x for k, x in found.items()}
+        self._show({**of_step, **figures}, self._update)
+        self._shown = self._update
+
+    def _write_window(self, window: Any) -> None:
+        for row in window.rows():
+            self._append("window", row)
+        self._show(window.scalars(), window.update)
+
+    def _append(
+        self,
+        kind: str,
+        head: Mapping[str, Any],
+        values: Mapping[str, float] | None = None,
+    ) -> None:
+        if self._log is not None:
+            head = {"kind": kind, "time": self._clock(), **head}
+            # A metric of the same name does not take its place.
+            self._log.append({**head, **(values or {}), **head})
+
+    def _show(self, scalars: Mapping[str, float], update: int) -> None:
+        if self._events is not None:
+            self._events.write(scalars, update)
+
+    def _event_file(self) -> EventFile | None:
+        if not self.tensorboard:
+            return None
+        try:
+            return EventFile(self.log_dir)
+        except Exception as error:
+            # TensorFlow has no public name for what it raises where it wants
+            # the package.
+            if self.tensorboard == "auto":
+                return None
+            raise RuntimeError(
+                "TensorFlow must be able to write events. Received: "
+                f"{type(error).__name__} ({error}). Install the package "
+                '`tensorboard`, or pass tensorboard="auto".'
+            ) from error
+
+
+def _monitors_before(
+    logger: RunLogger, callbacks: list[keras.callbacks.Callback] | None
+) -> list[keras.callbacks.Callback]:
+    if callbacks is None:
+        return []
+    place = callbacks.index(logger)
+    late = [type(c).__name__ for c in callbacks[place:] if _is_monitor(c)]
+    if late:
+        raise RuntimeError(
+            "`callbacks.RunLogger` must come after the monitors, whose figures "
+            f"it writes. Received: {', '.join(late)} after it. Put it at the "
+            "end of the list given to `fit`."
+        )
+    return [c for c in callbacks[:place] if _is_monitor(c)]
+
+
+def _is_monitor(callback: keras.callbacks.Callback) -> bool:
+    return hasattr(callback, "figures") or hasattr(callback, "listen")

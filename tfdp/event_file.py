@@ -1,0 +1,48 @@
+"""Scalars that TensorBoard shows, written without it."""
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+# As `tf.summary.scalar` writes it, which needs the package `tensorboard`.
+_SCALAR = tf.compat.v1.SummaryMetadata(
+    data_class="DATA_CLASS_SCALAR", plugin_data={"plugin_name": "scalars"}
+)
+
+
+class EventFile:
+    """A new file of events in a folder.
+
+    Args:
+        folder: What TensorBoard is given as `--logdir`; made where it is
+            missing.
+
+    Example:
+
+    >>> import tempfile
+    >>> file = EventFile(tempfile.mkdtemp())
+    >>> file.write({"learning_rate": 0.1}, step=100)
+    >>> file.close()
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._writer = tf.summary.create_file_writer(os.fspath(folder))
+
+    def write(self, scalars: Mapping[str, float], step: int) -> None:
+        """Writes scalars, and sees to it that they are in the file.
+
+        Args:
+            scalars: Numbers by tag.
+            step: Where on the horizontal axis they stand.
+        """
+        # Keras's TensorBoard turns recording off around steps.
+        with self._writer.as_default(), tf.summary.record_if(True):
+            for tag, value in scalars.items():
+                tf.summary.write(tag, np.float32(value), step, _SCALAR)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._writer.close()
