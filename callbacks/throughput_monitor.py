@@ -1,28 +1,36 @@
-"""Samples per second, as measured on every worker and replica."""
+"""Samples per second on every replica, and what keeps them from more."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
+import psutil
+import tensorflow as tf
 
 from tfdp.agreement import all_gather
 from tfdp.batch import checked_count
 from tfdp.data_parallel_strategy import DataParallelStrategy
+from tfdp.limit import Limit, limit
 from tfdp.optimizer import DistributedOptimizer
+from tfdp.replay import is_replaying
+from tfdp.step_meter import CAPACITY, Settings, StepMeter
+from tfdp.step_times import StepLog, StepTimes
 from tfdp.throughput import Rates
+from tfdp.throughput_table import print_table
+from tfdp.window import Memory, Window
 
 
 class ThroughputMonitor(keras.callbacks.Callback):
-    """Measures samples per second: of all, of each worker, of each replica.
+    """Measures how fast each replica is, and says what holds it back.
 
-    A rate is the samples that `tfdp.DistributedOptimizer` has counted over
-    the time between the begin and the end of the training steps that they
-    went through. Waiting for the next batch is in that time; starting an
-    epoch's iterator, validation, saving and the callbacks that come after
-    this one are not. At the end of an epoch the workers tell each other their
-    numbers, so that all have the same logs:
+    Time stamps inside of the step tell, for each replica and update, waiting
+    for data, computation, waiting for the slowest replica, and communication.
+    Workers measure by their own clocks, of which only differences count, and
+    tell each other at the end of each window, so that all have the same logs.
+    At the end of an epoch they are
 
     | Key                              | Unit | Value                         |
     | -------------------------------- | ---- | ----------------------------- |
@@ -30,58 +38,98 @@ class ThroughputMonitor(keras.callbacks.Callback):
     | `worker_{i}_samples_per_second`  | 1/s  | of worker i, by its own time  |
     | `replica_{i}_samples_per_second` | 1/s  | of replica i, by its worker's |
     | `replica_samples_per_second`     | 1/s  | median of the replicas' rates |
-    | `worker_skew`                    | 1    | longest / median time         |
+    | `step_seconds`                   | s    | mean time of an update        |
+    | `step_seconds_p50`, `_p95`       | s    | its median, 95th percentile   |
+    | `input_wait_fraction`            | 1    | part of it: waiting for data  |
+    | `compute_fraction`               | 1    | from data to gradients        |
+    | `waiting_fraction`               | 1    | for the slowest replica       |
+    | `communication_fraction`         | 1    | reducing gradients            |
+    | `worker_skew`, `replica_skew`    | 1    | own time: slowest / median    |
+    | `memory_bytes`                   | B    | of the largest process        |
+    | `flops_per_second`               | 1/s  | with `flops_per_sample` only  |
 
-    Replicas are numbered through all workers. Lightning and Composer call the
-    first key `samples_per_sec`, and the fourth `device/samples_per_sec`.
+    Replicas are numbered through all workers. A replica's own time is that
+    for its data and computation, and its worker's between steps. Of an even
+    number the lower of the two medians is meant. Time between steps,
+    validation and saving are in no rate; nor are steps in which TensorFlow
+    makes a graph, nor those of the warm-up. An epoch without others logs NaN:
+    a key that the first epoch lacks would be missing from all of a
+    `CSVLogger`'s file. `docs/throughput.md` says how each is computed.
 
-    The first updates of a fit, in which TensorFlow traces and compiles, are
-    left out. An epoch that has no others logs NaN: a figure with tracing in it
-    would mislead, and a key that the first epoch lacks would be missing from
-    all of a `CSVLogger`'s file.
+    With accumulation, an update is one entry: the sum of its micro-batches.
+    The flush of a short last cycle lies outside of the steps, and is not
+    measured, but counted as an update. On GPUs, which work asynchronously,
+    parts inside of a step are those of handing work to the device: bounds.
 
-    Workers wait for each other inside of a step, so that one that computes
-    slowly slows down all alike. A `worker_skew` above 1 means that a worker is
-    kept busy between its steps, while the others wait in theirs.
-
-    Put it after `callbacks.DataParallel()` and before the callbacks that read
-    logs.
+    Put it after `callbacks.DataParallel()`, and before `callbacks.RunLogger`
+    and whatever else reads logs.
 
     Args:
+        window: Updates to a window, of which `callbacks.RunLogger` writes one
+            row per worker; an integer of at least 1. Defaults to 100.
         warmup_updates: Updates to leave out at the begin of each fit, counted
             as `accumulation_steps` micro-batches each; an integer of at least
             0. Defaults to 1.
-        verbose: 1 to print a line per epoch, on the chief; 0 to print nothing.
-            Defaults to 1.
-        clock: Returns the time in seconds. Defaults to `time.perf_counter`.
+        samples_fn: What to count instead of samples. Called in the graph as
+            the step is, in `fit` with `(x, y)` or `(x, y, sample_weight)` of
+            one replica, to return a scalar tensor. Defaults to `None`.
+        unit: What that is called in words and tags, such as `"tokens"`.
+            Defaults to `"samples"`.
+        flops_per_sample: Floating-point operations that training on a sample
+            takes, forward and backward. Defaults to `None`: not known.
+        verbose: 1 to print a line per epoch and a table at the end, on the
+            chief; 0 to print nothing. Defaults to 1.
+        clock: Returns the time in seconds; called inside of steps too, which
+            takes time. Defaults to `None`: `time.time`, and TensorFlow's.
 
     Raises:
-        TypeError: If `warmup_updates` is not an integer.
-        ValueError: If `warmup_updates` is negative.
+        TypeError: If a count is not an integer, or `samples_fn` or `clock`
+            cannot be called.
+        ValueError: If a count is too small, or `flops_per_sample` is not
+            positive.
         RuntimeError: In training, if samples are not counted, because the
             optimizer or the strategy is not one of tfdp's, or because steps
             do not update with the optimizer.
 
     Example:
 
-    >>> monitor = tfdp.callbacks.ThroughputMonitor(warmup_updates=10)
+    >>> monitor = tfdp.callbacks.ThroughputMonitor(
+    ...     samples_fn=lambda data: tf.size(data[0]), unit="tokens"
+    ... )
     >>> callbacks = [tfdp.callbacks.DataParallel(), monitor]
     """
 
     def __init__(
         self,
         *,
+        window: int = 100,
         warmup_updates: int = 1,
+        samples_fn: Callable[..., tf.Tensor] | None = None,
+        unit: str = "samples",
+        flops_per_sample: float | None = None,
         verbose: int = 1,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         super().__init__()
+        self.window = checked_count("window", window)
         self.warmup_updates = checked_count(
             "warmup_updates", warmup_updates, minimum=0
         )
+        _check_callable("samples_fn", samples_fn)
+        _check_callable("clock", clock)
+        if flops_per_sample is not None and not flops_per_sample > 0:
+            raise ValueError(
+                "`flops_per_sample` must be positive. Received: "
+                f"flops_per_sample={flops_per_sample}. Leave it out where it "
+                "is not known."
+            )
+        self.unit = unit
         self.verbose = verbose
-        self._clock = clock
-        self._rates: Rates | None = None
+        self._flops = math.nan if flops_per_sample is None else flops_per_sample
+        self._settings = Settings(clock, samples_fn)
+        self._clock = clock or time.time
+        self._total: Window | None = None
+        self._listeners: list[Callable[[Window], None]] = []
 
     @property
     def rates(self) -> Rates:
@@ -90,97 +138,226 @@ class ThroughputMonitor(keras.callbacks.Callback):
         Raises:
             RuntimeError: If no epoch has ended yet.
         """
-        if self._rates is None:
+        return self.total.rates
+
+    @property
+    def total(self) -> Window:
+        """All that was measured in the last fit, as one window.
+
+        Raises:
+            RuntimeError: If no epoch has ended yet.
+        """
+        if self._total is None:
             raise RuntimeError(
-                "`rates` must be read after an epoch has ended. Received: a "
-                "ThroughputMonitor that has seen none. Give it to `fit` as "
-                "one of `callbacks=[...]` first."
+                "What was measured must be read after an epoch has ended. "
+                "Received: a ThroughputMonitor that has seen none. Give it "
+                "to `fit` as one of `callbacks=[...]` first."
             )
-        return self._rates
+        return self._total
+
+    def limit(self) -> Limit | None:
+        """Returns what limits the speed of the last fit.
+
+        Returns:
+            A `tfdp.limit.Limit`, whose `str` says what to try; `None` before
+            an epoch has ended, or where all of it was warm-up.
+        """
+        if self._total is None:
+            return None
+        return limit(self._total, self.model.optimizer.accumulation_steps)
+
+    def listen(self, listener: Callable[[Window], None]) -> None:
+        """Has `listener` called with each window of this fit.
+
+        For callbacks that come after this one, from their `on_train_begin`.
+
+        Args:
+            listener: Called on every worker.
+        """
+        self._listeners.append(listener)
+
+    def set_model(self, model: keras.Model) -> None:
+        """Has the optimizer stamp its steps, before `fit` makes its graph.
+
+        Args:
+            model: The compiled model.
+        """
+        super().set_model(model)
+        if not _counts_samples(model):
+            return
+        capacity = max(CAPACITY, model.steps_per_execution)
+        meter = StepMeter(self._settings._replace(capacity=capacity))
+        self._meter = model.optimizer.measure_time(meter)
+        if self._meter is meter:
+            # Keras makes it anew.
+            model.train_function = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks that samples are counted."""
         _check_counted(self.model)
-        self._rates = None
-        self._report = ""
-        self._warmup_left = (
-            self.warmup_updates * self.model.optimizer.accumulation_steps
+        optimizer, strategy = (
+            self.model.optimizer,
+            self.model.distribute_strategy,
         )
+        self._strategy = strategy
+        self._replicas = strategy.num_replicas_in_sync // strategy.num_workers
+        self._cycle = optimizer.accumulation_steps
+        self._warmup_left = self.warmup_updates * self._cycle
+        self._log = StepLog(self._replicas)
+        self._meter.read()
+        self._unread = self._in_window = 0
+        self._total = None
+        self._report = ""
+        self._listeners = []
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Starts to measure, unless warming up."""
+        """Begins a window."""
         self._print_report()
-        self._seconds = 0.0
-        self._start = self._counts()
+        self._epoch = epoch
+        self._of_epoch: Window | None = None
+        self._log.begin_epoch()
+        self._steps = self._micro_batches = 0
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Takes the time."""
+        self._is_measured = not is_replaying(self.model)
         self._first_batch = batch
-        self._step_start = self._clock()
+        self._traces = self._meter.traces
+        self._begin = self._clock()
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Takes the time, and starts to measure where this ends the warm-up."""
-        seconds = self._clock() - self._step_start
-        if self._warmup_left > 0:
-            self._warmup_left -= batch - self._first_batch + 1
-            self._start = self._counts()
-        else:
-            self._seconds += seconds
+        """Takes the time, and ends a window where it is full."""
+        end = self._clock()
+        if not self._is_measured:
+            return
+        micro_batches = batch - self._first_batch + 1
+        self._log.add_step(
+            self._begin,
+            end,
+            is_left_out=self._warmup_left > 0
+            or self._meter.traces > self._traces,
+        )
+        self._steps += 1
+        self._warmup_left -= micro_batches
+        self._unread += micro_batches
+        self._in_window += micro_batches
+        if self._unread > self._meter.settings.capacity - micro_batches:
+            self._read()
+        if (
+            self._in_window >= self.window * self._cycle
+            and self._in_window % self._cycle == 0
+        ):
+            self._end_window(is_whole=False)
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Exchanges what was measured, and logs it."""
-        counts = self._counts()
-        if not self._seconds:
-            # An update that a flush has made of warm-up is not measured.
-            self._start = counts
-        rates = self._gathered(counts - self._start)
-        if max(rates.seconds) and not sum(map(sum, rates.samples)):
+        found = self._end_window(is_whole=not self.model.optimizer.is_mid_cycle)
+        if self._steps and not self._micro_batches:
             raise RuntimeError(
                 "Each step must update with the model's "
                 "DistributedOptimizer, which counts samples. Received: an "
                 "epoch that trained on none. Call "
                 "`self.optimizer.apply_gradients(...)` in `train_step`."
             )
-        self._rates = self._rates + rates if self._rates else rates
+        self._total = self._total + found if self._total else found
         if logs is not None:
-            logs.update(rates.as_logs())
-        found = str(rates) if max(rates.seconds) else "all of it was warm-up"
-        self._report = f"epoch {epoch + 1}: {found}"
+            logs.update(found.as_logs())
+        words = str(found) if found.rates.updates else "all of it was warm-up"
+        self._report = f"epoch {epoch + 1}: {words}"
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Prints the last epoch's line."""
+        """Prints the last epoch's line, and the table."""
         self._print_report()
+        found = self.limit()
+        if self.verbose and self._strategy.is_chief and found is not None:
+            print_table(self.total, found)
 
-    def _counts(self) -> np.ndarray:
-        optimizer = self.model.optimizer
-        updates = optimizer.iterations.numpy() + (
-            optimizer.skipped_updates.numpy()
+    def _read(self) -> None:
+        stamps = self._meter.read()
+        self._micro_batches += len(stamps[0])
+        self._log.add_stamps(stamps)
+        self._unread = 0
+
+    def _end_window(self, *, is_whole: bool) -> Window:
+        """Returns what the epoch has had so far."""
+        self._read()
+        self._in_window = 0
+        times = self._log.take(is_whole=is_whole)
+        window = self._gathered(times)
+        self._of_epoch = self._of_epoch + window if self._of_epoch else window
+        if window.rates.updates:
+            for listener in self._listeners:
+                listener(window)
+        return self._of_epoch
+
+    def _gathered(self, times: StepTimes) -> Window:
+        strategy, optimizer = self._strategy, self.model.optimizer
+        entries = all_gather(strategy, [times.entries], often=True)
+        # Few sizes make few graphs.
+        capacity = 1 << int(entries.max()).bit_length()
+        devices = strategy.extended.worker_devices
+        memory = [
+            float(psutil.Process().memory_info().rss),
+            *map(_memory_of, devices),
+        ]
+        table = all_gather(
+            strategy,
+            np.append(times.as_vector(capacity), memory),
+            often=True,
         )
-        return np.array([updates, *optimizer.samples_by_replica()])
-
-    def _gathered(self, counts: np.ndarray) -> Rates:
-        strategy = self.model.distribute_strategy
-        table = all_gather(strategy, [self._seconds, *counts]).tolist()
-        return Rates(
-            seconds=tuple(row[0] for row in table),
-            samples=tuple(tuple(map(int, row[2:])) for row in table),
-            updates=int(table[0][1]),
+        edge = -len(memory)
+        return Window.of(
+            [
+                StepTimes.from_vector(row[:edge], self._replicas)
+                for row in table
+            ],
+            epoch=self._epoch,
+            update=int(optimizer.iterations.numpy())
+            + int(optimizer.skipped_updates.numpy()),
+            memory=Memory(
+                tuple(table[:, edge].tolist()),
+                tuple(table[:, edge + 1 :].ravel().tolist()),
+            ),
+            unit=self.unit,
+            flops_per_sample=self._flops,
+            is_bound=any("CPU" not in device for device in devices),
         )
 
     def _print_report(self) -> None:
         # Only now has the progress bar ended the epoch's line.
-        is_chief = self.model.distribute_strategy.is_chief
-        if self._report and self.verbose and is_chief:
+        if self._report and self.verbose and self._strategy.is_chief:
             print(self._report, flush=True)
         self._report = ""
+
+
+def _memory_of(device: str) -> float:
+    """Returns the largest use of a GPU's memory; 0 for a processor."""
+    if "GPU" not in device:
+        return 0.0
+    index = device.rpartition(":")[2]
+    return float(tf.config.experimental.get_memory_info(f"GPU:{index}")["peak"])
+
+
+def _counts_samples(model: keras.Model) -> bool:
+    return isinstance(model.optimizer, DistributedOptimizer) and isinstance(
+        model.distribute_strategy, DataParallelStrategy
+    )
+
+
+def _check_callable(name: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(
+            f"`{name}` must be a function. Received: {name}={value!r}. Pass "
+            "one, or leave it out."
+        )
 
 
 def _check_counted(model: keras.Model) -> None:

@@ -18,17 +18,20 @@ LAYERS = [
         "tfdp.batch",
         "tfdp.cluster",
         "tfdp.distributed_dataset",
+        "tfdp.event_file",
         "tfdp.findings",
         "tfdp.gradients",
         "tfdp.inspection",
         "tfdp.momentum",
         "tfdp.noise_scale",
         "tfdp.randomness",
+        "tfdp.run_log",
         "tfdp.samples",
         "tfdp.selftest_outcome",
+        "tfdp.step_times",
         "tfdp.throughput",
     },
-    {"tfdp.gradient_statistics"},
+    {"tfdp.breakdown", "tfdp.gradient_statistics", "tfdp.step_meter"},
     {
         "tfdp.accumulation",
         "tfdp.adascale",
@@ -41,13 +44,16 @@ LAYERS = [
         "tfdp.losses",
         "tfdp.precision",
         "tfdp.rendezvous",
+        "tfdp.run_header",
         "tfdp.same_program",
         "tfdp.synchronization",
+        "tfdp.window",
     },
     {
         "tfdp.data_parallel_strategy",
         "tfdp.data_position",
         "tfdp.lars",
+        "tfdp.limit",
         "tfdp.loss_audit",
         "tfdp.loss_scale",
         "tfdp.lost_workers",
@@ -55,6 +61,7 @@ LAYERS = [
     },
     {
         "tfdp.scope",
+        "tfdp.throughput_table",
     },
     {"tfdp.optimizer", "tfdp.scaling", "tfdp.strategy", "tfdp.warmup"},
     {"tfdp.audit", "tfdp.replay", "tfdp.training_state"},
@@ -94,7 +101,7 @@ BESIDE = [
     {"tfdp.cli.__main__"},
 ]
 READERS_OF_THE_ENVIRONMENT = {"tfdp.cluster", "tfdp.workers"}
-OTHER_PACKAGES = {"keras", "numpy", "psutil", "tensorflow"}
+OTHER_PACKAGES = {"keras", "numpy", "psutil", "rich", "tensorflow"}
 COMMAND_LINE_PACKAGES = {"click"}
 
 

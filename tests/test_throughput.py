@@ -21,13 +21,8 @@ def test_workers_and_replicas_are_over_their_own_time():
     assert TWO_WORKERS.by_replica == (300.0, 200.0, 200.0, 100.0)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "skew"),
-    [((3.0,), 1.0), ((2.0, 2.5), 2.5 / 2.25), ((1.0, 1.0, 4.0), 4.0)],
-)
-def test_skew_is_the_longest_time_over_the_median(seconds, skew):
-    rates = Rates(seconds, samples=((8,),) * len(seconds), updates=1)
-    assert rates.worker_skew == skew
+def test_an_update_takes_as_long_as_on_the_longest_worker():
+    assert TWO_WORKERS.step_seconds == 0.25
 
 
 def test_logs_have_a_key_for_each_worker_and_replica():
@@ -40,7 +35,7 @@ def test_logs_have_a_key_for_each_worker_and_replica():
         "replica_2_samples_per_second": 200.0,
         "replica_3_samples_per_second": 100.0,
         "replica_samples_per_second": 200.0,
-        "worker_skew": 2.5 / 2.25,
+        "step_seconds": 0.25,
     }
 
 
@@ -51,7 +46,7 @@ def test_one_replica_has_the_same_keys():
         "worker_0_samples_per_second": 128.0,
         "replica_0_samples_per_second": 128.0,
         "replica_samples_per_second": 128.0,
-        "worker_skew": 1.0,
+        "step_seconds": 0.25,
     }
 
 
@@ -90,8 +85,7 @@ def test_replicas_without_samples_have_a_rate_of_zero():
         ),
         (
             ONE_REPLICA_EACH,
-            "5,120 samples/s | workers 2,570 2,550 | replicas 2,570 2,550 "
-            "| skew 1.00",
+            "5,120 samples/s | workers 2,570 2,550 | replicas 2,570 2,550",
         ),
         (
             Rates((1.0,), (tuple(range(100, 109)),), 1),
@@ -102,3 +96,8 @@ def test_replicas_without_samples_have_a_rate_of_zero():
 )
 def test_line_is_short_and_readable(rates, line):
     assert str(rates) == line
+
+
+def test_samples_may_be_called_something_else():
+    rates = Rates((2.0,), ((10240,),), 1)
+    assert rates.in_words("tokens") == "5,120 tokens/s"

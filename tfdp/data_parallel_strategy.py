@@ -184,7 +184,7 @@ def _counting(fn: Any) -> Callable[..., Any]:
     @tf.autograph.experimental.do_not_convert
     @functools.wraps(fn)
     def counting(*args: Any, **kwargs: Any) -> Any:
-        with counted((args, kwargs)):
+        with counted(*args, **kwargs):
             return fn(*args, **kwargs)
 
     return counting

@@ -26,6 +26,7 @@ from tfdp.samples import (
     taken_weight,
 )
 from tfdp.scope import check_scope, counts_samples, uncounted
+from tfdp.step_meter import StepMeter
 from tfdp.synchronization import Reduced, Synchronous
 
 # A model that cannot train here can still be loaded, to predict.
@@ -123,6 +124,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         self._scaling: LossScale | None = None
         self._edges_are_kept = False
         self._noise_smoothing: float | None = None
+        self._meter: StepMeter | None = None
         if not _is_loading.get():
             self._check_counted(is_counted=counts_samples(self._strategy))
 
@@ -172,7 +174,9 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
                 # wait for each other, where the chief alone saves.
                 self._accumulated = self._accumulator.variables
             # One graph for each kind of cycle.
-            flush = tf.function(lambda *kind: self._end_cycle(self._strategy))
+            flush = tf.function(
+                lambda *kind: self._end_cycle(self._strategy, meter=None)
+            )
             # TensorFlow would save a function that is an attribute.
             self._flush = lambda: flush(
                 *self._accumulator.kind, self._noise_smoothing
@@ -245,6 +249,8 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         self._check_counted(is_counted=weight is not None)
         if weight is not None:
             self._samples_seen.add(local_samples())
+            if self._meter:
+                self._meter.end_micro_batch(grads)
             # Keras divides each replica's mean loss by their number.
             factor = 1 if weight.adds else context.num_replicas_in_sync
             grads = [weighted(g, weight.value * factor) for g in grads]
@@ -261,7 +267,8 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             context.merge_call(self._end_micro_step)
             return
         count = None if weight is None or weight.adds else weight.value
-        reduced = self._reduce(grads, count, scattered)
+        meter = None if weight is None else self._meter
+        reduced = self._reduce(grads, count, scattered, meter=meter)
         if self._scaling or self._synchronization.overwrites:
             context.merge_call(
                 lambda strategy, r: self._update(strategy, r, variables),
@@ -288,6 +295,21 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             built; zeros where the strategy is not one of tfdp's.
         """
         return self._samples_seen.by_replica()
+
+    def measure_time(self, meter: StepMeter) -> StepMeter:
+        """Has steps timed from the next trace on.
+
+        Args:
+            meter: A meter that was not used yet.
+
+        Returns:
+            It, or one with the same settings that is in use already. Only
+            the former changes the graph of an update.
+        """
+        if self._meter is None or self._meter.settings != meter.settings:
+            meter.build(self._strategy)
+            self._meter = meter
+        return self._meter
 
     def measure_noise(self, smoothing: float) -> bool:
         """Has the noise in gradients measured from the next trace on.
@@ -460,10 +482,14 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         gradients: Sequence[Gradient],
         weight: tf.Tensor | None,
         scattered: tf.Tensor | None,
+        *,
+        meter: StepMeter | None,
     ) -> Reduced:
         reduced = self._synchronization.reduce(
             gradients, weight, scattered if self._measures_noise else None
         )
+        if meter:
+            meter.end_reduction(reduced.gradients)
         return self._scaling.unscaled(reduced) if self._scaling else reduced
 
     def _end_micro_step(self, strategy: tf.distribute.Strategy) -> None:
@@ -472,7 +498,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         self.micro_step.assign(self.micro_step.value + 1)
 
         def end_cycle() -> tf.Tensor:
-            self._end_cycle(strategy)
+            self._end_cycle(strategy, meter=self._meter)
             return tf.constant(0)
 
         tf.cond(
@@ -482,9 +508,11 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             lambda: tf.constant(0),
         )
 
-    def _end_cycle(self, strategy: tf.distribute.Strategy) -> None:
+    def _end_cycle(
+        self, strategy: tf.distribute.Strategy, *, meter: StepMeter | None
+    ) -> None:
         reduced = strategy.extended.call_for_each_replica(
-            lambda: self._reduce(*self._accumulator.take())
+            lambda: self._reduce(*self._accumulator.take(), meter=meter)
         )
         places = self._accumulator.places
         variables = [self._trainable_variables[place] for place in places]

@@ -64,3 +64,13 @@ class Replay:
             return self._model.get_metrics_result()
         self.stop()
         return self._train(iterator)
+
+
+def is_replaying(model: keras.Model) -> bool:
+    """Whether the next step of a fit may only take data.
+
+    Args:
+        model: The model that is fitted.
+    """
+    step = getattr(model.train_function, "__self__", None)
+    return isinstance(step, Replay)

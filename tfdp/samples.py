@@ -41,23 +41,42 @@ def local_samples() -> tf.Tensor | None:
     return getattr(_slot, "samples", None)
 
 
+def step_arguments() -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns what this replica's step was called with."""
+    return _slot.arguments
+
+
+def step_began() -> tf.Tensor | None:
+    """Returns when this replica's step began.
+
+    Returns:
+        Scalar float64 tensor, seconds; `None` in a graph, which has no such
+        time while it is made.
+    """
+    return _slot.began
+
+
 @contextlib.contextmanager
-def counted(data: Any) -> Iterator[None]:
-    """Makes the number of samples in `data` known while the block runs.
+def counted(*args: Any, **kwargs: Any) -> Iterator[None]:
+    """Makes the samples of a step known while the block runs.
 
     Args:
-        data: Structure of tensors, dense, sparse or ragged, whose first axis
-            is the batch. The first that has an axis is counted. Where none
-            has, every replica counts as one sample, so that replicas weigh
-            the same.
+        args: What the step is called with: tensors, dense, sparse or ragged,
+            or structures of them, whose first axis is the batch. The first
+            that has an axis is counted. Where none has, every replica counts
+            as one sample, so that replicas weigh the same.
+        kwargs: Likewise.
     """
-    previous = local_samples(), getattr(_slot, "weights", [])
-    _slot.samples = tf.cast(_batch_size(data), tf.float32)
+    previous = dict(vars(_slot))
+    _slot.arguments = args, kwargs
+    _slot.samples = tf.cast(_batch_size((args, kwargs)), tf.float32)
+    _slot.began = tf.timestamp() if tf.executing_eagerly() else None
     _slot.weights = []
     try:
         yield
     finally:
-        _slot.samples, _slot.weights = previous
+        vars(_slot).clear()
+        vars(_slot).update(previous)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ class Rates:
     >>> rates.by_worker
     (600.0, 400.0)
     >>> print(rates)
-    880 samples/s | workers 600 400 | replicas 300 300 200 200 | skew 1.11
+    880 samples/s | workers 600 400 | replicas 300 300 200 200
     """
 
     seconds: tuple[float, ...]
@@ -41,13 +41,13 @@ class Rates:
     @property
     def samples_per_second(self) -> float:
         """All samples over the time of the worker that took longest."""
-        return _rate(sum(map(sum, self.samples)), max(self.seconds))
+        return _per(sum(map(sum, self.samples)), max(self.seconds))
 
     @property
     def by_worker(self) -> tuple[float, ...]:
         """Rate of each worker: its replicas' samples over its own time."""
         return tuple(
-            _rate(sum(samples), seconds)
+            _per(sum(samples), seconds)
             for samples, seconds in zip(self.samples, self.seconds, strict=True)
         )
 
@@ -55,16 +55,15 @@ class Rates:
     def by_replica(self) -> tuple[float, ...]:
         """Rate of each replica, in order of workers, over its worker's time."""
         return tuple(
-            _rate(of_replica, seconds)
+            _per(of_replica, seconds)
             for samples, seconds in zip(self.samples, self.seconds, strict=True)
             for of_replica in samples
         )
 
     @property
-    def worker_skew(self) -> float:
-        """Time of the worker that took longest over the median worker's."""
-        median = statistics.median(self.seconds)
-        return max(self.seconds) / median if median else math.nan
+    def step_seconds(self) -> float:
+        """Mean time of an update, on the worker that took longest."""
+        return _per(max(self.seconds), self.updates)
 
     def as_logs(self) -> dict[str, float]:
         """Returns the rates by the names they have in Keras's logs."""
@@ -79,7 +78,7 @@ class Rates:
                 for i, rate in enumerate(self.by_replica)
             },
             "replica_samples_per_second": statistics.median(self.by_replica),
-            "worker_skew": self.worker_skew,
+            "step_seconds": self.step_seconds,
         }
 
     def __add__(self, other: "Rates") -> "Rates":
@@ -96,18 +95,24 @@ class Rates:
         )
 
     def __str__(self) -> str:
-        parts = [f"{_figure(self.samples_per_second)} samples/s"]
+        return self.in_words("samples")
+
+    def in_words(self, unit: str) -> str:
+        """Returns the rates in a line.
+
+        Args:
+            unit: What samples are called.
+        """
+        parts = [f"{_figure(self.samples_per_second)} {unit}/s"]
         if len(self.by_worker) > 1:
             parts.append(f"workers {_listed(self.by_worker)}")
         if len(self.by_replica) > 1:
             parts.append(f"replicas {_listed(self.by_replica)}")
-        if len(self.by_worker) > 1:
-            parts.append(f"skew {self.worker_skew:.2f}")
         return " | ".join(parts)
 
 
-def _rate(samples: int, seconds: float) -> float:
-    return samples / seconds if seconds else math.nan
+def _per(number: float, unit: float) -> float:
+    return number / unit if unit else math.nan
 
 
 def _listed(rates: Sequence[float]) -> str:

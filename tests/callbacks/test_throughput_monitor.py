@@ -76,6 +76,7 @@ def test_rates_are_samples_over_seconds_of_steps(strategy):
     )
     assert history["samples_per_second"] == [48.0, 32.0]
     assert history["worker_0_samples_per_second"] == [48.0, 32.0]
+    assert history["step_seconds"] == [1 / 3, 0.5]
     assert history["worker_skew"] == [1.0, 1.0]
     each = [48.0 / replicas, 32.0 / replicas]
     assert history["replica_samples_per_second"] == each
@@ -113,9 +114,17 @@ def test_several_steps_per_execution_are_measured_together(two_replicas):
     assert rates == Rates((4.0,), ((104, 104),), updates=3 + 4)
 
 
-def test_no_warm_up_measures_from_the_first_step(two_replicas):
-    _, rates = measured(two_replicas, 2 * BATCH, [0.5, 0.5], warmup=0)
-    assert rates == Rates((1.0,), ((16, 16),), updates=2)
+def test_steps_that_make_a_graph_are_left_out(two_replicas):
+    class Remade(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1:
+                self.model.make_train_function(force=True)
+
+    clock = Clock([64.0, 0.5, 64.0, 0.5, 0.25])
+    monitor = tfdp.callbacks.ThroughputMonitor(warmup_updates=0, clock=clock)
+    data = problem.dataset(5 * BATCH, BATCH)
+    fit(make_model(two_replicas), data, monitor, clock, Remade())
+    assert monitor.rates == Rates((1.25,), ((24, 24),), updates=3)
 
 
 def test_epochs_of_warm_up_have_the_keys_but_no_figures(
@@ -141,16 +150,21 @@ def test_epochs_of_warm_up_have_the_keys_but_no_figures(
     assert rates[4] == 32.0
     assert monitor.rates == Rates((1.5,), ((24, 24),), updates=1)
     lines = capsys.readouterr().out.splitlines()
-    assert lines == [
+    assert lines[:5] == [
         *(f"epoch {i}: all of it was warm-up" for i in range(1, 5)),
-        "epoch 5: 32 samples/s | replicas 16 16",
+        "epoch 5: 32 samples/s | replicas 16 16 | skew 1.00",
     ]
 
 
 @pytest.mark.parametrize("num_samples", [256, 250, 193])
 def test_every_sample_is_counted(strategy, num_samples):
+    # The first epoch makes the graphs.
     _, rates = measured(
-        strategy, num_samples, itertools.repeat(0.5), warmup=0, epochs=2
+        strategy,
+        num_samples,
+        itertools.repeat(0.5),
+        warmup=-(-num_samples // BATCH),
+        epochs=3,
     )
     assert sum(rates.samples[0]) == 2 * num_samples
     assert len(rates.samples[0]) == strategy.num_replicas_in_sync
@@ -177,17 +191,17 @@ def test_callbacks_that_follow_see_the_rates(two_replicas):
     assert reader.seen == monitor.rates.samples_per_second
 
 
-def test_counts_are_read_at_the_edges_of_a_window(two_replicas, monkeypatch):
+def test_stamps_are_read_at_the_end_of_a_window(two_replicas, monkeypatch):
     reads = []
-    method = tfdp.DistributedOptimizer.samples_by_replica
+    method = tfdp.step_meter.StepMeter.read
     monkeypatch.setattr(
-        tfdp.DistributedOptimizer,
-        "samples_by_replica",
+        tfdp.step_meter.StepMeter,
+        "read",
         lambda self: reads.append(self) or method(self),
     )
     measured(two_replicas, 20 * BATCH, itertools.repeat(0.5), epochs=3)
-    # Begin and end of each epoch, and the end of the warm-up.
-    assert len(reads) == 7
+    # Begin of the fit, and end of each epoch, none of which fills a window.
+    assert len(reads) == 4
 
 
 def test_each_fit_is_measured_anew(two_replicas):
@@ -205,15 +219,15 @@ def test_training_outside_of_the_steps_is_not_measured(two_replicas):
         def on_epoch_begin(self, epoch, logs=None):
             self.model.train_on_batch(*problem.arrays(BATCH))
 
-    monitor = tfdp.callbacks.ThroughputMonitor(warmup_updates=0)
+    monitor = tfdp.callbacks.ThroughputMonitor()
     model = make_model(two_replicas)
     model.fit(
-        problem.dataset(BATCH, BATCH),
-        epochs=2,
+        problem.dataset(2 * BATCH, BATCH),
+        epochs=1,
         verbose=0,
         callbacks=[tfdp.callbacks.DataParallel(), Aside(), monitor],
     )
-    assert monitor.rates.samples == ((16, 16),)
+    assert monitor.rates.samples == ((8, 8),)
 
 
 def test_evaluation_on_its_own_is_ignored(two_replicas, capsys):
@@ -226,6 +240,7 @@ def test_evaluation_on_its_own_is_ignored(two_replicas, capsys):
     assert not capsys.readouterr().out
     with pytest.raises(RuntimeError, match="after an epoch has ended"):
         _ = monitor.rates
+    assert monitor.limit() is None
 
 
 def test_lines_stand_apart_from_the_progress_bar(two_replicas, capsys):
@@ -234,9 +249,9 @@ def test_lines_stand_apart_from_the_progress_bar(two_replicas, capsys):
     data = problem.dataset(2 * BATCH, BATCH)
     fit(make_model(two_replicas), data, monitor, clock, epochs=2, verbose=1)
     shown = capsys.readouterr().out
-    line = "samples/s | replicas 16 16\n"
+    line = "samples/s | replicas 16 16 | skew 1.00\n"
     assert f"\nepoch 1: 32 {line}Epoch 2/2\n" in shown
-    assert shown.endswith(f"\nepoch 2: 32 {line}")
+    assert f"\nepoch 2: 32 {line}32 samples/s over 3 updates" in shown
 
 
 def test_nothing_is_printed_when_asked_for_nothing(two_replicas, capsys):
@@ -322,10 +337,12 @@ def test_workers_measure_themselves_and_log_the_same():
     assert history["worker_0_samples_per_second"] == [93 / 1.5, 125 / 2]
     assert history["worker_1_samples_per_second"] == [93 / 3, 125 / 4]
     assert history["replica_1_samples_per_second"] == [93 / 3, 125 / 4]
-    assert history["worker_skew"] == [3 / 2.25, 4 / 3]
-    assert chief["printed"].splitlines() == [
-        "epoch 1: 62 samples/s | workers 62 31 | replicas 62 31 | skew 1.33",
+    assert history["worker_skew"] == [2, 2]
+    # What the clock adds before a step looks like waiting for data.
+    assert history["input_wait_fraction"] == [1, 1]
+    assert chief["printed"].splitlines()[:2] == [
+        "epoch 1: 62 samples/s | workers 62 31 | replicas 62 31 | skew 2.00",
         "epoch 2: 62.5 samples/s | workers 62.5 31.2 | replicas 62.5 31.2 "
-        "| skew 1.33",
+        "| skew 2.00",
     ]
     assert other["printed"] == ""

@@ -1,0 +1,162 @@
+"""Times at which a replica, inside of a step, is somewhere."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfdp.gradients import Gradient
+from tfdp.samples import local_samples, step_arguments, step_began
+
+CAPACITY = 1024
+
+
+class Settings(NamedTuple):
+    """What a meter measures by.
+
+    Attributes:
+        clock: Returns the time in seconds; `None` for TensorFlow's own, which
+            is that of `time.time`.
+        samples_fn: Returns how many samples a replica is given, a scalar
+            tensor, called as the step is; `None` for the size of the batch.
+        capacity: Micro-batches between two readings; of more the oldest are
+            lost.
+    """
+
+    clock: Callable[[], float] | None = None
+    samples_fn: Callable[..., tf.Tensor] | None = None
+    capacity: int = CAPACITY
+
+
+class StepMeter:
+    """Writes down what time it is on each replica, in the graph of a step.
+
+    For each micro-batch four numbers: when its data was there, when its
+    gradients were, when they had been reduced (0 where they wait for the end
+    of a cycle), and its samples. Stamps lie beside the computation, which
+    does not wait for them. Where a device works asynchronously, as GPUs do,
+    they say when work was handed to it.
+
+    Args:
+        settings: What to measure by.
+
+    Attributes:
+        settings: As given.
+        traces: How often a graph with stamps was made.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.traces = 0
+
+    def build(self, strategy: tf.distribute.Strategy) -> None:
+        """Creates the variables, outside of any graph.
+
+        Args:
+            strategy: The strategy whose replicas are measured.
+        """
+        self._strategy = strategy
+        with strategy.scope():
+            self._rows = _replica_local(
+                tf.zeros((self.settings.capacity, 4), tf.float64)
+            )
+            self._count = _replica_local(tf.zeros((), tf.int64))
+        self._read = self._counts()
+
+    def end_micro_batch(self, gradients: Sequence[Gradient]) -> None:
+        """Stamps a micro-batch, in replica context.
+
+        Args:
+            gradients: Gradients of this replica.
+
+        Raises:
+            ValueError: If `samples_fn` does not return one number.
+        """
+        began = step_began()
+        if began is None:
+            self.traces += 1
+            began = self._time_after(tf.nest.flatten(step_arguments()))
+        ready = self._time_after(_values(gradients))
+        place = self._count.read_value() % self.settings.capacity
+        zero = tf.zeros((), tf.float64)
+        tf.raw_ops.ResourceScatterUpdate(
+            resource=self._rows.handle,
+            indices=place[tf.newaxis],
+            updates=tf.stack([began, ready, zero, self._samples()])[tf.newaxis],
+        )
+        self._count.assign_add(1)
+
+    def end_reduction(self, gradients: Sequence[Gradient]) -> None:
+        """Stamps the reduction after the last micro-batch.
+
+        Args:
+            gradients: Gradients reduced over all replicas.
+        """
+        place = (self._count.read_value() - 1) % self.settings.capacity
+        tf.raw_ops.ResourceScatterNdUpdate(
+            ref=self._rows.handle,
+            indices=tf.stack([place, 2])[tf.newaxis],
+            updates=self._time_after(_values(gradients))[tf.newaxis],
+        )
+
+    def read(self) -> list[np.ndarray]:
+        """Returns what was written since the last call.
+
+        Returns:
+            For each replica of this worker an array of shape
+            `[micro_batches, 4]`.
+        """
+        capacity = self.settings.capacity
+        before, self._read = self._read, self._counts()
+        rows = self._strategy.experimental_local_results(self._rows)
+        return [
+            variable.numpy()[
+                np.arange(max(first, last - capacity), last) % capacity
+            ]
+            for variable, first, last in zip(
+                rows, before, self._read, strict=True
+            )
+        ]
+
+    def _counts(self) -> list[int]:
+        counts = self._strategy.experimental_local_results(self._count)
+        return [int(count.numpy()) for count in counts]
+
+    def _samples(self) -> tf.Tensor:
+        if self.settings.samples_fn is None:
+            return tf.cast(local_samples(), tf.float64)
+        args, kwargs = step_arguments()
+        samples = tf.convert_to_tensor(
+            self.settings.samples_fn(*args, **kwargs)
+        )
+        if samples.shape.rank != 0:
+            raise ValueError(
+                "`samples_fn` must return one number for a replica's batch. "
+                f"Received: a tensor of shape {samples.shape}. Add it up, as "
+                "by `tf.reduce_sum`."
+            )
+        return tf.cast(samples, tf.float64)
+
+    def _time_after(self, tensors: Sequence[Any]) -> tf.Tensor:
+        with tf.control_dependencies([t for t in tensors if tf.is_tensor(t)]):
+            if self.settings.clock is None:
+                return tf.timestamp()
+            now = tf.py_function(self.settings.clock, [], tf.float64)
+            return tf.ensure_shape(now, ())
+
+
+def _values(gradients: Sequence[Gradient]) -> list[tf.Tensor]:
+    return [
+        each.values if isinstance(each, tf.IndexedSlices) else each
+        for each in gradients
+    ]
+
+
+def _replica_local(value: tf.Tensor) -> tf.Variable:
+    return tf.Variable(
+        value,
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.SUM,
+    )
