@@ -77,10 +77,14 @@ BESIDE = [
     {
         "tfdp.blame",
         "tfdp.cores",
+        "tfdp.curve",
         "tfdp.findings",
         "tfdp.guardian",
+        "tfdp.log_lines",
         "tfdp.out_of_memory",
         "tfdp.ports",
+        "tfdp.report_colors",
+        "tfdp.report_words",
         "tfdp.section",
         "tfdp.slurm",
         "tfdp.worker_failure",
@@ -89,13 +93,29 @@ BESIDE = [
     },
     {
         "tfdp.cluster",
+        "tfdp.chart",
         "tfdp.precision",
+        "tfdp.run",
         "tfdp.tf_config",
         "tfdp.worker_process",
     },
-    {"tfdp.machine", "tfdp.nodes"},
-    {"tfdp.diagnosis", "tfdp.workers"},
-    {"tfdp.launcher"},
+    {
+        "tfdp.figure",
+        "tfdp.machine",
+        "tfdp.nodes",
+        "tfdp.run_comparison",
+        "tfdp.run_facts",
+    },
+    {
+        "tfdp.breakdown_chart",
+        "tfdp.diagnosis",
+        "tfdp.learning_figures",
+        "tfdp.line_chart",
+        "tfdp.scaling_chart",
+        "tfdp.speed_figures",
+        "tfdp.workers",
+    },
+    {"tfdp.launcher", "tfdp.report"},
     {"tfdp.testing", "tfdp.cli.*"},
     {"tfdp.cli"},
     {"tfdp.cli.__main__"},
@@ -103,6 +123,15 @@ BESIDE = [
 READERS_OF_THE_ENVIRONMENT = {"tfdp.cluster", "tfdp.workers"}
 OTHER_PACKAGES = {"keras", "numpy", "psutil", "rich", "tensorflow"}
 COMMAND_LINE_PACKAGES = {"click"}
+# Of the extra `report`; only its command imports these modules.
+CHART_PACKAGES = {"altair", "jinja2", "markupsafe", "vl_convert"}
+CHART_MODULES = {
+    "tfdp.breakdown_chart",
+    "tfdp.chart",
+    "tfdp.line_chart",
+    "tfdp.report",
+    "tfdp.scaling_chart",
+}
 
 
 def modules():
@@ -226,8 +255,12 @@ def test_a_bare_callbacks_is_not_imported(name):
 def test_other_packages_are_few(name):
     others = {i.partition(".")[0] for i in imports(name)}
     others -= {"tfdp", *sys.stdlib_module_names}
-    is_command = name.startswith("tfdp.cli")
-    assert others <= (COMMAND_LINE_PACKAGES if is_command else OTHER_PACKAGES)
+    if name.startswith("tfdp.cli"):
+        assert others <= COMMAND_LINE_PACKAGES
+    elif name in CHART_MODULES:
+        assert others <= CHART_PACKAGES
+    else:
+        assert others <= OTHER_PACKAGES
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -267,12 +300,15 @@ def test_import_of_tfdp_brings_nothing_of_commands_or_plots():
     assert "tfdp.optimizer" in added
     assert "tfdp.callbacks" in added
     unwanted = {
+        "altair",
         "click",
         "filelock",
+        "jinja2",
         "matplotlib",
         "rich",
         "sklearn",
         "tensorflow_datasets",
+        "vl_convert",
     }
     assert {name.partition(".")[0] for name in added} & unwanted == set()
     assert [name for name in added if name.startswith("tfdp.cli")] == []
@@ -297,6 +333,7 @@ def test_command_line_imports_no_tensorflow(command):
     }
     assert {"tfdp.cli.launch", "tfdp.workers", "click"} <= imported
     assert imported & {"tensorflow", "keras", "numpy"} == set()
+    assert imported & CHART_PACKAGES == set()
 
 
 def test_import_of_tfdp_has_no_side_effect_on_tensorflow():
