@@ -13,12 +13,14 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 # Lines that TensorFlow prints when imported, whatever its log level.
 NOISE = absl::InitializeLog|port\.cc:[0-9]+\]|cudart_stub\.cc:[0-9]+\]
 
+BROWSERS = chromium chromium-browser google-chrome
+
 # Both ends of the range of setup.cfg.
 oldest = tensorflow==2.18.0 keras==3.10.0
 newest = --upgrade tensorflow keras
 
-.PHONY: help demo test test-long test-versions oldest-versions newest-versions \
-	exactness failures lint format clean
+.PHONY: help demo test browser test-long test-versions oldest-versions \
+	newest-versions exactness failures lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## Lists these targets
@@ -31,8 +33,18 @@ demo: $(INSTALLED)  ## Trains on handwritten digits with two worker processes
 		--data-dir runs/data --output runs/digits $(ARGS) 2>&1 \
 		| grep --line-buffered -vE '$(NOISE)'"
 
-test: lint  ## Runs the linters, then all tests
+test: lint browser  ## Runs the linters, then all tests
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Of the tests of `tfdp report`; anywhere but on CI these skip without one.
+browser:
+	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing chromium, for the tests of tfdp report"; \
+		apt-get -qq update && apt-get -qq install -y \
+			--no-install-recommends chromium >/dev/null && exit; \
+	fi; \
+	echo "No browser for the tests of tfdp report: install chromium"
 
 test-long: $(INSTALLED)  ## Runs the full grids and random settings; takes long
 	$(BIN)/pytest -n 2 --dist load -m long $(ARGS)

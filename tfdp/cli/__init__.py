@@ -4,6 +4,7 @@ import click
 
 from tfdp.cli.doctor import doctor
 from tfdp.cli.launch import launch
+from tfdp.cli.report import report
 from tfdp.cli.selftest import selftest
 
 
@@ -15,4 +16,5 @@ def main() -> None:
 
 main.add_command(doctor)
 main.add_command(launch)
+main.add_command(report)
 main.add_command(selftest)

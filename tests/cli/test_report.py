@@ -1,0 +1,83 @@
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import run_logs
+from click.testing import CliRunner
+
+from tfdp.cli import main
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return [
+        run_logs.write(
+            tmp_path / name,
+            run_logs.trained(1, replicas, updates=200, every=20),
+        )
+        for name, replicas in [("one", 1), ("two", 2)]
+    ]
+
+
+def report(*args):
+    return CliRunner().invoke(main, ["report", *map(str, args)])
+
+
+def test_the_command_starts_without_tensorflow(folders, tmp_path):
+    command = [sys.executable, "-X", "importtime", "-m", "tfdp.cli", "report"]
+    result = subprocess.run(
+        [*command, *map(str, folders)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    imported = {
+        line.rpartition("|")[2].strip() for line in result.stderr.splitlines()
+    }
+    assert {"tfdp.report", "altair"} <= imported
+    assert imported & {"tensorflow", "keras"} == set()
+    head, one, two, *others = result.stdout.splitlines()
+    assert head.split() == [
+        *("Run", "Replicas", "Updates", "Samples/s", "Per", "update"),
+        *("Speed-up", "Efficiency"),
+    ]
+    assert one.startswith("one         1      200")
+    assert two.startswith("two         2      200")
+    assert f"two: {run_logs.WORDS}" in others
+    page = pathlib.Path("report", "report.html")
+    assert others[-1].startswith(f"{page} and 1")
+    assert (tmp_path / page).is_file()
+
+
+def test_runs_are_called_as_asked(folders, tmp_path):
+    names = ["--name", "mine", "--name", "yours"]
+    result = report(*folders, *names, "--output", tmp_path / "out")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.output.splitlines()[1:3]] == [
+        *("mine", "yours")
+    ]
+    assert "yours" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_folder_without_a_log_is_told(tmp_path):
+    result = report(tmp_path)
+    assert result.exit_code == 1
+    assert "Error: A run must be a folder with its log" in result.output
+    assert report().exit_code == 2
+
+
+def test_an_output_that_cannot_be_written_is_told(folders):
+    result = report(folders[0], "--output", folders[0] / "run.jsonl" / "x")
+    assert result.exit_code == 1
+    assert "`--output` must be a folder that can be written to" in result.output
+
+
+def test_missing_packages_are_told(folders, monkeypatch):
+    monkeypatch.delitem(sys.modules, "tfdp.report", raising=False)
+    monkeypatch.setitem(sys.modules, "tfdp.chart", None)
+    result = report(*folders)
+    assert result.exit_code == 1
+    assert "pip install 'tfdp[report]'" in result.output

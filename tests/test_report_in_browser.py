@@ -1,0 +1,227 @@
+"""The page of a report, in a browser without a network."""
+
+import os
+import re
+import shutil
+
+import pytest
+import run_logs
+from playwright import sync_api
+
+from tfdp.report import write_report
+from tfdp.run_comparison import read
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+OPTIONS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update"),
+    "--disable-sync",
+]
+ENOUGH_CONTRAST = 4.5  # WCAG 2, level AA
+HOSTILE = '<img src="http://nowhere.invalid/x" onerror="window.broken = 1">"\''
+
+# Colours of everything that shows text, with the ground behind it.
+COLORS = """() => {
+  const found = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const shown = [...element.childNodes].some(
+      (node) => node.nodeType === Node.TEXT_NODE && node.data.trim(),
+    );
+    if (!shown || !element.getClientRects().length) continue;
+    const drawn = element.ownerSVGElement !== null
+      && element.ownerSVGElement !== undefined;
+    let ground = element;
+    const groundOf = (e) => getComputedStyle(e).backgroundColor;
+    while (groundOf(ground) === "rgba(0, 0, 0, 0)") {
+      ground = ground.parentElement;
+    }
+    const style = getComputedStyle(element);
+    found.push([
+      element.textContent.trim().slice(0, 40),
+      drawn ? style.fill : style.color,
+      groundOf(ground),
+    ]);
+  }
+  return found;
+}"""
+OVERFLOWING = """() => [...document.querySelectorAll("body *")]
+  .filter((e) => !e.closest(".table") && !e.ownerSVGElement)
+  .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
+  .map((e) => e.outerHTML.slice(0, 80))"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        reason = f"no browser: install one of {', '.join(BROWSERS)}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    folders = [
+        run_logs.write(
+            folder / f"run_{replicas}",
+            run_logs.trained(workers, replicas, seed=replicas),
+        )
+        for workers, replicas in [(1, 1), (2, 4)]
+    ]
+    names = [f"one {HOSTILE}", "four"]
+    path, *images = write_report(read(folders, names), folder / "report")
+    return path.as_uri(), len(images)
+
+
+@pytest.fixture(scope="module")
+def opened(browser, report):
+    """A page of its own width, what it asked for, and what it complained of."""
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    asked, complaints = [], []
+
+    def refuse(route):
+        asked.append(route.request.url)
+        route.abort()
+
+    url, _ = report
+    page.route(lambda address: address != url, refuse)
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(url)
+    page.wait_for_selector("html[data-drawn]", timeout=30_000)
+    return page, asked, complaints
+
+
+@pytest.fixture
+def page(opened):
+    page, _, _ = opened
+    yield page
+    page.set_viewport_size({"width": 1200, "height": 900})
+    page.emulate_media(media="screen", color_scheme="light")
+
+
+def luminance(color):
+    channels = [int(x) / 255 for x in re.findall(r"\d+", color)[:3]]
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in channels
+    ]
+    return sum(
+        w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True)
+    )
+
+
+def contrast(*colors):
+    dark, light = sorted(map(luminance, colors))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def too_faint(page):
+    return [
+        (text, color, ground)
+        for text, color, ground in page.evaluate(COLORS)
+        if contrast(color, ground) < ENOUGH_CONTRAST
+    ]
+
+
+def ground(page):
+    return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+def test_contrast_is_that_of_the_standard():
+    assert contrast("rgb(0, 0, 0)", "rgb(255, 255, 255)") == pytest.approx(21)
+    assert contrast("rgb(119, 119, 119)", "rgb(255, 255, 255)") < 4.5
+
+
+def test_every_chart_is_drawn(page, report):
+    _, count = report
+    marks = page.evaluate(
+        """() => [...document.querySelectorAll(".chart")].map((chart) =>
+          [...chart.querySelectorAll(
+            ".mark-line path, .mark-rect path, .mark-symbol path")]
+          .filter((path) => {
+            const box = path.getBBox();
+            return box.width * box.height > 0;
+          }).length)"""
+    )
+    assert len(marks) == count
+    assert min(marks) > 0
+
+
+def test_charts_say_what_they_show_to_those_who_do_not_see_them(page):
+    labels = page.evaluate(
+        """() => [...document.querySelectorAll(".chart svg")].map((svg) =>
+          (svg.closest("[aria-label]") ?? svg.querySelector("[aria-label]"))
+          ?.getAttribute("aria-label"))"""
+    )
+    assert labels
+    assert any(label.startswith("Throughput over updates") for label in labels)
+    assert page.locator("figure table").count() == len(labels)
+
+
+def test_nothing_is_asked_of_the_network_and_nothing_fails(opened):
+    page, asked, complaints = opened
+    assert asked == []
+    assert complaints == []
+    assert page.evaluate("window.broken") is None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1200])
+def test_text_can_be_read(page, scheme, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
+    is_dark = luminance(ground(page)) < 0.5
+    assert is_dark == (scheme == "dark")
+    assert len(page.evaluate(COLORS)) > 100
+    assert too_faint(page) == []
+
+
+def test_a_phone_is_wide_enough(page):
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.wait_for_function(
+        """() => [...document.querySelectorAll(".chart svg")].every(
+          (svg) => svg.viewBox.baseVal.width <= innerWidth)"""
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert page.evaluate(OVERFLOWING) == []
+
+
+def test_the_button_changes_the_colours(page):
+    button = page.get_by_role("button", name="Colours")
+    seen = []
+    for _ in range(3):
+        button.click()
+        seen.append((button.inner_text(), luminance(ground(page)) < 0.5))
+    assert seen == [
+        ("Colours: light", False),
+        ("Colours: dark", True),
+        ("Colours: auto", False),
+    ]
+
+
+def test_the_pointer_shows_the_numbers_of_all_runs(page):
+    chart = page.locator("figure", has_text="Samples of all workers")
+    chart.scroll_into_view_if_needed()
+    box = chart.locator("svg").bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(*middle)
+    page.mouse.move(middle[0] + 3, middle[1])
+    tooltip = page.locator("#vg-tooltip-element.visible")
+    tooltip.wait_for()
+    names = [name.inner_text() for name in tooltip.locator("th").all()]
+    assert names == ["update", f"one {HOSTILE}: total", "four: total"]
+    numbers = [x.inner_text() for x in tooltip.locator("td").all()]
+    assert all(re.fullmatch(r"[\d,]+", number) for number in numbers)
+
+
+def test_print_is_on_white(page):
+    page.emulate_media(media="print", color_scheme="dark")
+    assert luminance(ground(page)) > 0.9
+    assert too_faint(page) == []

@@ -1,0 +1,117 @@
+"""What a report draws of what a model learned, and with which settings."""
+
+from collections.abc import Iterator, Sequence
+
+from tfdp.figure import Figure, drawn, logged
+from tfdp.log_lines import Line, number
+from tfdp.report_words import title
+from tfdp.run import Run
+
+# Numbers of lines that are no metrics, by their names and what these end with.
+_NO_METRICS = {"time", "epoch", "update", "updates"}
+_NO_METRICS |= {"gradient_noise", "gradient_signal"}
+_NO_METRICS_END = (
+    *("seconds", "_seconds_p50", "_seconds_p95", "_per_second"),
+    *("_bytes", "_fraction", "_skew"),
+)
+_RATE = "learning_rate"
+_SETTINGS = {
+    "loss_scale": ("Factor", "What the loss is multiplied by in float16."),
+    "skipped_updates": (
+        "Updates",
+        "Updates left out so far, because of an overflow in float16.",
+    ),
+    "adascale_gain": (
+        "Gain",
+        "How many updates of the small batch an update of AdaScale is worth.",
+    ),
+    "scale_invariant_steps": (
+        "Updates",
+        "Updates of the small batch that those of AdaScale are worth so far.",
+    ),
+    "noise_scale": (
+        "Samples",
+        "Batches well above it learn little more from each update.",
+    ),
+}
+
+
+def learning_figures(runs: Sequence[Run]) -> list[Figure]:
+    """Returns the figures of loss, metrics, rates and scales that exist."""
+    return drawn([*_metrics(runs), *_settings(runs)])
+
+
+def _metrics(runs: Sequence[Run]) -> Iterator[Figure]:
+    names = {
+        key.removeprefix("val_"): None
+        for run in runs
+        for line in [*run.lines("update"), *run.lines("epoch")]
+        for key in line
+        if _is_metric(key) and number(line, key) is not None
+    }
+    for name in sorted(names, key=lambda name: name != "loss"):
+        curves = []
+        for run in runs:
+            epochs = run.lines("epoch")
+            curves += [
+                logged(run, "training", run.lines("update"), name),
+                logged(run, "training, whole epoch", epochs, name, "dotted"),
+                logged(run, "validation", epochs, f"val_{name}", "dashed"),
+            ]
+        values = [value for curve in curves for value in curve.values]
+        log = name.endswith("loss") and 0 < 30 * min(values) < max(values)
+        yield Figure(
+            f"metric_{name}",
+            title(name),
+            title(name) + (", logarithmic" if log else ""),
+            "Within an epoch, training is the mean over the epoch so far.",
+            curves,
+            log,
+        )
+
+
+def _is_metric(key: str) -> bool:
+    return not (
+        key in _NO_METRICS
+        or key in _SETTINGS
+        or key.startswith(_RATE)
+        or key.endswith(_NO_METRICS_END)
+    )
+
+
+def _settings(runs: Sequence[Run]) -> Iterator[Figure]:
+    rates = {
+        key: None
+        for run in runs
+        for line in _lines(run, _RATE)
+        for key in line
+        if key.startswith(_RATE)
+    }
+    yield Figure(
+        _RATE,
+        title(_RATE),
+        title(_RATE),
+        "The rate that updates were made with.",
+        [
+            logged(run, title(key).lower(), _lines(run, _RATE), key, style)
+            for run in runs
+            for key, style in zip(rates, _styles(len(rates)), strict=True)
+        ],
+    )
+    for key, (axis, caption) in _SETTINGS.items():
+        curves = [
+            logged(run, title(key).lower(), _lines(run, key), key)
+            for run in runs
+        ]
+        yield Figure(key, title(key), axis, caption, curves)
+
+
+def _lines(run: Run, key: str) -> list[Line]:
+    """Lines of updates, or of epochs where only these have the number."""
+    updates = run.lines("update")
+    known = any(name.startswith(key) for line in updates for name in line)
+    return updates if known else run.lines("epoch")
+
+
+def _styles(count: int) -> list[str]:
+    return (["solid", "dashed", "dotted"] * count)[:count]

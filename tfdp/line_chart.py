@@ -1,0 +1,195 @@
+"""The chart of curves over updates."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from tfdp.chart import Chart, legend, spec_of
+from tfdp.curve import Curve
+from tfdp.figure import MOST_POINTS, Figure
+from tfdp.report_colors import series
+from tfdp.report_words import figure as shown
+
+_HEIGHT = 230
+_FEW_POINTS = 30  # so few are marked by dots
+_DASHES: dict[str, Sequence[float]] = {
+    "solid": [1, 0],
+    "dashed": [6, 3],
+    "dotted": [1.5, 2.5],
+}
+_PALE = 0.15
+
+
+def line_chart(figure: Figure, runs: Sequence[str]) -> Chart:
+    """Returns the chart of a figure.
+
+    Args:
+        figure: The figure.
+        runs: Names of all runs of the report. Where there are several, a
+            curve has the colour of its run; else each has its own.
+    """
+    caption = figure.caption
+    if figure.is_thinned:
+        caption += f" Longer curves are averaged to {MOST_POINTS} points each."
+    head, rows = _table(figure.curves, several=len(runs) > 1)
+    return Chart(
+        figure.key,
+        figure.title,
+        caption,
+        head,
+        rows,
+        _Lines(figure, runs).spec(),
+    )
+
+
+def _table(
+    curves: Sequence[Curve], *, several: bool
+) -> tuple[list[str], list[list[str]]]:
+    head = ["Curve", "First", "Last", "Lowest", "Highest"]
+    rows = []
+    for curve in curves:
+        values = curve.values
+        ends = (values[0], values[-1], min(values), max(values))
+        rows.append([curve.label(several), *map(shown, ends)])
+    return head, rows
+
+
+class _Lines:
+    def __init__(self, figure: Figure, runs: Sequence[str]) -> None:
+        self.figure = figure
+        self.several = len(runs) > 1
+        self.curves = {f"s{i}": c for i, c in enumerate(figure.thinned)}
+        groups = [self.group(curve) for curve in self.curves.values()]
+        places = {
+            group: place
+            for place, group in enumerate(
+                runs if self.several else dict.fromkeys(groups)
+            )
+        }
+        self.colors = {
+            group: series(place)
+            for group, place in places.items()
+            if group in groups
+        }
+
+    def group(self, curve: Curve) -> str:
+        """What shares a colour."""
+        return curve.run if self.several else curve.name
+
+    def spec(self) -> dict[str, Any]:
+        points = alt.Chart(alt.Data(values=self._points())).encode(
+            x=alt.X("u:Q", title="Updates").axis(format=",d", tickCount=5)
+        )
+        names = ", ".join(self.colors)
+        return spec_of(
+            alt.layer(*self._marks(points), self._ruler(points)),
+            height=_HEIGHT,
+            description=f"{self.figure.title} over updates, of {names}.",
+        )
+
+    def _points(self) -> list[dict[str, Any]]:
+        return [
+            {"s": key, "u": point.update, "v": _rounded(point.value)}
+            for key, curve in self.curves.items()
+            for point in curve.points
+        ]
+
+    def _about_curves(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "s": key,
+                "group": self.group(curve),
+                "name": curve.name,
+                "few": len(curve.points) <= _FEW_POINTS,
+            }
+            for key, curve in self.curves.items()
+        ]
+
+    def _marks(self, points: alt.Chart) -> list[alt.Chart]:
+        scale = alt.Scale(
+            zero=self.figure.zero, type="log" if self.figure.log else "linear"
+        )
+        pick = alt.selection_point("pick", fields=["group"], bind="legend")
+        about = alt.LookupData(
+            alt.Data(values=self._about_curves()),
+            "s",
+            ["group", "name", "few"],
+        )
+        curves = points.transform_lookup("s", about).encode(
+            y=alt.Y("v:Q", title=self.figure.axis, scale=scale).axis(
+                tickCount=5
+            ),
+            color=self._color(),
+            detail="s:N",
+            opacity=alt.when(pick)
+            .then(alt.value(1))
+            .otherwise(alt.value(_PALE)),
+        )
+        lines = curves.mark_line(
+            aria=False, strokeWidth=1.75, strokeJoin="round"
+        )
+        marks = [lines.encode(strokeDash=self._dash()).add_params(pick)]
+        if any(curve["few"] for curve in self._about_curves()):
+            dots = curves.mark_point(aria=False, filled=True, size=24)
+            marks.append(dots.transform_filter("datum.few"))
+        return marks
+
+    def _color(self) -> alt.Color:
+        told_apart = self.several or len(self.colors) > 1
+        return alt.Color(
+            "group:N",
+            legend=legend(self.colors, "stroke") if told_apart else None,
+            scale=alt.Scale(
+                domain=list(self.colors), range=list(self.colors.values())
+            ),
+        )
+
+    def _dash(self) -> alt.StrokeDash:
+        styles = {c.name: c.style for c in self.curves.values()}
+        differ = len(set(styles.values())) > 1
+        return alt.StrokeDash(
+            "name:N",
+            legend=legend(styles, "stroke", symbolStrokeColor="var(--text)")
+            if self.several and differ
+            else None,
+            scale=alt.Scale(
+                domain=list(styles),
+                range=[_DASHES[style] for style in styles.values()],
+            ),
+        )
+
+    def _ruler(self, points: alt.Chart) -> alt.Chart:
+        """Where the pointer is, with the numbers of all curves there."""
+        hover = alt.selection_point(
+            "hover",
+            on="pointerover",
+            clear="pointerout",
+            nearest=True,
+            fields=["u"],
+            empty=False,
+        )
+        numbers = [
+            alt.Tooltip(
+                f"{key}:Q", title=curve.label(self.several), format=",.4~r"
+            )
+            for key, curve in self.curves.items()
+        ]
+        return (
+            points.transform_pivot("s", value="v", groupby=["u"])
+            .mark_rule(aria=False, color="var(--quiet)")
+            .encode(
+                opacity=alt.when(hover)
+                .then(alt.value(0.6))
+                .otherwise(alt.value(0)),
+                tooltip=[
+                    alt.Tooltip("u:Q", title="update", format=",d"),
+                    *numbers,
+                ],
+            )
+            .add_params(hover)
+        )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.5g}")

@@ -1,0 +1,93 @@
+"""What a report says of a run in words and single numbers."""
+
+import collections
+import datetime
+from collections.abc import Sequence
+
+from tfdp.log_lines import Line, number
+from tfdp.report_words import duration, figure, milliseconds, rate, title
+from tfdp.run import Run
+
+_PACKAGES = {"tfdp": "tfdp", "tensorflow": "TensorFlow", "keras": "Keras"}
+_PACKAGES |= {"python": "Python"}
+_RESULTS = ("val_loss", "val_accuracy", "loss", "accuracy")
+_MOST_RESULTS = 2
+
+Facts = list[tuple[str, str]]
+
+
+def words(run: Run) -> str:
+    """Returns what limits a run, or why that is not known."""
+    if run.end is None:
+        return "The run has not ended: it was killed, or still goes on."
+    said = str(run.end.get("words") or "Nothing was measured that tells.")
+    return (said[:1].upper() + said[1:]).replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def results(run: Run) -> Facts:
+    """Returns the numbers of a run that come first."""
+    found = [
+        (f"{_unit(run)} per second", rate(run.samples_per_second)),
+        ("per update", milliseconds(run.update_milliseconds)),
+        ("updates", f"{run.updates:,}"),
+        ("from begin to end", duration(run.duration)),
+    ]
+    last: Line = (run.lines("epoch") or run.lines("update") or [{}])[-1]
+    known = [key for key in _RESULTS if number(last, key) is not None]
+    for key in known[:_MOST_RESULTS]:
+        name = title(key.replace("val_", "validation_")).lower()
+        found.append((name, figure(number(last, key))))
+    return found
+
+
+def facts(run: Run) -> Facts:
+    """Returns what a run was made of, as far as its log says."""
+    line = run.begin
+    steps = number(line, "accumulation_steps")
+    began = datetime.datetime.fromtimestamp(
+        run.fits[0][0]["time"], datetime.UTC
+    )
+    found = [
+        ("Strategy", line.get("strategy")),
+        ("Workers", _count(line, "workers")),
+        ("Replicas", _count(line, "replicas")),
+        ("Devices", _devices(line.get("devices") or ())),
+        ("Accumulation", steps and f"{steps:,} step{'s' * (steps > 1)}"),
+        ("Optimizer", line.get("optimizer")),
+        ("Parameters", _count(line, "parameters")),
+        ("Machine", line.get("machine")),
+        ("Versions", _versions(line.get("versions") or {})),
+        ("Began", f"{began:%Y-%m-%d %H:%M} UTC"),
+        ("Resumed", _resumptions(run)),
+    ]
+    return [(name, str(value)) for name, value in found if value]
+
+
+def _unit(run: Run) -> str:
+    return str(run.begin.get("unit") or "samples")
+
+
+def _count(line: Line, key: str) -> str | None:
+    value = number(line, key)
+    return None if value is None else f"{value:,}"
+
+
+def _devices(devices: Sequence[object]) -> str:
+    counts = collections.Counter(map(str, devices))
+    return ", ".join(
+        device if count == 1 else f"{count} × {device}"
+        for device, count in counts.items()
+    )
+
+
+def _versions(versions: Line) -> str:
+    return ", ".join(
+        f"{name} {versions[package]}"
+        for package, name in _PACKAGES.items()
+        if versions.get(package)
+    )
+
+
+def _resumptions(run: Run) -> str:
+    begins = [f"{fit[0]['update']:,}" for fit in run.fits[1:]]
+    return f"at update {', '.join(begins)}" if begins else ""
