@@ -24,7 +24,7 @@ def scattered(gradients, weights, samples):
     for gradient, weight, count in zip(
         gradients, weights, samples, strict=True
     ):
-        with counted(tf.zeros([count, 1])):
+        with counted((tf.zeros([count, 1]),)):
             parts.append(
                 gradient_statistics.scatter(
                     [tf.constant(gradient * weight, tf.float32)],

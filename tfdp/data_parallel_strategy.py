@@ -14,6 +14,7 @@ from tfdp.distributed_dataset import CountedDataset
 from tfdp.keras_steps import fitted
 from tfdp.randomness import seeded_per_replica
 from tfdp.samples import counted
+from tfdp.step_meter import stamped
 
 
 class DataParallelStrategy(tf.distribute.Strategy):
@@ -23,6 +24,8 @@ class DataParallelStrategy(tf.distribute.Strategy):
     """
 
     drawn_seed: int | None = None
+    # Set by what measures steps.
+    step_clock: Callable[[], tf.Tensor] | None = None
 
     @property
     def num_workers(self) -> int:
@@ -83,11 +86,11 @@ class DataParallelStrategy(tf.distribute.Strategy):
         if _tensorflow.is_tf_function(fn):
             counting = self._counting_functions.get(fn)
             if counting is None:
-                counting = _tensorflow.wrapped_inside(fn, _counting)
+                counting = _tensorflow.wrapped_inside(fn, self._counting)
                 self._counting_functions[fn] = counting
         else:
             converted = _tensorflow.converted_by_autograph(fn)
-            counting = _counting(
+            counting = self._counting(
                 fitted(
                     converted,
                     made_from=fn,
@@ -96,6 +99,18 @@ class DataParallelStrategy(tf.distribute.Strategy):
                 )
             )
         return super().run(counting, args=args, kwargs=kwargs, options=options)
+
+    def _counting(self, fn: Any) -> Callable[..., Any]:
+        @tf.autograph.experimental.do_not_convert
+        @functools.wraps(fn)
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            began = None
+            if self.step_clock is not None:
+                began, args, kwargs = stamped(self.step_clock, args, kwargs)
+            with counted(args, kwargs, began=began):
+                return fn(*args, **kwargs)
+
+        return counting
 
     def reduce(
         self,
@@ -178,16 +193,6 @@ class _Scope:
 
     def __exit__(self, *exception: Any) -> bool | None:
         return self._entered.pop().__exit__(*exception)
-
-
-def _counting(fn: Any) -> Callable[..., Any]:
-    @tf.autograph.experimental.do_not_convert
-    @functools.wraps(fn)
-    def counting(*args: Any, **kwargs: Any) -> Any:
-        with counted(*args, **kwargs):
-            return fn(*args, **kwargs)
-
-    return counting
 
 
 def _are_scalars(values: Sequence[Any]) -> bool:

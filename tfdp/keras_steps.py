@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from tfdp import _keras, inspection
-from tfdp.samples import counted, mixing_gradients
+from tfdp.samples import counted, mixing_gradients, step_began
 
 
 def fitted(
@@ -56,7 +56,7 @@ def fitted(
 
     def on_share(data: Any) -> Any:
         share = _share(data, replicas_here)
-        with counted(share):
+        with counted((share,), began=step_began()):
             return fitting(share)
 
     return on_share

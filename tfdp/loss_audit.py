@@ -244,7 +244,7 @@ def _compared(model: keras.Model, batch: Any, size: int) -> Iterator[Finding]:
 
 def _loss(model: keras.Model, batch: Any) -> tuple[float, LossWeight]:
     x, y, sample_weight = batch
-    with counted(x):
+    with counted((x,)):
         y_pred = _keras.outputs_of(model, x)
         loss = model.compute_loss(x, y, y_pred, sample_weight)
         weight = taken_weight()

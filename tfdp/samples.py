@@ -50,14 +50,18 @@ def step_began() -> tf.Tensor | None:
     """Returns when this replica's step began.
 
     Returns:
-        Scalar float64 tensor, seconds; `None` in a graph, which has no such
-        time while it is made.
+        What `counted` was told; `None` where it was not.
     """
     return _slot.began
 
 
 @contextlib.contextmanager
-def counted(*args: Any, **kwargs: Any) -> Iterator[None]:
+def counted(
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
+    *,
+    began: tf.Tensor | None = None,
+) -> Iterator[None]:
     """Makes the samples of a step known while the block runs.
 
     Args:
@@ -66,11 +70,12 @@ def counted(*args: Any, **kwargs: Any) -> Iterator[None]:
             that has an axis is counted. Where none has, every replica counts
             as one sample, so that replicas weigh the same.
         kwargs: Likewise.
+        began: When it began, if that is measured.
     """
     previous = dict(vars(_slot))
-    _slot.arguments = args, kwargs
-    _slot.samples = tf.cast(_batch_size((args, kwargs)), tf.float32)
-    _slot.began = tf.timestamp() if tf.executing_eagerly() else None
+    _slot.arguments = args, kwargs or {}
+    _slot.samples = tf.cast(_batch_size(_slot.arguments), tf.float32)
+    _slot.began = began
     _slot.weights = []
     try:
         yield

@@ -1,5 +1,6 @@
 """Times at which a replica, inside of a step, is somewhere."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -57,6 +58,7 @@ class StepMeter:
             strategy: The strategy whose replicas are measured.
         """
         self._strategy = strategy
+        strategy.step_clock = self._now
         with strategy.scope():
             self._rows = _replica_local(
                 tf.zeros((self.settings.capacity, 4), tf.float64)
@@ -73,17 +75,17 @@ class StepMeter:
         Raises:
             ValueError: If `samples_fn` does not return one number.
         """
-        began = step_began()
-        if began is None:
+        if not tf.executing_eagerly():
             self.traces += 1
-            began = self._time_after(tf.nest.flatten(step_arguments()))
-        ready = self._time_after(_values(gradients))
+        ready = _time_after(_values(gradients), self._now)
         place = self._count.read_value() % self.settings.capacity
         zero = tf.zeros((), tf.float64)
         tf.raw_ops.ResourceScatterUpdate(
             resource=self._rows.handle,
             indices=place[tf.newaxis],
-            updates=tf.stack([began, ready, zero, self._samples()])[tf.newaxis],
+            updates=tf.stack([step_began(), ready, zero, self._samples()])[
+                tf.newaxis
+            ],
         )
         self._count.assign_add(1)
 
@@ -97,7 +99,7 @@ class StepMeter:
         tf.raw_ops.ResourceScatterNdUpdate(
             ref=self._rows.handle,
             indices=tf.stack([place, 2])[tf.newaxis],
-            updates=self._time_after(_values(gradients))[tf.newaxis],
+            updates=_time_after(_values(gradients), self._now)[tf.newaxis],
         )
 
     def read(self) -> list[np.ndarray]:
@@ -119,6 +121,22 @@ class StepMeter:
             )
         ]
 
+    def _now(self) -> tf.Tensor:
+        # TensorFlow chains operations with side effects, those of other
+        # replicas too, unless they are about a resource, as this one.
+        return self._time(self._count.handle)
+
+    @functools.cached_property
+    def _time(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        clock = self.settings.clock
+
+        def time(resource: tf.Tensor) -> tf.Tensor:
+            if clock is None:
+                return tf.timestamp()
+            return tf.ensure_shape(tf.py_function(clock, [], tf.float64), ())
+
+        return tf.function(time)
+
     def _counts(self) -> list[int]:
         counts = self._strategy.experimental_local_results(self._count)
         return [int(count.numpy()) for count in counts]
@@ -138,12 +156,35 @@ class StepMeter:
             )
         return tf.cast(samples, tf.float64)
 
-    def _time_after(self, tensors: Sequence[Any]) -> tf.Tensor:
-        with tf.control_dependencies([t for t in tensors if tf.is_tensor(t)]):
-            if self.settings.clock is None:
-                return tf.timestamp()
-            now = tf.py_function(self.settings.clock, [], tf.float64)
-            return tf.ensure_shape(now, ())
+
+def stamped(
+    now: Callable[[], tf.Tensor], args: Any, kwargs: Any
+) -> tuple[tf.Tensor, Any, Any]:
+    """Stamps the begin of a step, which waits for the stamp.
+
+    Args:
+        now: Returns the time, a scalar tensor.
+        args: What the step is called with.
+        kwargs: Likewise.
+
+    Returns:
+        The time when all of that was there, and what to call the step with.
+    """
+    given = tf.nest.flatten((args, kwargs), expand_composites=True)
+    began = _time_after([each for each in given if tf.is_tensor(each)], now)
+    with tf.control_dependencies([began]):
+        given = [tf.identity(x) if tf.is_tensor(x) else x for x in given]
+    args, kwargs = tf.nest.pack_sequence_as(
+        (args, kwargs), given, expand_composites=True
+    )
+    return began, args, kwargs
+
+
+def _time_after(
+    tensors: Sequence[tf.Tensor], now: Callable[[], tf.Tensor]
+) -> tf.Tensor:
+    with tf.control_dependencies(tensors):
+        return now()
 
 
 def _values(gradients: Sequence[Gradient]) -> list[tf.Tensor]:

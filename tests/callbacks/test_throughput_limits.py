@@ -1,0 +1,137 @@
+"""What holds a run back is found, where it is known by construction."""
+
+import pathlib
+import time
+
+import keras
+import problem
+import pytest
+import tensorflow as tf
+
+import tfdp
+
+BATCH = 16
+UPDATES = 6
+WORKERS = pathlib.Path(__file__).parents[1] / "workers"
+
+
+def asleep(seconds, tensor):
+    """`tensor`, so many seconds later; replicas do not wait in turn."""
+
+    def sleep(value, seconds):
+        time.sleep(float(seconds))
+        return value
+
+    late = tf.numpy_function(
+        sleep, [tensor, seconds], tensor.dtype, stateful=False
+    )
+    return tf.ensure_shape(late, tensor.shape)
+
+
+class Slow(keras.layers.Layer):
+    """Takes 0.1 seconds, and 0.3 on the second replica."""
+
+    def call(self, x):
+        context = tf.distribute.get_replica_context()
+        if context is None:
+            return x
+        is_second = tf.equal(context.replica_id_in_sync_group, 1)
+        late = asleep(tf.where(is_second, 0.3, 0.1), tf.stop_gradient(x))
+        return x + 0 * late
+
+
+class SlowReduction(tf.distribute.ReductionToOneDevice):
+    """Takes 0.2 seconds more."""
+
+    def batch_reduce_implementation(self, op, pairs, options):
+        reduced = super().batch_reduce_implementation(op, pairs, options)
+        with tf.control_dependencies([asleep(0.2, reduced[0].values[0])]):
+            return [
+                type(each)([tf.identity(value) for value in each.values])
+                for each in reduced
+            ]
+
+
+def trained(strategy, *layers, data=None, updates=UPDATES):
+    with strategy.scope():
+        model = keras.Sequential(
+            [keras.Input((8,)), *layers, keras.layers.Dense(1)]
+        )
+        model.compile(
+            tfdp.DistributedOptimizer(keras.optimizers.SGD(0.05)), "mse"
+        )
+    monitor = tfdp.callbacks.ThroughputMonitor(warmup_updates=2, verbose=0)
+    model.fit(
+        data or problem.dataset(updates * BATCH, BATCH),
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel(), monitor],
+    )
+    return monitor
+
+
+def test_a_slow_replica_is_named(two_replicas):
+    monitor = trained(two_replicas, Slow())
+    found, breakdown = monitor.limit(), monitor.total.breakdown
+    updates = monitor.rates.updates
+    assert found.kind == "straggler"
+    assert "replica 1 (worker 0) takes" in str(found)
+    assert breakdown.skew == pytest.approx(3, rel=0.15)
+    assert breakdown.compute[0] / updates == pytest.approx(0.1, rel=0.15)
+    assert breakdown.compute[1] / updates == pytest.approx(0.3, rel=0.15)
+    assert breakdown.waiting[0] / updates == pytest.approx(0.2, rel=0.15)
+    assert monitor.rates.samples_per_second == pytest.approx(
+        BATCH / 0.3, rel=0.15
+    )
+
+
+def test_a_slow_input_is_named(two_replicas):
+    data = problem.dataset(UPDATES * BATCH, BATCH)
+    data = data.map(lambda x, y: (asleep(0.2, x), y))
+    monitor = trained(two_replicas, data=problem.untuned(data))
+    assert monitor.limit().kind == "input"
+    seconds = monitor.total.breakdown.input[0] / monitor.rates.updates
+    assert seconds == pytest.approx(0.2, rel=0.15)
+    assert monitor.rates.samples_per_second == pytest.approx(
+        BATCH / 0.2, rel=0.15
+    )
+
+
+def test_slow_communication_is_named():
+    strategy = tfdp.MirroredStrategy(["CPU:0", "CPU:1"], SlowReduction())
+    monitor = trained(strategy)
+    assert monitor.limit().kind == "communication"
+    for seconds in monitor.total.breakdown.communication:
+        assert seconds / monitor.rates.updates == pytest.approx(0.2, rel=0.15)
+
+
+def test_slow_callbacks_are_named(two_replicas):
+    class Slow(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            time.sleep(0.2)
+
+    with two_replicas.scope():
+        model = problem.make_model()
+        model.compile(tfdp.DistributedOptimizer(keras.optimizers.SGD()), "mse")
+    monitor = tfdp.callbacks.ThroughputMonitor(verbose=0)
+    model.fit(
+        problem.dataset(UPDATES * BATCH, BATCH),
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel(), monitor, Slow()],
+    )
+    assert monitor.limit().kind == "callbacks"
+    between = monitor.total.breakdown.between[0] / monitor.rates.updates
+    assert between == pytest.approx(0.2, rel=0.15)
+
+
+@pytest.mark.multi_worker
+def test_large_gradients_between_workers_are_named():
+    chief, other = tfdp.testing.run_workers(
+        WORKERS / "large_gradients.py", 2, timeout=400
+    )
+    for found in (chief, other):
+        assert found["limit"] == "communication"
+        assert "accumulation_steps=" in found["words"]
+        assert found["share"] > 0.5
+        # An all-reduce of as many bytes on its own; both cores are busy.
+        assert 0.4 < found["communication"] / found["bare"] < 2.5
+    assert chief["communication"] == other["communication"]
