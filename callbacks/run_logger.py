@@ -10,7 +10,7 @@ import keras
 
 from tfdp import _keras, inspection
 from tfdp.batch import checked_count
-from tfdp.event_file import EventFile
+from tfdp.event_file import EventFile, opened
 from tfdp.run_header import run_header
 from tfdp.run_log import RunLog, numbers_in
 
@@ -33,8 +33,8 @@ class RunLogger(keras.callbacks.Callback):
     | `{name}`       | figures of monitors: `learning_rate`, `loss_scale`   |
     | `throughput/…` | those of `callbacks.ThroughputMonitor`               |
 
-    Put it after all monitors of `tfdp.callbacks`, whose figures it writes. It
-    keeps to the chief by itself; `callbacks.ChiefOnly` is not needed.
+    Put it after all monitors of `tfdp.callbacks`, whose figures it writes, and
+    not into `callbacks.ChiefOnly`: it keeps to the chief by itself.
 
     Args:
         log_dir: Folder of the run; made where it is missing. On the chief's
@@ -53,8 +53,9 @@ class RunLogger(keras.callbacks.Callback):
         ValueError: If `every` is not positive, or `tensorboard` none of the
             above. At the begin of training, if `log_dir` is not a folder that
             can be written to.
-        RuntimeError: At the begin of training, if a monitor comes after it, or
-            if events are to be written and cannot be.
+        RuntimeError: At the begin of training, if a monitor comes after it, if
+            it is inside of another callback, or if events are to be written
+            and cannot be.
 
     Example:
 
@@ -98,7 +99,7 @@ class RunLogger(keras.callbacks.Callback):
         self._shown: int | None = None
         if getattr(self.model.distribute_strategy, "is_chief", True):
             self._log = RunLog(self.log_dir)
-            self._events = self._event_file()
+            self._events = opened(self.log_dir, self.tensorboard)
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -221,28 +222,17 @@ class RunLogger(keras.callbacks.Callback):
         if self._events is not None:
             self._events.write(scalars, update)
 
-    def _event_file(self) -> EventFile | None:
-        if not self.tensorboard:
-            return None
-        try:
-            return EventFile(self.log_dir)
-        except Exception as error:
-            # TensorFlow has no public name for what it raises where it wants
-            # the package.
-            if self.tensorboard == "auto":
-                return None
-            raise RuntimeError(
-                "TensorFlow must be able to write events. Received: "
-                f"{type(error).__name__} ({error}). Install the package "
-                '`tensorboard`, or pass tensorboard="auto".'
-            ) from error
-
 
 def _monitors_before(
     logger: RunLogger, callbacks: list[keras.callbacks.Callback] | None
 ) -> list[keras.callbacks.Callback]:
     if callbacks is None:
-        return []
+        raise RuntimeError(
+            "`callbacks.RunLogger` must be one of the callbacks of a `fit`, to "
+            "find the monitors among them. Received: a call by something else. "
+            "Give it to `fit` as it is, and not inside of another callback: it "
+            "keeps to the chief by itself."
+        )
     place = callbacks.index(logger)
     late = [type(c).__name__ for c in callbacks[place:] if _is_monitor(c)]
     if late:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -46,3 +47,33 @@ class EventFile:
     def close(self) -> None:
         """Ends the file."""
         self._writer.close()
+
+
+def opened(
+    folder: str | os.PathLike[str], wanted: Literal["auto"] | bool
+) -> EventFile | None:
+    """Returns a new file of events, if it is wanted and possible.
+
+    Args:
+        folder: What TensorBoard is given as `--logdir`.
+        wanted: Whether to write events; `"auto"` for where TensorFlow can.
+
+    Returns:
+        The file, or `None`.
+
+    Raises:
+        RuntimeError: If events are wanted, and TensorFlow cannot write any.
+    """
+    if not wanted:
+        return None
+    try:
+        return EventFile(folder)
+    except Exception as error:
+        # What TensorFlow raises where it lacks a package has no public name.
+        if wanted == "auto":
+            return None
+        raise RuntimeError(
+            "TensorFlow must be able to write events. Received: "
+            f"{type(error).__name__} ({error}). Install the package "
+            '`tensorboard`, or pass tensorboard="auto".'
+        ) from error

@@ -179,6 +179,14 @@ def test_each_of_several_optimizers_has_its_rate(two_replicas):
     assert "learning_rate" not in history
 
 
+def test_optimizers_may_be_attributes_of_the_model():
+    model = make_model(keras.optimizers.SGD(0.5))
+    model.second = keras.optimizers.SGD(RATES["schedule"]())
+    monitor = tfdp.callbacks.LearningRateMonitor()
+    monitor.set_model(model)
+    assert monitor.figures() == {"learning_rate_0": 0.5, "learning_rate_1": 0.5}
+
+
 @pytest.mark.parametrize("comes_first", [True, False])
 @pytest.mark.parametrize(
     "changes",

@@ -489,6 +489,14 @@ def test_it_comes_after_the_monitors(two_replicas, tmp_path, late):
         fit(make_model(two_replicas), logger(tmp_path), late())
 
 
+def test_inside_of_another_callback_it_finds_no_monitors(
+    two_replicas, tmp_path
+):
+    inside = tfdp.callbacks.ChiefOnly(logger(tmp_path))
+    with pytest.raises(RuntimeError, match=r"of a `fit`.* by something else"):
+        fit(make_model(two_replicas), *monitors(), inside)
+
+
 @pytest.mark.parametrize(
     ("value", "error"), [(0, ValueError), (1.0, TypeError), (True, TypeError)]
 )
