@@ -99,6 +99,26 @@ def test_loss_comes_first_and_is_logarithmic_where_it_falls_far(tmp_path):
     assert (accuracy.key, accuracy.log) == ("metric_accuracy", False)
 
 
+def test_a_processor_has_no_memory_of_its_own(tmp_path):
+    window = run_logs.window(10, replicas=[{"memory_bytes": 0.0}])
+    found = by_key(speed_figures([run(tmp_path, run_logs.begin(), window)]))
+    assert "memory" not in found
+
+
+def test_a_curve_that_does_not_change_is_drawn_from_zero(tmp_path):
+    def is_from_zero(*values):
+        lines = [
+            {"kind": "update", "update": n, "loss": x}
+            for n, x in enumerate(values)
+        ]
+        (loss,) = learning_figures([run(tmp_path, run_logs.begin(), *lines)])
+        layer, *_ = line_chart(loss, ["run"]).spec["layer"]
+        return layer["encoding"]["y"]["scale"]["zero"]
+
+    assert is_from_zero(0.1, 0.1)
+    assert not is_from_zero(0.1, 0.2)
+
+
 def test_every_rate_of_an_optimizer_is_drawn(tmp_path):
     rates = {"learning_rate_0": 0.1, "learning_rate_1": 0.2}
     update = {"kind": "update", "update": 1, **rates}
@@ -189,6 +209,30 @@ def test_what_is_no_number_stays_a_gap():
     points = [Point(n, None) for n in range(4)]
     thinned = Curve("run", "rate", points).thinned(2)
     assert [point.value for point in thinned.points] == [None, None]
+
+
+def test_curves_of_two_runs_that_coincide_are_found(tmp_path):
+    def drawn(a, b):
+        runs = [
+            run(
+                tmp_path,
+                run_logs.begin(),
+                *(
+                    {"kind": "update", "update": n, "loss": x}
+                    for n, x in values.items()
+                ),
+                name=name,
+            )
+            for name, values in [("a", a), ("b", b)]
+        ]
+        (loss,) = learning_figures(runs)
+        lines = line_chart(loss, ["a", "b"]).spec["layer"][0]
+        about = lines["transform"][0]["from"]["data"]["values"]
+        return [curve["width"] for curve in about]
+
+    assert drawn({1: 2.0, 2: 1.0}, {1: 2.0, 2: 1.001}) == [3.25, 1.75]
+    assert drawn({1: 2.0, 2: 1.0}, {1: 2.0, 2: 1.1}) == [1.75, 1.75]
+    assert drawn({1: 2.0, 2: 1.0}, {3: 2.0}) == [1.75, 1.75]
 
 
 def test_long_curves_are_thinned_and_the_caption_says_so(tmp_path):
@@ -310,6 +354,8 @@ def test_a_run_that_says_little_of_itself_is_told_too(tmp_path):
     assert words(of_run).startswith("The run has not ended")
     assert facts(of_run) == [("Began", "1970-01-01 00:00 UTC")]
     assert ("per update", "–") in results(of_run)
+    workers = run(tmp_path, run_logs.begin(workers=2, devices=["GPU"]))
+    assert ("Devices", "GPU on each worker") in facts(workers)
     ended = {"kind": "end", "update": 0, "words": None}
     assert words(run(tmp_path, run_logs.begin(), ended)).startswith("Nothing")
 
@@ -353,7 +399,7 @@ def test_a_log_cannot_get_into_the_page(tmp_path):
     lines = [
         run_logs.begin(machine=HOSTILE, devices=[HOSTILE], versions={}),
         {"kind": "update", "update": 1, HOSTILE: 1.0},
-        {"kind": "end", "update": 1, "time": 1001.0, "words": HOSTILE},
+        {"kind": "end", "update": 1, "time": 1001.0, "words": f"`{HOSTILE}`"},
     ]
     folder = run_logs.write(tmp_path / "run", lines)
     output = tmp_path / "report"
@@ -362,6 +408,7 @@ def test_a_log_cannot_get_into_the_page(tmp_path):
     elements = Elements(path.read_text())
     assert [tag for tag, _ in elements.tags].count("script") == 2
     assert not any("onerror" in attrs for _, attrs in elements.tags)
+    assert {"code"} <= {tag for tag, _ in elements.tags}
     assert HOSTILE in elements.text  # as the heading, to be read
     (data,) = [text for text in elements.text if text.startswith('{"chart-')]
     assert json.loads(data)

@@ -100,7 +100,7 @@ def spec_of(
     sized = chart.properties(
         width="container", height=height, description=description
     )
-    return sized.to_dict() | {
+    return sized.to_dict(validate=False) | {
         "autosize": {"type": "fit-x", "contains": "padding"},
         "config": _CONFIG,
     }

@@ -51,6 +51,16 @@ class Curve:
         """Returns its name, with the run's where there are several."""
         return f"{self.run}: {self.name}" if several else self.name
 
+    def distance(self, other: "Curve") -> float:
+        """Returns how far it is from another, on average where both are."""
+        here = {p.update: p.value for p in self.points}
+        apart = [
+            abs(value - p.value)
+            for p in other.points
+            if (value := here.get(p.update)) is not None and p.value is not None
+        ]
+        return sum(apart) / len(apart) if apart else math.inf
+
     def thinned(self, most: int) -> "Curve":
         """Returns the curve with no more points than that.
 

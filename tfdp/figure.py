@@ -1,6 +1,7 @@
 """Curves that are drawn in one pair of axes."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 
 from tfdp.curve import Curve, Point
@@ -8,6 +9,7 @@ from tfdp.log_lines import Line, number
 from tfdp.run import Run
 
 MOST_POINTS = 500
+_CLOSE = 0.005  # of the height of the axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,16 @@ class Figure:
     def thinned(self) -> list[Curve]:
         """Its curves, with no more points than can be told apart."""
         return [curve.thinned(MOST_POINTS) for curve in self.curves]
+
+    @property
+    def has_equal_curves(self) -> bool:
+        """Whether curves of two runs can hardly be told apart."""
+        values = [value for curve in self.curves for value in curve.values]
+        close = _CLOSE * (max(values) - min(values))
+        return any(
+            a.name == b.name and a.distance(b) <= close
+            for a, b in itertools.combinations(self.curves, 2)
+        )
 
     @property
     def is_thinned(self) -> bool:

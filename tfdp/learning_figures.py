@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from tfdp.curve import Curve
 from tfdp.figure import Figure, drawn, logged
 from tfdp.log_lines import Line, number
 from tfdp.report_words import title
@@ -58,8 +59,7 @@ def _metrics(runs: Sequence[Run]) -> Iterator[Figure]:
                 logged(run, "training, whole epoch", epochs, name, "dotted"),
                 logged(run, "validation", epochs, f"val_{name}", "dashed"),
             ]
-        values = [value for curve in curves for value in curve.values]
-        log = name.endswith("loss") and 0 < 30 * min(values) < max(values)
+        log = name.endswith("loss") and _is_wide(curves)
         yield Figure(
             f"metric_{name}",
             title(name),
@@ -103,7 +103,14 @@ def _settings(runs: Sequence[Run]) -> Iterator[Figure]:
             logged(run, title(key).lower(), _lines(run, key), key)
             for run in runs
         ]
-        yield Figure(key, title(key), axis, caption, curves)
+        log = key == "loss_scale" and _is_wide(curves)
+        axis += ", logarithmic" if log else ""
+        yield Figure(key, title(key), axis, caption, curves, log)
+
+
+def _is_wide(curves: Sequence[Curve]) -> bool:
+    values = [value for curve in curves for value in curve.values]
+    return bool(values) and 0 < 30 * min(values) < max(values)
 
 
 def _lines(run: Run, key: str) -> list[Line]:

@@ -1,5 +1,6 @@
 """The chart of curves over updates."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ _DASHES: dict[str, Sequence[float]] = {
     "dotted": [1.5, 2.5],
 }
 _PALE = 0.15
+_WIDTH = 1.75
 
 
 def line_chart(figure: Figure, runs: Sequence[str]) -> Chart:
@@ -79,7 +81,9 @@ class _Lines:
 
     def spec(self) -> dict[str, Any]:
         points = alt.Chart(alt.Data(values=self._points())).encode(
-            x=alt.X("u:Q", title="Updates").axis(format=",d", tickCount=5)
+            x=alt.X(
+                "u:Q", title="Updates", scale=alt.Scale(zero=self._is_whole())
+            ).axis(format=",d", tickCount=5)
         )
         names = ", ".join(self.colors)
         return spec_of(
@@ -95,45 +99,66 @@ class _Lines:
             for point in curve.points
         ]
 
+    def _is_whole(self) -> bool:
+        """Whether most updates are drawn, counted from zero."""
+        updates = [p.update for c in self.figure.curves for p in c.points]
+        return 2 * min(updates) <= max(updates)
+
+    def _is_constant(self) -> bool:
+        values = {value for c in self.figure.curves for value in c.values}
+        return len(values) == 1
+
     def _about_curves(self) -> list[dict[str, Any]]:
         return [
             {
                 "s": key,
                 "group": self.group(curve),
                 "name": curve.name,
+                "width": self._width(curve),
                 "few": len(curve.points) <= _FEW_POINTS,
             }
             for key, curve in self.curves.items()
         ]
 
     def _marks(self, points: alt.Chart) -> list[alt.Chart]:
-        scale = alt.Scale(
-            zero=self.figure.zero, type="log" if self.figure.log else "linear"
-        )
         pick = alt.selection_point("pick", fields=["group"], bind="legend")
         about = alt.LookupData(
             alt.Data(values=self._about_curves()),
             "s",
-            ["group", "name", "few"],
+            ["group", "name", "width", "few"],
         )
         curves = points.transform_lookup("s", about).encode(
-            y=alt.Y("v:Q", title=self.figure.axis, scale=scale).axis(
-                tickCount=5
-            ),
+            y=self._y(),
             color=self._color(),
             detail="s:N",
             opacity=alt.when(pick)
             .then(alt.value(1))
             .otherwise(alt.value(_PALE)),
         )
-        lines = curves.mark_line(
-            aria=False, strokeWidth=1.75, strokeJoin="round"
+        lines = curves.mark_line(aria=False, strokeJoin="round").encode(
+            strokeDash=self._dash(),
+            strokeWidth=alt.StrokeWidth("width:Q", legend=None, scale=None),
         )
-        marks = [lines.encode(strokeDash=self._dash()).add_params(pick)]
+        marks = [lines.add_params(pick)]
         if any(curve["few"] for curve in self._about_curves()):
             dots = curves.mark_point(aria=False, filled=True, size=24)
             marks.append(dots.transform_filter("datum.few"))
         return marks
+
+    def _y(self) -> alt.Y:
+        title = self.figure.axis
+        if not self.figure.log:
+            scale = alt.Scale(zero=self.figure.zero or self._is_constant())
+            return alt.Y("v:Q", title=title, scale=scale).axis(tickCount=5)
+        values = [v for curve in self.curves.values() for v in curve.values]
+        powers = range(
+            math.floor(math.log10(min(values))),
+            math.ceil(math.log10(max(values))),
+        )
+        steps = (1, 2, 5) if len(powers) < 4 else (1,)
+        ticks = [step * 10.0**power for power in powers for step in steps]
+        scale = alt.Scale(type="log", nice=False)
+        return alt.Y("v:Q", title=title, scale=scale).axis(values=ticks)
 
     def _color(self) -> alt.Color:
         told_apart = self.several or len(self.colors) > 1
@@ -144,6 +169,13 @@ class _Lines:
                 domain=list(self.colors), range=list(self.colors.values())
             ),
         )
+
+    def _width(self, curve: Curve) -> float:
+        """Where curves coincide, the later are thinner, and hide none."""
+        if not (self.several and self.figure.has_equal_curves):
+            return _WIDTH
+        later = len(self.colors) - 1 - list(self.colors).index(curve.run)
+        return _WIDTH + min(1.5, 5 / len(self.colors)) * later
 
     def _dash(self) -> alt.StrokeDash:
         styles = {c.name: c.style for c in self.curves.values()}

@@ -105,7 +105,7 @@ def page(runs: Sequence[Run], parts: Mapping[str, Charts]) -> str:
             {
                 "name": run.name,
                 "color": series(place),
-                "words": words(run),
+                "words": _with_code(words(run)),
                 "results": results(run),
                 "facts": facts(run),
             }
@@ -146,6 +146,11 @@ def _named(charts: Iterable[Chart]) -> Charts:
             name = f"{slug}_{number}"
         found[name] = chart
     return found
+
+
+def _with_code(text: str) -> markupsafe.Markup:
+    escaped = str(markupsafe.escape(text))
+    return markupsafe.Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escaped))
 
 
 def _hash(program: str) -> str:

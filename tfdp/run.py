@@ -156,7 +156,7 @@ class Run:
             for part in line.get("bounds") or ()
         }
 
-    @property
+    @functools.cached_property
     def replica_times(self) -> list[ReplicaTime]:
         """Where each replica's time went, on the mean of all windows."""
         totals: dict[tuple[int, int], dict[str, list[float]]] = {}

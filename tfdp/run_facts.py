@@ -2,7 +2,6 @@
 
 import collections
 import datetime
-from collections.abc import Sequence
 
 from tfdp.log_lines import Line, number
 from tfdp.report_words import duration, figure, milliseconds, rate, title
@@ -51,7 +50,7 @@ def facts(run: Run) -> Facts:
         ("Strategy", line.get("strategy")),
         ("Workers", _count(line, "workers")),
         ("Replicas", _count(line, "replicas")),
-        ("Devices", _devices(line.get("devices") or ())),
+        ("Devices", _devices(line)),
         ("Accumulation", steps and f"{steps:,} step{'s' * (steps > 1)}"),
         ("Optimizer", line.get("optimizer")),
         ("Parameters", _count(line, "parameters")),
@@ -72,12 +71,14 @@ def _count(line: Line, key: str) -> str | None:
     return None if value is None else f"{value:,}"
 
 
-def _devices(devices: Sequence[object]) -> str:
-    counts = collections.Counter(map(str, devices))
-    return ", ".join(
+def _devices(line: Line) -> str:
+    counts = collections.Counter(map(str, line.get("devices") or ()))
+    devices = ", ".join(
         device if count == 1 else f"{count} × {device}"
         for device, count in counts.items()
     )
+    several = (number(line, "workers") or 1) > 1
+    return f"{devices} on each worker" if devices and several else devices
 
 
 def _versions(versions: Line) -> str:

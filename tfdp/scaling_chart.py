@@ -64,9 +64,9 @@ def _layers(
     ]
     names = [name for name in runs if name in {row["run"] for row in rows}]
     axes = {
-        "x": alt.X("replicas:Q", title="Replicas").axis(
-            values=list(replicas), format=",d", grid=False
-        ),
+        "x": alt.X(
+            "replicas:Q", title="Replicas", scale=alt.Scale(padding=20)
+        ).axis(values=list(replicas), format=",d", grid=False),
         "y": alt.Y("speedup:Q", title="Speed-up").axis(tickCount=5),
     }
     line = alt.Chart(alt.Data(values=ideal)).mark_line(

@@ -167,7 +167,7 @@ def _replica_memory(run: Run) -> Curve:
             memory
             for line in window.workers
             for _, of in replicas(line)
-            if (memory := number(of, "memory_bytes")) is not None
+            if (memory := number(of, "memory_bytes"))
         ]
         if used:
             memory = 2**-30 * max(used)
