@@ -22,6 +22,8 @@ from tfdp.throughput import Rates
 from tfdp.throughput_table import print_table
 from tfdp.window import Memory, Window
 
+_LONGEST_WINDOW = 10_000
+
 
 class ThroughputMonitor(keras.callbacks.Callback):
     """Measures how fast each replica is, and says what holds it back.
@@ -127,6 +129,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self.verbose = verbose
         self._flops = math.nan if flops_per_sample is None else flops_per_sample
         self._settings = Settings(clock, samples_fn)
+        self._process = psutil.Process()
         self._clock = clock or time.time
         self._total: Window | None = None
         self._listeners: list[Callable[[Window], None]] = []
@@ -202,10 +205,10 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._strategy = strategy
         self._replicas = strategy.num_replicas_in_sync // strategy.num_workers
         self._cycle = optimizer.accumulation_steps
-        self._warmup_left = self.warmup_updates * self._cycle
+        self._warmup = self.warmup_updates * self._cycle
+        self._measured = 0
         self._log = StepLog(self._replicas)
         self._meter.read()
-        self._unread = self._in_window = 0
         self._total = None
         self._report = ""
         self._listeners = []
@@ -218,14 +221,17 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._epoch = epoch
         self._of_epoch: Window | None = None
         self._log.begin_epoch()
-        self._steps = self._micro_batches = 0
+        self._epoch_begin = self._measured
+        self._stamped = 0
+        self._plan_reading()
+        self._plan_window()
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Takes the time."""
-        self._is_measured = not is_replaying(self.model)
         self._first_batch = batch
+        self._is_measured = not is_replaying(self.model)
         self._traces = self._meter.traces
         self._begin = self._clock()
 
@@ -240,18 +246,15 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._log.add_step(
             self._begin,
             end,
-            is_left_out=self._warmup_left > 0
+            is_left_out=self._measured < self._warmup
             or self._meter.traces > self._traces,
         )
-        self._steps += 1
-        self._warmup_left -= micro_batches
-        self._unread += micro_batches
-        self._in_window += micro_batches
-        if self._unread > self._meter.settings.capacity - micro_batches:
+        self._measured += micro_batches
+        if self._measured >= self._read_at:
             self._read()
         if (
-            self._in_window >= self.window * self._cycle
-            and self._in_window % self._cycle == 0
+            self._measured >= self._window_end
+            and (self._measured - self._window_begin) % self._cycle == 0
         ):
             self._end_window(is_whole=False)
 
@@ -260,7 +263,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
     ) -> None:
         """Exchanges what was measured, and logs it."""
         found = self._end_window(is_whole=not self.model.optimizer.is_mid_cycle)
-        if self._steps and not self._micro_batches:
+        if self._measured > self._epoch_begin and not self._stamped:
             raise RuntimeError(
                 "Each step must update with the model's "
                 "DistributedOptimizer, which counts samples. Received: an "
@@ -282,14 +285,25 @@ class ThroughputMonitor(keras.callbacks.Callback):
 
     def _read(self) -> None:
         stamps = self._meter.read()
-        self._micro_batches += len(stamps[0])
+        self._stamped += len(stamps[0])
         self._log.add_stamps(stamps)
-        self._unread = 0
+        self._plan_reading()
+
+    def _plan_reading(self) -> None:
+        at_once = self.model.steps_per_execution
+        capacity = self._meter.settings.capacity
+        self._read_at = self._measured + capacity - at_once + 1
+
+    def _plan_window(self) -> None:
+        # Nobody else would see the end of a window.
+        window = self.window if self._listeners else _LONGEST_WINDOW
+        self._window_begin = self._measured
+        self._window_end = self._measured + window * self._cycle
 
     def _end_window(self, *, is_whole: bool) -> Window:
         """Returns what the epoch has had so far."""
         self._read()
-        self._in_window = 0
+        self._plan_window()
         times = self._log.take(is_whole=is_whole)
         window = self._gathered(times)
         self._of_epoch = self._of_epoch + window if self._of_epoch else window
@@ -305,7 +319,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         capacity = 1 << int(entries.max()).bit_length()
         devices = strategy.extended.worker_devices
         memory = [
-            float(psutil.Process().memory_info().rss),
+            float(self._process.memory_info().rss),
             *map(_memory_of, devices),
         ]
         table = all_gather(

@@ -45,7 +45,11 @@ flag("--precision", default="auto", help="dtype policy [%(default)s]")
 flag("--logical-cpus", type=int, help="replicas to make out of the CPU")
 flag("--seed", type=int, default=0, help="[%(default)s]")
 flag("--data-dir", default="runs/data", help="[%(default)s]")
-flag("--output", default="runs/digits", help="folder of the plot [%(default)s]")
+flag(
+    "--output",
+    default="runs/digits",
+    help="folder of plot and log [%(default)s]",
+)
 args = parser.parse_args()
 
 output = pathlib.Path(args.output)
@@ -125,7 +129,12 @@ def print_epoch(epoch, logs):
 
 
 throughput = tfdp.callbacks.ThroughputMonitor(verbose=0)
-callbacks = [tfdp.callbacks.DataParallel(), throughput]
+callbacks = [
+    tfdp.callbacks.DataParallel(),
+    tfdp.callbacks.LearningRateMonitor(),
+    throughput,
+    tfdp.callbacks.RunLogger(output, every=10),
+]
 if strategy.is_chief:
     print(f"{plan}, learning rate up to {peak_rate:g}")
     callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=print_epoch))
@@ -185,3 +194,5 @@ if strategy.is_chief:
     path = output / "training.png"
     figure.savefig(path, dpi=150)
     print(f"plot: {path}")
+    print(throughput.limit())
+    print(f"more: tfdp report {output}")

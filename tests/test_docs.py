@@ -21,7 +21,11 @@ from tfdp.cli import main
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
-PAGES_WITH_EXAMPLES = ["README.md", "docs/large_batches.md"]
+PAGES_WITH_EXAMPLES = [
+    "README.md",
+    "docs/large_batches.md",
+    "docs/throughput.md",
+]
 NAMESPACE = {"tfdp": tfdp, "keras": keras, "tf": tf, "np": np}
 
 

@@ -1,5 +1,6 @@
 """The example, started in every way that its first lines name."""
 
+import json
 import os
 import pathlib
 import re
@@ -53,28 +54,36 @@ def test_alone_it_ends_with_a_table_and_a_plot(tmp_path, data_dir, cpus):
     plot = pathlib.Path(re.search(r"plot: (.*)", output)[1])
     assert plot.parent == tmp_path
     assert plot.read_bytes().startswith(b"\x89PNG")
+    assert f"more: tfdp report {tmp_path}" in output
+    kinds = [
+        json.loads(line)["kind"] for line in (tmp_path / "run.jsonl").open()
+    ]
+    assert kinds[0] == "run"
+    assert kinds[-1] == "end"
+    assert kinds.count("epoch") == kinds.count("window") == 2
+    assert kinds.count("update") == 20 // cpus // 10
 
 
 @pytest.mark.multi_worker
 def test_two_workers_read_held_out_digits(tmp_path, data_dir):
-    """The settings of `make demo`."""
+    """The settings of `make demo`, and half of its epochs."""
     output = run(
         *launched(2),
-        *(SCRIPT, "--accumulation=4"),
+        *(SCRIPT, "--accumulation=4", "--epochs=15"),
         *(f"--data-dir={data_dir}", f"--output={tmp_path}"),
     ).stdout
     assert value(output, "workers") == "2"
     assert value(output, "effective batch") == "256 samples"
-    assert value(output, "updates") == "180"
+    assert value(output, "updates") == "90"
     assert len(value(output, "samples/s per worker").split()) == 2
     accuracy, images = re.match(
         r"([\d.]+) \((\d+) images\)", value(output, "held-out accuracy")
     ).groups()
-    assert float(accuracy) >= 0.97
+    assert float(accuracy) >= 0.95
     # Of images that were all looked at, the share is a whole number of them.
     read = float(accuracy) * int(images)
     assert abs(read - round(read)) <= 0.02
-    assert "[worker 0] epoch  1/30" in output
+    assert "[worker 0] epoch  1/15" in output
     assert "[worker 1] epoch" not in output
 
 
@@ -99,8 +108,6 @@ def test_workers_that_prepare_the_data_at_once_do_not_race(tmp_path):
     [
         ("--epochs=0", "--epochs must be at least 1"),
         ("--accumulation=0", "`accumulation_steps` must be at least 1"),
-        ("--per-replica-batch=-1", "per_replica_batch=-1"),
-        ("--precision=float8", "Received: name='float8'"),
         ("--logical-cpus=0", "`count` must be at least 1"),
     ],
 )

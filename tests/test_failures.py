@@ -12,8 +12,6 @@ COVERING = [
     Case("exception", 1, "validation"),
     Case("early end", 0, "step"),
     Case("SIGTERM", 1, "step"),
-    Case("missing peer", 1, "start"),
-    Case("port in use", 0, "start"),
 ]
 # What the launcher must say, of worker {0}.
 SAID = {

@@ -125,7 +125,9 @@ def test_a_loss_of_the_whole_batch_equals_one_device(strategy, name):
 
 
 @pytest.mark.parametrize("name", PARTED)
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(
+    ("strategy", "steps"), [(1, 3), (2, 1), (4, 3)], indirect=["strategy"]
+)
 def test_a_loss_over_samples_equals_one_device(strategy, steps, name):
     loss, over = PARTED[name]
     weighted = name.startswith("weighted")
@@ -146,7 +148,9 @@ def test_a_loss_over_samples_equals_one_device(strategy, steps, name):
     assert_equal(actual, one, keys)
 
 
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(
+    ("strategy", "steps"), [(1, 3), (2, 1), (4, 3)], indirect=["strategy"]
+)
 def test_a_mask_that_layers_hand_on_equals_one_device(strategy, steps):
     def make():
         keras.utils.set_random_seed(1)

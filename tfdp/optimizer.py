@@ -250,7 +250,9 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         if weight is not None:
             self._samples_seen.add(local_samples())
             if self._meter:
-                self._meter.end_micro_batch(grads)
+                self._meter.end_micro_batch(
+                    grads, is_last=self.accumulation_steps == 1
+                )
             # Keras divides each replica's mean loss by their number.
             factor = 1 if weight.adds else context.num_replicas_in_sync
             grads = [weighted(g, weight.value * factor) for g in grads]

@@ -24,9 +24,9 @@ class RunLog:
     | `epoch`  | an epoch ends           | `seconds`, logs of the epoch       |
     | `end`    | the fit ends            | `limit`, `words`: what limited it  |
 
-    All but windows have `update`, the updates made so far, skipped ones
-    included; all but windows and ends have `epoch`, counted from 0. What is no
-    finite number is `null`.
+    All have `update`, the updates made so far, skipped ones included; all but
+    ends have `epoch`, counted from 0. What is no finite number is `null`.
+    `docs/throughput.md` lists the keys.
 
     A row is in the file once `append` returns. A program that is killed while
     it writes leaves a half line, which the next to open the file removes; one

@@ -1,6 +1,7 @@
 """Times at which a replica, inside of a step, is somewhere."""
 
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -50,6 +51,8 @@ class StepMeter:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.traces = 0
+        # Each replica has a thread of its own, in which its graph is made.
+        self._begun = threading.local()
 
     def build(self, strategy: tf.distribute.Strategy) -> None:
         """Creates the variables, outside of any graph.
@@ -66,11 +69,14 @@ class StepMeter:
             self._count = _replica_local(tf.zeros((), tf.int64))
         self._read = self._counts()
 
-    def end_micro_batch(self, gradients: Sequence[Gradient]) -> None:
+    def end_micro_batch(
+        self, gradients: Sequence[Gradient], *, is_last: bool
+    ) -> None:
         """Stamps a micro-batch, in replica context.
 
         Args:
             gradients: Gradients of this replica.
+            is_last: Whether a reduction follows in any case.
 
         Raises:
             ValueError: If `samples_fn` does not return one number.
@@ -78,16 +84,11 @@ class StepMeter:
         if not tf.executing_eagerly():
             self.traces += 1
         ready = _time_after(_values(gradients), self._now)
-        place = self._count.read_value() % self.settings.capacity
+        if is_last:
+            self._begun.row = step_began(), ready, self._samples()
+            return
         zero = tf.zeros((), tf.float64)
-        tf.raw_ops.ResourceScatterUpdate(
-            resource=self._rows.handle,
-            indices=place[tf.newaxis],
-            updates=tf.stack([step_began(), ready, zero, self._samples()])[
-                tf.newaxis
-            ],
-        )
-        self._count.assign_add(1)
+        self._write(step_began(), ready, zero, self._samples())
 
     def end_reduction(self, gradients: Sequence[Gradient]) -> None:
         """Stamps the reduction after the last micro-batch.
@@ -95,12 +96,26 @@ class StepMeter:
         Args:
             gradients: Gradients reduced over all replicas.
         """
+        reduced = _time_after(_values(gradients), self._now)
+        row = self._begun.__dict__.pop("row", None)
+        if row is not None:
+            began, ready, samples = row
+            self._write(began, ready, reduced, samples)
+            return
         place = (self._count.read_value() - 1) % self.settings.capacity
         tf.raw_ops.ResourceScatterNdUpdate(
             ref=self._rows.handle,
             indices=tf.stack([place, 2])[tf.newaxis],
-            updates=_time_after(_values(gradients), self._now)[tf.newaxis],
+            updates=reduced[tf.newaxis],
         )
+
+    def _write(self, *row: tf.Tensor) -> None:
+        tf.raw_ops.ResourceScatterUpdate(
+            resource=self._rows.handle,
+            indices=self._count.read_value() % self.settings.capacity,
+            updates=tf.stack(row),
+        )
+        self._count.assign_add(1)
 
     def read(self) -> list[np.ndarray]:
         """Returns what was written since the last call.
