@@ -260,6 +260,115 @@ def test_nothing_is_printed_when_asked_for_nothing(two_replicas, capsys):
     assert not capsys.readouterr().out
 
 
+class Listener(keras.callbacks.Callback):
+    """Hears the windows of a monitor."""
+
+    def __init__(self, monitor):
+        super().__init__()
+        self.monitor = monitor
+        self.windows = []
+
+    def on_train_begin(self, logs=None):
+        self.monitor.listen(self.windows.append)
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_windows_are_heard_where_they_end(two_replicas, together):
+    monitor = tfdp.callbacks.ThroughputMonitor(window=2)
+    listener = Listener(monitor)
+    model = make_model(two_replicas, 2, steps_per_execution=together)
+    data = problem.dataset(10 * BATCH, BATCH)
+    fit(model, data, monitor, listener, epochs=2)
+    windows = listener.windows
+    assert [w.update for w in windows] == [2, 4, 5, 7, 9, 10]
+    assert [w.rates.updates for w in windows] == [1, 2, 1, 2, 2, 1]
+    assert [w.epoch for w in windows] == [0, 0, 0, 1, 1, 1]
+    for window in windows:
+        (row,) = window.rows()
+        assert row["memory_bytes"] > 1e8
+        for replica in row["replicas"]:
+            parts = [v for k, v in replica.items() if k.endswith("_seconds")]
+            assert sum(parts) == pytest.approx(row["seconds"], rel=0.05)
+
+
+def test_windows_of_warm_up_are_not_heard(two_replicas):
+    monitor = tfdp.callbacks.ThroughputMonitor(window=2, warmup_updates=4)
+    listener = Listener(monitor)
+    data = problem.dataset(6 * BATCH, BATCH)
+    fit(make_model(two_replicas), data, monitor, listener)
+    assert [w.update for w in listener.windows] == [6]
+
+
+def test_long_epochs_without_listeners_lose_nothing(two_replicas, monkeypatch):
+    module = "tfdp.callbacks.throughput_monitor"
+    monkeypatch.setattr(f"{module}.CAPACITY", 4)
+    monkeypatch.setattr(f"{module}._LONGEST_WINDOW", 8)
+    clock = itertools.repeat(0.5)
+    history, rates = measured(two_replicas, 19 * BATCH, clock, epochs=2)
+    assert rates == Rates((18.5,), ((296, 296),), updates=37)
+    assert history["samples_per_second"] == [32, 32]
+
+
+def test_anything_can_be_counted_and_named(two_replicas, capsys):
+    clock = Clock(itertools.repeat(0.5))
+    monitor = tfdp.callbacks.ThroughputMonitor(
+        samples_fn=lambda data: tf.size(data[0]),
+        unit="numbers",
+        flops_per_sample=100,
+        clock=clock,
+    )
+    data = problem.dataset(3 * BATCH, BATCH)
+    history = fit(make_model(two_replicas), data, monitor, clock)
+    assert history["samples_per_second"] == [8 * BATCH / 0.5]
+    assert history["flops_per_second"] == [100 * 8 * BATCH / 0.5]
+    shown = capsys.readouterr().out
+    assert "epoch 1: 256 numbers/s | replicas 128 128" in shown
+    assert "256 numbers/s over 2 updates; ms per update" in shown
+
+
+def test_the_table_names_what_limits_the_run(two_replicas, capsys):
+    clock = Clock(itertools.repeat(0.5))
+    monitor = tfdp.callbacks.ThroughputMonitor(clock=clock)
+    fit(make_model(two_replicas), problem.dataset(48, BATCH), monitor, clock)
+    # A thousand seconds between steps.
+    assert monitor.limit().kind == "callbacks"
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"tfdp: {monitor.limit()}" in shown
+    assert "communication" in shown
+
+
+def test_nothing_limits_a_run_of_warm_up(two_replicas, capsys):
+    monitor = tfdp.callbacks.ThroughputMonitor(warmup_updates=9)
+    fit(make_model(two_replicas), problem.dataset(48, BATCH), monitor)
+    assert monitor.limit() is None
+    assert capsys.readouterr().out == "epoch 1: all of it was warm-up\n"
+
+
+def test_steps_that_a_resumed_run_skips_are_not_measured(
+    two_replicas, tmp_path
+):
+    class Failure(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 4:
+                raise InterruptedError
+
+    def callbacks(clock, *more):
+        monitor = tfdp.callbacks.ThroughputMonitor(clock=clock)
+        backups = tfdp.callbacks.BackupAndRestore(tmp_path, save_freq=1)
+        return monitor, [backups, monitor, clock, *more]
+
+    data = problem.dataset(8 * BATCH, BATCH)
+    _, first = callbacks(Clock(itertools.repeat(0.5)), Failure())
+    with pytest.raises(InterruptedError):
+        fit(make_model(two_replicas), data, *first)
+    steps = [64.0] * 5 + [0.5] * 3
+    monitor, again = callbacks(Clock(steps))
+    fit(make_model(two_replicas), data, *again)
+    # The first step after those that are skipped makes the graph.
+    assert monitor.rates.samples == ((16, 16),)
+    assert monitor.rates.seconds == (1.0,)
+
+
 def test_optimizer_must_count_samples(two_replicas):
     with two_replicas.scope():
         model = problem.make_model()
@@ -311,11 +420,21 @@ def test_steps_must_update_with_the_optimizer(two_replicas):
 
 
 @pytest.mark.parametrize(
-    ("value", "error"), [(-1, ValueError), (1.0, TypeError), (True, TypeError)]
+    ("arguments", "error", "message"),
+    [
+        ({"warmup_updates": -1}, ValueError, "warmup_updates=-1"),
+        ({"warmup_updates": 1.0}, TypeError, "warmup_updates=1.0"),
+        ({"warmup_updates": True}, TypeError, "warmup_updates=True"),
+        ({"window": 0}, ValueError, "window=0"),
+        ({"samples_fn": 8}, TypeError, "samples_fn=8"),
+        ({"clock": 0.0}, TypeError, "clock=0.0"),
+        ({"flops_per_sample": 0}, ValueError, "flops_per_sample=0"),
+        ({"flops_per_sample": float("nan")}, ValueError, "=nan"),
+    ],
 )
-def test_warm_up_is_a_count(value, error):
-    with pytest.raises(error, match=f"Received: warmup_updates={value}"):
-        tfdp.callbacks.ThroughputMonitor(warmup_updates=value)
+def test_arguments_are_checked(arguments, error, message):
+    with pytest.raises(error, match=f"Received: .*{message}"):
+        tfdp.callbacks.ThroughputMonitor(**arguments)
 
 
 @pytest.mark.multi_worker
