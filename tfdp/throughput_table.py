@@ -29,7 +29,7 @@ def print_table(window: Window, limit: Limit) -> None:
         title_justify="left",
     )
     for name in ("replica", "worker", f"{window.unit}/s", *PARTS):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", min_width=len(name))
     replicas = _shown(len(rates.by_replica), breakdown.slowest)
     for replica in replicas:
         table.add_row(
