@@ -22,7 +22,7 @@ def print_table(window: Window, limit: Limit) -> None:
     updates = rates.updates
     table = Table(
         box=box.SIMPLE_HEAD,
-        padding=(0, 1),
+        padding=(0, 0, 0, 1),
         pad_edge=False,
         title=f"{rates.samples_per_second:,.0f} {window.unit}/s over "
         f"{updates:,} updates; ms per update",
