@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 
 import pytest
+import run_logs
 
 ROOT = pathlib.Path(__file__).parents[1]
 # What a build needs, and what must not go into it.
@@ -130,6 +131,7 @@ def test_wheel_says_what_it_is(wheel):
         "click",
         "keras",
         "psutil",
+        "rich",
         "tensorflow",
     }
     assert dict(scripts["console_scripts"]) == {"tfdp": "tfdp.cli:main"}
@@ -179,6 +181,19 @@ def test_installed_command_runs(installed, tmp_path):
         env=environment(installed),
     )
     assert f"[worker 0] {installed / 'tfdp' / 'workers.py'}\n" in output
+
+
+def test_installed_report_has_its_page(installed, tmp_path):
+    run_logs.write(tmp_path / "run", [run_logs.begin(), run_logs.window(10)])
+    run(
+        sys.executable,
+        installed / "bin" / "tfdp",
+        *("report", "run", "--output", "page"),
+        cwd=tmp_path,
+        env=environment(installed),
+    )
+    names = {path.name for path in (tmp_path / "page").iterdir()}
+    assert names == {"report.html", "throughput.png"}
 
 
 def test_installed_plugin_gives_its_fixtures(installed, tmp_path):

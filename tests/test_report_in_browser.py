@@ -102,8 +102,15 @@ def opened(browser, report):
 def page(opened):
     page, _, _ = opened
     yield page
-    page.set_viewport_size({"width": 1200, "height": 900})
     page.emulate_media(media="screen", color_scheme="light")
+    resize(page, 1200)
+
+
+def resize(page, width):
+    if width != page.viewport_size["width"]:
+        page.evaluate("delete document.documentElement.dataset.drawn")
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_selector("html[data-drawn]")
 
 
 def luminance(color):
@@ -175,7 +182,7 @@ def test_nothing_is_asked_of_the_network_and_nothing_fails(opened):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1200])
 def test_text_can_be_read(page, scheme, width):
-    page.set_viewport_size({"width": width, "height": 900})
+    resize(page, width)
     page.emulate_media(color_scheme=scheme)
     is_dark = luminance(ground(page)) < 0.5
     assert is_dark == (scheme == "dark")
@@ -183,12 +190,24 @@ def test_text_can_be_read(page, scheme, width):
     assert too_faint(page) == []
 
 
-def test_a_phone_is_wide_enough(page):
-    page.set_viewport_size({"width": 400, "height": 800})
-    page.wait_for_function(
-        """() => [...document.querySelectorAll(".chart svg")].every(
-          (svg) => svg.viewBox.baseVal.width <= innerWidth)"""
+@pytest.mark.parametrize("width", [400, 760, 1200])
+def test_legends_are_whole_at_any_width(page, width):
+    resize(page, width)
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll(".chart svg")].filter((svg) => {
+          const frame = svg.getBoundingClientRect();
+          return [...svg.querySelectorAll("text")].some((text) => {
+            const box = text.getBoundingClientRect();
+            return box.top < frame.top - 1 || box.right > frame.right + 1
+              || box.bottom > frame.bottom + 1 || box.left < frame.left - 1;
+          });
+        }).map((svg) => svg.textContent.slice(0, 80))"""
     )
+    assert cut == []
+
+
+def test_a_phone_is_wide_enough(page):
+    resize(page, 400)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert page.evaluate(OVERFLOWING) == []
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from tfdp.chart import Chart, legend, spec_of
+from tfdp.chart import Chart, legend, spec_of, width_of
 from tfdp.report_words import UNKNOWN, milliseconds
 from tfdp.run import PARTS, ReplicaTime, Run
 
@@ -95,7 +95,12 @@ def _bars(bars: dict[str, ReplicaTime], parts: Sequence[str]) -> alt.Chart:
             order="place:Q",
             color=alt.Color(
                 "part:N",
-                legend=legend(parts, "square", symbolStrokeWidth=0),
+                legend=legend(
+                    parts,
+                    "square",
+                    beside=width_of(bars),
+                    symbolStrokeWidth=0,
+                ),
                 scale=alt.Scale(
                     domain=parts, range=[_COLORS[part] for part in parts]
                 ),

@@ -17,6 +17,7 @@ from tfdp.report_colors import on_light
 _VERSION = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 _WIDTH_OF_FILE = 720
 _WIDTH_OF_LETTER = 7
+_WIDTH_OF_SYMBOL = 36
 _LABEL_LIMIT = 170
 _CONFIG: dict[str, Any] = {
     "background": None,
@@ -97,27 +98,37 @@ def spec_of(
         height: Height of its axes in pixels.
         description: What is drawn, for those who do not see it.
     """
-    sized = chart.properties(
+    spec = chart.properties(
         width="container", height=height, description=description
-    )
-    return sized.to_dict(validate=False) | {
+    ).to_dict(validate=False)
+    room = {"name": "room", "value": _WIDTH_OF_FILE}
+    return spec | {
         "autosize": {"type": "fit-x", "contains": "padding"},
         "config": _CONFIG,
+        "params": [*spec.get("params", ()), room],
     }
 
 
-def legend(labels: Iterable[str], symbol: str, **others: Any) -> alt.Legend:
+def legend(
+    labels: Iterable[str], symbol: str, *, beside: int = 60, **others: Any
+) -> alt.Legend:
     """Returns a legend with as many columns as a chart has room for.
 
     Args:
         labels: What it is going to say.
         symbol: The shape of its symbols.
+        beside: Width of what stands on the left of it, in pixels.
         others: What else Altair can be told of it.
     """
-    longest = max(map(len, labels), default=0)
-    width = 36 + min(_LABEL_LIMIT, _WIDTH_OF_LETTER * longest)
-    columns = alt.expr(f"max(1, floor(width / {width}))")
+    width = _WIDTH_OF_SYMBOL + width_of(labels)
+    columns = alt.expr(f"max(1, floor((room - {beside}) / {width}))")
     return alt.Legend(columns=columns, symbolType=symbol, **others)
+
+
+def width_of(labels: Iterable[str]) -> int:
+    """Returns about how wide labels are, in pixels."""
+    longest = max(map(len, labels), default=0)
+    return min(_LABEL_LIMIT, _WIDTH_OF_LETTER * longest)
 
 
 @functools.cache

@@ -21,15 +21,21 @@ const options = {
 };
 const charts = JSON.parse(document.getElementById("charts").textContent);
 const drawn = Promise.all(
-  Object.entries(charts).map(([id, chart]) =>
-    vegaEmbed(document.getElementById(id), chart, options),
-  ),
+  Object.entries(charts).map(async ([id, chart]) => {
+    const place = document.getElementById(id);
+    const { view } = await vegaEmbed(place, chart, options);
+    return { place, view };
+  }),
 );
 
-// The columns of a legend follow the width, and the layout these columns.
+// The number of a legend's columns follows the room that a chart has.
 async function layOut() {
-  const views = (await drawn).map(({ view }) => view);
-  await Promise.all(views.map((view) => view.resize().runAsync()));
+  const views = await drawn;
+  await Promise.all(
+    views.map(({ place, view }) =>
+      view.signal("room", place.clientWidth).resize().runAsync(),
+    ),
+  );
   document.documentElement.dataset.drawn = views.length;
 }
 layOut();
