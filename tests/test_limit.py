@@ -83,7 +83,7 @@ def test_a_straggler_is_named_with_its_factor():
     assert found.share == pytest.approx(0.45)
     assert str(found) == (
         "replica 3 (worker 1) takes 3 times as long as the median, 900 ms an "
-        "update for compute; replicas wait for the slowest 45 % of the time. "
+        "update in computation; replicas wait for the slowest 45 % of the time. "
         "Look at what else runs there, or leave it out."
     )
 
@@ -101,7 +101,7 @@ def test_a_worker_that_callbacks_keep_is_a_straggler():
     )
     assert found.kind == "straggler"
     assert "replica 0 (worker 0) takes 3 times" in str(found)
-    assert "an update for between steps" in str(found)
+    assert "an update between its steps" in str(found)
 
 
 def test_replicas_that_take_turns_are_no_straggler():

@@ -126,15 +126,15 @@ def _straggler(window: Window, share: float, steps: int) -> str:
             "these machines."
         )
     parts = {
-        "compute": breakdown.compute[replica],
+        "in computation": breakdown.compute[replica],
         "waiting for data": breakdown.input[replica],
-        "between steps": breakdown.between[worker],
+        "between its steps": breakdown.between[worker],
     }
     cause = max(parts, key=parts.__getitem__)
     return (
         f"replica {replica} (worker {worker}) takes {breakdown.skew:.3g} times "
         f"as long as the median, {_milliseconds(parts[cause] / updates)} an "
-        f"update for {cause}; {others}. Look at what else runs there, or "
+        f"update {cause}; {others}. Look at what else runs there, or "
         "leave it out."
     )
 
