@@ -1,6 +1,7 @@
 """Takes the pictures of `tfdp report` that the documentation shows.
 
-python docs/report runs/one_gpu runs/four_gpus    # into docs/
+python docs/report runs/one_gpu runs/four_gpus          # into docs/
+python docs/report runs/one_gpu --height 1200 --width 400  # only the top
 """
 
 import pathlib
