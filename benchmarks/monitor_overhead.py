@@ -2,15 +2,16 @@
 
     python benchmarks/monitor_overhead.py [--quick]
 
-Trains two like models of tiny steps in turns, a stretch with the monitor and a
-stretch without, in one process per number of replicas. A step is measured from
-its begin to the begin of the next, so that everything between is in it: stamps
-in the graph, hooks, and the ends of windows. The table shows the median over
-the stretches of their means, and of the differences of neighbours, with the
-interval that holds the median of differences with 95 % confidence.
+Trains two like models of tiny steps in one process, a step of one and a step of
+the other in turns, so that both meet the same machine. One of them has the
+monitor: stamps in the graph and hooks around the step, and where somebody
+listens, as `RunLogger` does, the end of a window every 100 steps. The table
+shows medians over stretches of 100 steps, and the interval that holds the
+median difference with 95 % confidence.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -19,70 +20,70 @@ import subprocess
 import sys
 import time
 
-STEPS = 300
+WINDOW = 100
 WIDTH = 16
 
 
-def measure(replicas, stretches):
+def measure(replicas, is_heard, stretches):
     import keras
     import numpy as np
     import tensorflow as tf
 
     import tfdp
 
-    strategy = tfdp.MirroredStrategy(tfdp.testing.logical_cpus(replicas))
-
-    class Clock(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            self.begins = []
-
-        def on_train_batch_begin(self, batch, logs=None):
-            self.begins.append(time.perf_counter())
-
-        def on_epoch_end(self, epoch, logs=None):
-            # A graph is made in the first steps of the first stretch.
-            begins = self.begins[16:]
-            self.seconds = (begins[-1] - begins[0]) / (len(begins) - 1)
-
-    class Trained:
-        def __init__(self, monitors):
-            with strategy.scope():
-                self.model = keras.Sequential(
-                    [keras.Input((WIDTH,)), keras.layers.Dense(10)]
-                )
-                self.model.compile(
-                    tfdp.DistributedOptimizer(keras.optimizers.SGD(0.01)),
-                    "mse",
-                )
-            self.clock = Clock()
-            self.callbacks = [
-                tfdp.callbacks.DataParallel(),
-                *monitors,
-                self.clock,
-            ]
-
-        def seconds(self):
-            self.model.fit(
-                data,
-                steps_per_epoch=STEPS,
-                verbose=0,
-                shuffle=False,
-                callbacks=self.callbacks,
-            )
-            return self.clock.seconds
-
+    devices = tfdp.testing.logical_cpus(replicas)
     batch = 32 * replicas
     one = (np.ones((batch, WIDTH), "float32"), np.ones((batch, 10), "float32"))
     data = tf.data.Dataset.from_tensors(one).repeat()
-    without = Trained([])
-    monitored = Trained([tfdp.callbacks.ThroughputMonitor(verbose=0)])
-    for each in (without, monitored):
-        each.seconds()
-    print(
-        json.dumps(
-            [(without.seconds(), monitored.seconds()) for _ in range(stretches)]
+
+    def trained(callbacks):
+        # Clocks are stamped under one strategy, and not under the other.
+        strategy = tfdp.MirroredStrategy(devices)
+        with strategy.scope():
+            model = keras.Sequential(
+                [keras.Input((WIDTH,)), keras.layers.Dense(10)]
+            )
+            optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.01))
+            model.compile(optimizer, "mse")
+        model.fit(
+            data,
+            steps_per_epoch=20,
+            verbose=0,
+            shuffle=False,
+            callbacks=callbacks,
         )
-    )
+        batches = iter(strategy.experimental_distribute_dataset(data))
+        return model, lambda: model.train_function(batches)
+
+    monitor = tfdp.callbacks.ThroughputMonitor(window=WINDOW, verbose=0)
+    _, without = trained([])
+    model, with_stamps = trained([monitor])
+    monitor.on_train_begin()
+    if is_heard:
+        monitor.listen(lambda window: None)
+    monitor.on_epoch_begin(0)
+    steps = iter(range(10**9))
+
+    def monitored():
+        step = next(steps)
+        monitor.on_train_batch_begin(step)
+        with_stamps()
+        monitor.on_train_batch_end(step)
+
+    def seconds_of(function):
+        begin = time.perf_counter()
+        function()
+        return time.perf_counter() - begin
+
+    means = []
+    for _ in range(stretches):
+        pairs = [
+            (seconds_of(without), seconds_of(monitored)) for _ in range(WINDOW)
+        ]
+        means.append(
+            [statistics.mean(each) for each in zip(*pairs, strict=True)]
+        )
+    print(json.dumps(means))
 
 
 def in_own_process(*arguments):
@@ -107,26 +108,30 @@ def interval_of_median(values):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         return measure(*map(int, arguments.one))
-    stretches = 6 if arguments.quick else 40
+    stretches = 20 if arguments.quick else 60
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} "
-        f"cores, {stretches} x {STEPS} steps each"
+        f"cores, {stretches * WINDOW:,} steps each"
     )
-    print("| replicas | step without | with | difference (95 % interval) |")
-    print("| --- | --- | --- | --- |")
-    for replicas in (1, 2):
-        pairs = in_own_process(replicas, stretches)
+    print(
+        "| replicas | windows heard | step without | with "
+        "| difference (95 % interval) |"
+    )
+    print("| --- | --- | --- | --- | --- |")
+    for replicas, is_heard in itertools.product((1, 2), (0, 1)):
+        means = in_own_process(replicas, is_heard, stretches)
         without, monitored = (
-            statistics.median(each) * 1e6 for each in zip(*pairs, strict=True)
+            statistics.median(each) * 1e6 for each in zip(*means, strict=True)
         )
-        differences = [(b - a) * 1e6 for a, b in pairs]
+        differences = [(b - a) * 1e6 for a, b in means]
         low, high = interval_of_median(differences)
         print(
-            f"| {replicas} | {without:,.0f} µs | {monitored:,.0f} µs | "
+            f"| {replicas} | {'yes' if is_heard else 'no'} "
+            f"| {without:,.0f} µs | {monitored:,.0f} µs | "
             f"{statistics.median(differences):.1f} µs "
             f"({low:.1f} to {high:.1f}) |"
         )

@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
+from tfdp import inspection
 from tfdp.agreement import all_gather
 from tfdp.batch import checked_count
 from tfdp.data_parallel_strategy import DataParallelStrategy
@@ -207,6 +208,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._cycle = optimizer.accumulation_steps
         self._warmup = self.warmup_updates * self._cycle
         self._measured = 0
+        self._is_measured = False
         self._log = StepLog(self._replicas)
         self._meter.read()
         self._total = None
@@ -219,6 +221,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         """Begins a window."""
         self._print_report()
         self._epoch = epoch
+        self._update = inspection.updates([self.model.optimizer])
         self._of_epoch: Window | None = None
         self._log.begin_epoch()
         self._epoch_begin = self._measured
@@ -231,7 +234,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
     ) -> None:
         """Takes the time."""
         self._first_batch = batch
-        self._is_measured = not is_replaying(self.model)
+        if not self._is_measured:
+            self._is_measured = not is_replaying(self.model)
         self._traces = self._meter.traces
         self._begin = self._clock()
 
@@ -305,6 +309,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._read()
         self._plan_window()
         times = self._log.take(is_whole=is_whole)
+        self._update += int(times.updates.sum())
         window = self._gathered(times)
         self._of_epoch = self._of_epoch + window if self._of_epoch else window
         if window.rates.updates:
@@ -313,7 +318,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         return self._of_epoch
 
     def _gathered(self, times: StepTimes) -> Window:
-        strategy, optimizer = self._strategy, self.model.optimizer
+        strategy = self._strategy
         entries = all_gather(strategy, [times.entries], often=True)
         # Few sizes make few graphs.
         capacity = 1 << int(entries.max()).bit_length()
@@ -334,11 +339,13 @@ class ThroughputMonitor(keras.callbacks.Callback):
                 for row in table
             ],
             epoch=self._epoch,
-            update=int(optimizer.iterations.numpy())
-            + int(optimizer.skipped_updates.numpy()),
+            update=self._update,
             memory=Memory(
                 tuple(table[:, edge].tolist()),
-                tuple(table[:, edge + 1 :].ravel().tolist()),
+                tuple(
+                    size if size >= 0 else math.nan
+                    for size in table[:, edge + 1 :].ravel().tolist()
+                ),
             ),
             unit=self.unit,
             flops_per_sample=self._flops,
@@ -353,9 +360,9 @@ class ThroughputMonitor(keras.callbacks.Callback):
 
 
 def _memory_of(device: str) -> float:
-    """Returns the largest use of a GPU's memory; 0 for a processor."""
+    """Returns the largest use of a GPU's memory, -1 for a processor."""
     if "GPU" not in device:
-        return 0.0
+        return -1.0
     index = device.rpartition(":")[2]
     return float(tf.config.experimental.get_memory_info(f"GPU:{index}")["peak"])
 
