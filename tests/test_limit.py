@@ -83,8 +83,8 @@ def test_a_straggler_is_named_with_its_factor():
     assert found.share == pytest.approx(0.45)
     assert str(found) == (
         "replica 3 (worker 1) takes 3 times as long as the median, 900 ms an "
-        "update in computation; replicas wait for the slowest 45 % of the time. "
-        "Look at what else runs there, or leave it out."
+        "update in computation; replicas wait for the slowest 45 % of the "
+        "time. Look at what else runs there, or leave it out."
     )
 
 

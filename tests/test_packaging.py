@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # What a build needs, and what must not go into it.
 BUILT_FROM = ["LICENSE", "MANIFEST.in", "README.md", "pyproject.toml"]
 BUILT_FROM += ["setup.cfg", "callbacks", "tests", "tfdp", "tfdp_pytest.py"]
-TEMPLATES = {f"tfdp/templates/report.{x}" for x in ("css", "html", "js")}
+TEMPLATES = {f"tfdp/report/templates/report.{x}" for x in ("css", "html", "js")}
 
 
 def run(*command, **options):

@@ -7,18 +7,18 @@ import struct
 import pytest
 import run_logs
 
-from tfdp.breakdown_chart import breakdown_chart
-from tfdp.curve import Curve, Point
-from tfdp.figure import MOST_POINTS
-from tfdp.learning_figures import learning_figures
-from tfdp.line_chart import line_chart
-from tfdp.report import PAGE, page, summary, write_report
-from tfdp.report_words import duration, figure, milliseconds, percent
-from tfdp.run import Run
-from tfdp.run_comparison import read, scalings
-from tfdp.run_facts import facts, results, words
-from tfdp.scaling_chart import scaling_chart
-from tfdp.speed_figures import speed_figures
+from tfdp.report.breakdown_chart import breakdown_chart
+from tfdp.report.comparison import read, scalings
+from tfdp.report.curve import Curve, Point
+from tfdp.report.facts import facts, results, words
+from tfdp.report.figure import MOST_POINTS
+from tfdp.report.learning_figures import learning_figures
+from tfdp.report.line_chart import line_chart
+from tfdp.report.page import PAGE, page, summary, write_report
+from tfdp.report.run import Run
+from tfdp.report.scaling_chart import scaling_chart
+from tfdp.report.speed_figures import speed_figures
+from tfdp.report.words import duration, figure, milliseconds, percent
 
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
 

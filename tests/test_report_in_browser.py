@@ -8,8 +8,8 @@ import pytest
 import run_logs
 from playwright import sync_api
 
-from tfdp.report import write_report
-from tfdp.run_comparison import read
+from tfdp.report.comparison import read
+from tfdp.report.page import write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = [

@@ -5,9 +5,9 @@ import json
 import pytest
 import run_logs
 
-from tfdp.log_lines import fits
-from tfdp.run import Run
-from tfdp.run_comparison import read, scalings
+from tfdp.report.comparison import read, scalings
+from tfdp.report.log_lines import fits
+from tfdp.report.run import Run
 
 UNKNOWN = {"kind": "weather", "sun": True}
 

@@ -11,8 +11,8 @@ import tempfile
 import click
 from playwright.sync_api import sync_playwright
 
-from tfdp.report import write_report
-from tfdp.run_comparison import read
+from tfdp.report.comparison import read
+from tfdp.report.page import write_report
 
 DOCS = pathlib.Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -37,7 +37,7 @@ def test_the_command_starts_without_tensorflow(folders, tmp_path):
     imported = {
         line.rpartition("|")[2].strip() for line in result.stderr.splitlines()
     }
-    assert {"tfdp.report", "altair"} <= imported
+    assert {"tfdp.report.page", "altair"} <= imported
     assert imported & {"tensorflow", "keras"} == set()
     head, one, two, *others = result.stdout.splitlines()
     assert head.split() == [
@@ -76,8 +76,8 @@ def test_an_output_that_cannot_be_written_is_told(folders):
 
 
 def test_missing_packages_are_told(folders, monkeypatch):
-    monkeypatch.delitem(sys.modules, "tfdp.report", raising=False)
-    monkeypatch.setitem(sys.modules, "tfdp.chart", None)
+    monkeypatch.delitem(sys.modules, "tfdp.report.page", raising=False)
+    monkeypatch.setitem(sys.modules, "tfdp.report.chart", None)
     result = report(*folders)
     assert result.exit_code == 1
     assert "pip install 'tfdp[report]'" in result.output

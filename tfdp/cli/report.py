@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from tfdp.run_comparison import read
+from tfdp.report.comparison import read
 
 
 @click.command()
@@ -42,7 +42,7 @@ def report(
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     try:
-        from tfdp.report import summary, write_report
+        from tfdp.report.page import summary, write_report
     except ModuleNotFoundError as error:
         raise click.ClickException(
             "`tfdp report` needs packages that tfdp alone does not bring. "

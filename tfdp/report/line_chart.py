@@ -6,11 +6,11 @@ from typing import Any
 
 import altair as alt
 
-from tfdp.chart import Chart, legend, spec_of
-from tfdp.curve import Curve
-from tfdp.figure import MOST_POINTS, Figure
-from tfdp.report_colors import series
-from tfdp.report_words import figure as shown
+from tfdp.report.chart import Chart, legend, spec_of
+from tfdp.report.colors import series
+from tfdp.report.curve import Curve
+from tfdp.report.figure import MOST_POINTS, Figure
+from tfdp.report.words import figure as shown
 
 _HEIGHT = 230
 _FEW_POINTS = 30  # so few are marked by dots

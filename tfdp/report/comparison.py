@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from tfdp.run import Run
+from tfdp.report.run import Run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from tfdp.log_lines import Line, fits, number
+from tfdp.report.log_lines import Line, fits, number
 
 # Of the time of a replica, in the order of a step.
 PARTS = ("input", "compute", "waiting", "communication", "other")

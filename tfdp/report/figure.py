@@ -4,9 +4,9 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 
-from tfdp.curve import Curve, Point
-from tfdp.log_lines import Line, number
-from tfdp.run import Run
+from tfdp.report.curve import Curve, Point
+from tfdp.report.log_lines import Line, number
+from tfdp.report.run import Run
 
 MOST_POINTS = 500
 _CLOSE = 0.005  # of the height of the axes

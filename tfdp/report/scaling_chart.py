@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from tfdp.chart import Chart, legend, spec_of
-from tfdp.report_colors import series
-from tfdp.report_words import percent, rate
-from tfdp.run_comparison import Scaling
+from tfdp.report.chart import Chart, legend, spec_of
+from tfdp.report.colors import series
+from tfdp.report.comparison import Scaling
+from tfdp.report.words import percent, rate
 
 _HEIGHT = 230
 

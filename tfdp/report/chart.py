@@ -11,7 +11,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from tfdp.report_colors import on_light
+from tfdp.report.colors import on_light
 
 # Of Vega-Lite, such as "6.1".
 _VERSION = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
@@ -134,7 +134,7 @@ def width_of(labels: Iterable[str]) -> int:
 @functools.cache
 def script() -> str:
     """Returns the program that draws the charts of a page."""
-    draw = importlib.resources.files("tfdp") / "templates" / "report.js"
+    draw = importlib.resources.files("tfdp.report") / "templates" / "report.js"
     return vl_convert.javascript_bundle(
         draw.read_text(encoding="utf-8"), vl_version=_VERSION
     )

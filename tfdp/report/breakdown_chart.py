@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from tfdp.chart import Chart, legend, spec_of, width_of
-from tfdp.report_words import UNKNOWN, milliseconds
-from tfdp.run import PARTS, ReplicaTime, Run
+from tfdp.report.chart import Chart, legend, spec_of, width_of
+from tfdp.report.run import PARTS, ReplicaTime, Run
+from tfdp.report.words import UNKNOWN, milliseconds
 
 _COLORS = {
     "input": "var(--series-2)",

@@ -3,9 +3,9 @@
 import collections
 import datetime
 
-from tfdp.log_lines import Line, number
-from tfdp.report_words import duration, figure, milliseconds, rate, title
-from tfdp.run import Run
+from tfdp.report.log_lines import Line, number
+from tfdp.report.run import Run
+from tfdp.report.words import duration, figure, milliseconds, rate, title
 
 _PACKAGES = {"tfdp": "tfdp", "tensorflow": "TensorFlow", "keras": "Keras"}
 _PACKAGES |= {"python": "Python"}

@@ -12,21 +12,21 @@ from collections.abc import Iterable, Mapping, Sequence
 import jinja2
 import markupsafe
 
-from tfdp.breakdown_chart import breakdown_chart
-from tfdp.chart import Chart, script
-from tfdp.learning_figures import learning_figures
-from tfdp.line_chart import line_chart
-from tfdp.report_colors import series, style
-from tfdp.report_words import milliseconds, percent, rate
-from tfdp.run import Run
-from tfdp.run_comparison import scalings
-from tfdp.run_facts import facts, results, words
-from tfdp.scaling_chart import scaling_chart
-from tfdp.speed_figures import speed_figures
+from tfdp.report.breakdown_chart import breakdown_chart
+from tfdp.report.chart import Chart, script
+from tfdp.report.colors import series, style
+from tfdp.report.comparison import scalings
+from tfdp.report.facts import facts, results, words
+from tfdp.report.learning_figures import learning_figures
+from tfdp.report.line_chart import line_chart
+from tfdp.report.run import Run
+from tfdp.report.scaling_chart import scaling_chart
+from tfdp.report.speed_figures import speed_figures
+from tfdp.report.words import milliseconds, percent, rate
 
 PAGE = "report.html"
 _TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("tfdp"), autoescape=True
+    loader=jinja2.PackageLoader("tfdp.report"), autoescape=True
 )
 
 Charts = dict[str, Chart]

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from tfdp.curve import Curve
-from tfdp.figure import Figure, drawn, logged
-from tfdp.log_lines import Line, number
-from tfdp.report_words import title
-from tfdp.run import Run
+from tfdp.report.curve import Curve
+from tfdp.report.figure import Figure, drawn, logged
+from tfdp.report.log_lines import Line, number
+from tfdp.report.run import Run
+from tfdp.report.words import title
 
 # Numbers of lines that are no metrics, by their names and what these end with.
 _NO_METRICS = {"time", "epoch", "update", "updates"}

@@ -4,10 +4,10 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 
-from tfdp.curve import Curve, Point
-from tfdp.figure import Figure, drawn
-from tfdp.log_lines import number
-from tfdp.run import Run, Window, replicas, worker
+from tfdp.report.curve import Curve, Point
+from tfdp.report.figure import Figure, drawn
+from tfdp.report.log_lines import number
+from tfdp.report.run import Run, Window, replicas, worker
 
 _RATE = "Samples per second"
 _MOST_MEMBERS = 8  # beyond them, the slowest, the middle and the fastest

@@ -1,0 +1,1 @@
+"""A page of charts from the logs of training runs."""
