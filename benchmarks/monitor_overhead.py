@@ -2,12 +2,12 @@
 
     python benchmarks/monitor_overhead.py [--quick]
 
-Trains two like models of tiny steps in one process, a step of one and a step of
-the other in turns, so that both meet the same machine. One of them has the
-monitor: stamps in the graph and hooks around the step, and where somebody
-listens, as `RunLogger` does, the end of a window every 100 steps. The table
-shows medians over stretches of 100 steps, and the interval that holds the
-median difference with 95 % confidence.
+Trains three like models of tiny steps in one process, a step of each in turns,
+so that all meet the same machine: one without the monitor, one with it (stamps
+in the graph, hooks around the step), and one where somebody listens, as
+`RunLogger` does, so that a window ends every 100 steps. The table shows medians
+over stretches of 100 steps, and the interval that holds the median difference
+with 95 % confidence.
 """
 
 import argparse
@@ -24,7 +24,7 @@ WINDOW = 100
 WIDTH = 16
 
 
-def measure(replicas, is_heard, stretches):
+def measure(replicas, stretches):
     import keras
     import numpy as np
     import tensorflow as tf
@@ -36,8 +36,8 @@ def measure(replicas, is_heard, stretches):
     one = (np.ones((batch, WIDTH), "float32"), np.ones((batch, 10), "float32"))
     data = tf.data.Dataset.from_tensors(one).repeat()
 
-    def trained(callbacks):
-        # Clocks are stamped under one strategy, and not under the other.
+    def step_of(monitor=None, listener=None):
+        # A strategy's steps are stamped, or not.
         strategy = tfdp.MirroredStrategy(devices)
         with strategy.scope():
             model = keras.Sequential(
@@ -50,38 +50,43 @@ def measure(replicas, is_heard, stretches):
             steps_per_epoch=20,
             verbose=0,
             shuffle=False,
-            callbacks=callbacks,
+            callbacks=[monitor] if monitor else [],
         )
         batches = iter(strategy.experimental_distribute_dataset(data))
-        return model, lambda: model.train_function(batches)
+        if monitor is None:
+            return lambda: model.train_function(batches)
+        monitor.on_train_begin()
+        if listener:
+            monitor.listen(listener)
+        monitor.on_epoch_begin(0)
+        numbers = itertools.count()
 
-    monitor = tfdp.callbacks.ThroughputMonitor(window=WINDOW, verbose=0)
-    _, without = trained([])
-    model, with_stamps = trained([monitor])
-    monitor.on_train_begin()
-    if is_heard:
-        monitor.listen(lambda window: None)
-    monitor.on_epoch_begin(0)
-    steps = iter(range(10**9))
+        def step():
+            number = next(numbers)
+            monitor.on_train_batch_begin(number)
+            model.train_function(batches)
+            monitor.on_train_batch_end(number)
 
-    def monitored():
-        step = next(steps)
-        monitor.on_train_batch_begin(step)
-        with_stamps()
-        monitor.on_train_batch_end(step)
+        return step
 
     def seconds_of(function):
         begin = time.perf_counter()
         function()
         return time.perf_counter() - begin
 
+    def monitor():
+        return tfdp.callbacks.ThroughputMonitor(window=WINDOW, verbose=0)
+
+    steps = [
+        step_of(),
+        step_of(monitor()),
+        step_of(monitor(), listener=lambda window: None),
+    ]
     means = []
     for _ in range(stretches):
-        pairs = [
-            (seconds_of(without), seconds_of(monitored)) for _ in range(WINDOW)
-        ]
+        rows = [[seconds_of(step) for step in steps] for _ in range(WINDOW)]
         means.append(
-            [statistics.mean(each) for each in zip(*pairs, strict=True)]
+            [statistics.mean(each) for each in zip(*rows, strict=True)]
         )
     print(json.dumps(means))
 
@@ -108,33 +113,32 @@ def interval_of_median(values):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         return measure(*map(int, arguments.one))
-    stretches = 20 if arguments.quick else 60
+    stretches = 5 if arguments.quick else 100
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} "
         f"cores, {stretches * WINDOW:,} steps each"
     )
-    print(
-        "| replicas | windows heard | step without | with "
-        "| difference (95 % interval) |"
-    )
-    print("| --- | --- | --- | --- | --- |")
-    for replicas, is_heard in itertools.product((1, 2), (0, 1)):
-        means = in_own_process(replicas, is_heard, stretches)
-        without, monitored = (
-            statistics.median(each) * 1e6 for each in zip(*means, strict=True)
-        )
-        differences = [(b - a) * 1e6 for a, b in means]
-        low, high = interval_of_median(differences)
-        print(
-            f"| {replicas} | {'yes' if is_heard else 'no'} "
-            f"| {without:,.0f} µs | {monitored:,.0f} µs | "
-            f"{statistics.median(differences):.1f} µs "
-            f"({low:.1f} to {high:.1f}) |"
-        )
+    print("| replicas | | step | difference (95 % interval) |")
+    print("| --- | --- | --- | --- |")
+    for replicas in (1, 2):
+        means = in_own_process(replicas, stretches)
+        for place, name in enumerate(("without", "monitor", "and listener")):
+            step = statistics.median(row[place] for row in means) * 1e6
+            differences = [(row[place] - row[0]) * 1e6 for row in means]
+            low, high = interval_of_median(differences)
+            print(
+                f"| {replicas} | {name} | {step:,.0f} µs | "
+                + (
+                    f"{statistics.median(differences):.1f} µs "
+                    f"({low:.1f} to {high:.1f}) |"
+                    if place
+                    else "|"
+                )
+            )
     return None
 
 

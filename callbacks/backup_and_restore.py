@@ -75,6 +75,8 @@ class BackupAndRestore(keras.callbacks.Callback):
     ... ]
     """
 
+    is_collective = True
+
     def __init__(
         self,
         backup_dir: str | os.PathLike[str],

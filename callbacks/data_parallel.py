@@ -2,7 +2,7 @@
 
 import signal
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -95,7 +95,7 @@ class DataParallel(keras.callbacks.Callback):
             _keras.change_callbacks(self._with_last_word)
             if strategy.num_workers > 1:
                 _keras.change_callbacks(on_chief_only)
-                self._agree(strategy)
+                self._agree(strategy, callbacks or [])
 
     def hear(
         self,
@@ -189,8 +189,23 @@ class DataParallel(keras.callbacks.Callback):
         if "stop" in decided:
             self.model.stop_training = True
 
-    def _agree(self, strategy: DataParallelStrategy) -> None:
-        check_same(strategy, program(self.model, self.params))
+    def _agree(
+        self,
+        strategy: DataParallelStrategy,
+        callbacks: Sequence[keras.callbacks.Callback],
+    ) -> None:
+        collective = [
+            type(callback).__name__
+            for callback in callbacks
+            if getattr(callback, "is_collective", False)
+        ]
+        check_same(
+            strategy,
+            {
+                "callbacks for all workers": collective,
+                **program(self.model, self.params),
+            },
+        )
         differing = TrainingState(self.model, strategy).broadcast()
         if differing and strategy.is_chief:
             warnings.warn(

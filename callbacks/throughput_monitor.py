@@ -102,6 +102,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
     >>> callbacks = [tfdp.callbacks.DataParallel(), monitor]
     """
 
+    is_collective = True
+
     def __init__(
         self,
         *,
@@ -192,7 +194,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         capacity = max(CAPACITY, model.steps_per_execution)
         meter = StepMeter(self._settings._replace(capacity=capacity))
         self._meter = model.optimizer.measure_time(meter)
-        if self._meter is meter:
+        if not self._meter.is_built:
             # Keras makes it anew.
             model.train_function = None
 
@@ -210,6 +212,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._measured = 0
         self._is_measured = False
         self._log = StepLog(self._replicas)
+        if not self._meter.is_built:
+            self._meter.build(strategy)
         self._meter.read()
         self._total = None
         self._report = ""
@@ -226,6 +230,9 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._log.begin_epoch()
         self._epoch_begin = self._measured
         self._stamped = 0
+        # Nobody else would see the end of a window.
+        window = self.window if self._listeners else _LONGEST_WINDOW
+        self._agreed_window = int(all_gather(self._strategy, [window]).min())
         self._plan_reading()
         self._plan_window()
 
@@ -299,10 +306,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._read_at = self._measured + capacity - at_once + 1
 
     def _plan_window(self) -> None:
-        # Nobody else would see the end of a window.
-        window = self.window if self._listeners else _LONGEST_WINDOW
         self._window_begin = self._measured
-        self._window_end = self._measured + window * self._cycle
+        self._window_end = self._measured + self._agreed_window * self._cycle
 
     def _end_window(self, *, is_whole: bool) -> Window:
         """Returns what the epoch has had so far."""

@@ -46,3 +46,16 @@ def test_large_batches_are_measured_once(tmp_path):
     assert len(lines) == 3
     assert run("large_batch.py", *arguments) == output
     assert (tmp_path / "runs.jsonl").read_text().splitlines() == lines
+
+
+def test_what_the_monitor_costs_is_measured():
+    output = run("monitor_overhead.py", "--quick")
+    table = rows(output)[1:]
+    assert [row[:2] for row in table] == [
+        [replicas, name]
+        for replicas in ("1", "2")
+        for name in ("without", "monitor", "and listener")
+    ]
+    for row in table:
+        assert float(row[2].removesuffix(" µs").replace(",", "")) > 100
+        assert (" µs (" in row[3]) == (row[1] != "without")

@@ -22,6 +22,7 @@ def metered(strategy, *, steps=1, settings=None, **compile):
         model.compile(optimizer, "mse", **compile)
     meter = StepMeter(settings or Settings())
     assert optimizer.measure_time(meter) is meter
+    meter.build(strategy)
     return model, meter
 
 
@@ -126,7 +127,7 @@ def test_weights_are_those_without_a_meter(strategy):
                 "mse",
             )
         if is_metered:
-            model.optimizer.measure_time(StepMeter(Settings()))
+            model.optimizer.measure_time(StepMeter(Settings())).build(strategy)
         fit(model, 50, epochs=2, callbacks=[tfdp.callbacks.DataParallel()])
         trained.append(model.get_weights())
     for without, with_meter in zip(*trained, strict=True):

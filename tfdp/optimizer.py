@@ -299,17 +299,15 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         return self._samples_seen.by_replica()
 
     def measure_time(self, meter: StepMeter) -> StepMeter:
-        """Has steps timed from the next trace on.
+        """Has steps timed from the next trace on, once the meter is built.
 
         Args:
-            meter: A meter that was not used yet.
+            meter: A meter that is not built yet.
 
         Returns:
-            It, or one with the same settings that is in use already. Only
-            the former changes the graph of an update.
+            It, or one with the same settings that was given before.
         """
         if self._meter is None or self._meter.settings != meter.settings:
-            meter.build(self._strategy)
             self._meter = meter
         return self._meter
 

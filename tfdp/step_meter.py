@@ -40,26 +40,31 @@ class StepMeter:
     does not wait for them. Where a device works asynchronously, as GPUs do,
     they say when work was handed to it.
 
+    Until it is built it does nothing.
+
     Args:
         settings: What to measure by.
 
     Attributes:
         settings: As given.
+        is_built: Whether it has variables.
         traces: How often a graph with stamps was made.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.is_built = False
         self.traces = 0
         # Each replica has a thread of its own, in which its graph is made.
         self._begun = threading.local()
 
     def build(self, strategy: tf.distribute.Strategy) -> None:
-        """Creates the variables, outside of any graph.
+        """Creates the variables, outside of any graph; a collective.
 
         Args:
             strategy: The strategy whose replicas are measured.
         """
+        self.is_built = True
         self._strategy = strategy
         strategy.step_clock = self._now
         with strategy.scope():
@@ -81,6 +86,8 @@ class StepMeter:
         Raises:
             ValueError: If `samples_fn` does not return one number.
         """
+        if not self.is_built:
+            return
         if not tf.executing_eagerly():
             self.traces += 1
         ready = _time_after(_values(gradients), self._now)
@@ -96,6 +103,8 @@ class StepMeter:
         Args:
             gradients: Gradients reduced over all replicas.
         """
+        if not self.is_built:
+            return
         reduced = _time_after(_values(gradients), self._now)
         row = self._begun.__dict__.pop("row", None)
         if row is not None:

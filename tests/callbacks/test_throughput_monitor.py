@@ -465,3 +465,11 @@ def test_workers_measure_themselves_and_log_the_same():
         "| skew 2.00",
     ]
     assert other["printed"] == ""
+    for worker in (chief, other):
+        assert (
+            "Received callbacks for all workers: ['ThroughputMonitor'] on "
+            "worker 0, [] on worker 1." in worker["refused"]
+        )
+    # Windows of 2 after 8 updates before; they end on all workers alike.
+    assert chief["windows"] == [10, 12, 13]
+    assert other["windows"] == []

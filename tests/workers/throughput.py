@@ -37,11 +37,44 @@ with contextlib.redirect_stdout(io.StringIO()) as printed:
         verbose=0,
         callbacks=[tfdp.callbacks.DataParallel(), monitor, clock],
     ).history
+
+
+class Listener(keras.callbacks.Callback):
+    """Hears the windows on the chief alone."""
+
+    def on_train_begin(self, logs=None):
+        self.windows = []
+        if strategy.is_chief:
+            monitor.listen(lambda window: self.windows.append(window.update))
+
+
+def refused():
+    """Gives the chief alone a monitor; returns the error."""
+    only = [tfdp.callbacks.ThroughputMonitor()] if strategy.is_chief else []
+    try:
+        model.fit(
+            problem.dataset(64, problem.GLOBAL_BATCH),
+            verbose=0,
+            callbacks=[tfdp.callbacks.DataParallel(), *only],
+        )
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+first = {
+    "history": history,
+    "rates": dataclasses.asdict(monitor.rates),
+    "own_samples": optimizer.samples_by_replica(),
+    "printed": printed.getvalue(),
+}
+monitor = tfdp.callbacks.ThroughputMonitor(window=2, verbose=0)
+listener = Listener()
+model.fit(
+    problem.dataset(5 * 64, problem.GLOBAL_BATCH),
+    verbose=0,
+    callbacks=[tfdp.callbacks.DataParallel(), monitor, listener],
+)
 tfdp.testing.report(
-    {
-        "history": history,
-        "rates": dataclasses.asdict(monitor.rates),
-        "own_samples": optimizer.samples_by_replica(),
-        "printed": printed.getvalue(),
-    }
+    {**first, "refused": refused(), "windows": listener.windows}
 )
