@@ -88,6 +88,7 @@ class DataParallel(keras.callbacks.Callback):
         for optimizer in self._optimizers:
             optimizer.keep_edges()
         self._in_fit = True
+        self._at_vote: list[Callable[[], None]] = []
         if isinstance(strategy, DataParallelStrategy):
             self.ballot = Ballot(strategy)
             self._at_epoch: list[Callable[[int], None]] = []
@@ -119,6 +120,16 @@ class DataParallel(keras.callbacks.Callback):
         for number in signals:
             self.ballot.listen(number)
 
+    def watch_votes(self, listener: Callable[[], None]) -> None:
+        """Has a callback told when workers wait for each other to vote.
+
+        For callbacks that come after this one, from their `on_train_begin`.
+
+        Args:
+            listener: Called before each vote and after it.
+        """
+        self._at_vote.append(listener)
+
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Completes the updates before validation."""
         self._settle()
@@ -149,7 +160,11 @@ class DataParallel(keras.callbacks.Callback):
             self.model.stop_training = strategy.num_workers == 1
         if any(each.is_mid_cycle for each in self._optimizers if each.built):
             return
+        for tell in self._at_vote:
+            tell()
         decided = self.ballot.count()
+        for tell in self._at_vote:
+            tell()
         for listener in self._at_update:
             listener(decided)
         self._obey(decided - {"backup"})

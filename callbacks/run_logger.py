@@ -96,6 +96,7 @@ class RunLogger(keras.callbacks.Callback):
         self._log = self._events = None
         self._has_begun = False
         self._due = math.inf
+        self._seen = self._at_once = 0
         self._shown: int | None = None
         if getattr(self.model.distribute_strategy, "is_chief", True):
             self._log = RunLog(self.log_dir)
@@ -118,16 +119,19 @@ class RunLogger(keras.callbacks.Callback):
             units = [m.unit for m in self._monitors if hasattr(m, "unit")]
             header = run_header(self.model, unit=[*units, "samples"][0])
             self._append("run", {**self._place(), **header})
-        self._plan(-1)
+        self._at_once = self.model.steps_per_execution
+        self._seen = 0
+        self._plan()
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Writes figures when it is time."""
         self._step_logs = logs
-        if batch >= self._due:
+        self._seen += self._at_once
+        if self._seen >= self._due:
             self._write_update(self._figures())
-            self._plan(batch)
+            self._plan()
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -168,19 +172,15 @@ class RunLogger(keras.callbacks.Callback):
     def _place(self) -> dict[str, int]:
         return {"epoch": self._epoch, "update": self._update}
 
-    def _plan(self, batch: int) -> None:
-        """Says after which batch the next figures may be due, at the latest.
-
-        Args:
-            batch: Index of the last batch; -1 at the begin of an epoch.
-        """
+    def _plan(self) -> None:
+        """Says after how many batches the next figures are due, at most."""
         optimizer = self.model.optimizer
         steps = getattr(optimizer, "accumulation_steps", 1)
         begun = 0
         if steps > 1 and optimizer.built:
             begun = int(optimizer.micro_step.numpy())
         missing = self.every - self._update % self.every
-        self._due = batch + missing * steps - begun
+        self._due = self._seen + missing * steps - begun
 
     def _figures(self) -> dict[str, float]:
         found = {}

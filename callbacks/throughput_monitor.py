@@ -1,6 +1,7 @@
 """Samples per second on every replica, and what keeps them from more."""
 
 import math
+import numbers
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from tfdp import inspection
+from tfdp import _keras, inspection
 from tfdp.agreement import all_gather
 from tfdp.batch import checked_count
+from tfdp.callbacks.data_parallel import DataParallel
 from tfdp.data_parallel_strategy import DataParallelStrategy
 from tfdp.limit import Limit, limit
 from tfdp.optimizer import DistributedOptimizer
@@ -122,11 +124,19 @@ class ThroughputMonitor(keras.callbacks.Callback):
         )
         _check_callable("samples_fn", samples_fn)
         _check_callable("clock", clock)
-        if flops_per_sample is not None and not flops_per_sample > 0:
+        if not isinstance(unit, str) or not unit:
             raise ValueError(
-                "`flops_per_sample` must be positive. Received: "
-                f"flops_per_sample={flops_per_sample}. Leave it out where it "
-                "is not known."
+                "`unit` must be what samples are called. Received: "
+                f'unit={unit!r}. Pass, for example, "tokens".'
+            )
+        if flops_per_sample is not None and not (
+            isinstance(flops_per_sample, numbers.Real)
+            and 0 < flops_per_sample < math.inf
+        ):
+            raise ValueError(
+                "`flops_per_sample` must be a positive number. Received: "
+                f"flops_per_sample={flops_per_sample!r}. Leave it out where "
+                "it is not known."
             )
         self.unit = unit
         self.verbose = verbose
@@ -170,7 +180,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         """
         if self._total is None:
             return None
-        return limit(self._total, self.model.optimizer.accumulation_steps)
+        return limit(self._total, self._cycle)
 
     def listen(self, listener: Callable[[Window], None]) -> None:
         """Has `listener` called with each window of this fit.
@@ -194,7 +204,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         capacity = max(CAPACITY, model.steps_per_execution)
         meter = StepMeter(self._settings._replace(capacity=capacity))
         self._meter = model.optimizer.measure_time(meter)
-        if not self._meter.is_built:
+        if self._meter.is_missing:
             # Keras makes it anew.
             model.train_function = None
 
@@ -208,13 +218,22 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._strategy = strategy
         self._replicas = strategy.num_replicas_in_sync // strategy.num_workers
         self._cycle = optimizer.accumulation_steps
+        self._at_once = self.model.steps_per_execution
         self._warmup = self.warmup_updates * self._cycle
         self._measured = 0
         self._is_measured = False
         self._log = StepLog(self._replicas)
-        if not self._meter.is_built:
-            self._meter.build(strategy)
-        self._meter.read()
+        self._meter.start(strategy)
+        self._meter.is_missing = False
+        edges = [
+            callback
+            for callback in _keras.callbacks_in_use() or []
+            if isinstance(callback, DataParallel)
+        ]
+        for each in edges:
+            each.watch_votes(self._see_vote)
+        self._vote_begin: float | None = None
+        self._voting = 0.0
         self._total = None
         self._report = ""
         self._listeners = []
@@ -228,6 +247,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._update = inspection.updates([self.model.optimizer])
         self._of_epoch: Window | None = None
         self._log.begin_epoch()
+        self._voting = 0.0
         self._epoch_begin = self._measured
         self._stamped = 0
         # Nobody else would see the end of a window.
@@ -240,7 +260,6 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Takes the time."""
-        self._first_batch = batch
         if not self._is_measured:
             self._is_measured = not is_replaying(self.model)
         self._traces = self._meter.traces
@@ -253,14 +272,15 @@ class ThroughputMonitor(keras.callbacks.Callback):
         end = self._clock()
         if not self._is_measured:
             return
-        micro_batches = batch - self._first_batch + 1
         self._log.add_step(
             self._begin,
             end,
             is_left_out=self._measured < self._warmup
             or self._meter.traces > self._traces,
+            voting=self._voting,
         )
-        self._measured += micro_batches
+        self._voting = 0.0
+        self._measured += self._at_once
         if self._measured >= self._read_at:
             self._read()
         if (
@@ -290,9 +310,17 @@ class ThroughputMonitor(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Prints the last epoch's line, and the table."""
         self._print_report()
+        self._meter.stop()
         found = self.limit()
         if self.verbose and self._strategy.is_chief and found is not None:
             print_table(self.total, found)
+
+    def _see_vote(self) -> None:
+        if self._vote_begin is None:
+            self._vote_begin = self._clock()
+        else:
+            self._voting += self._clock() - self._vote_begin
+            self._vote_begin = None
 
     def _read(self) -> None:
         stamps = self._meter.read()
@@ -301,9 +329,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._plan_reading()
 
     def _plan_reading(self) -> None:
-        at_once = self.model.steps_per_execution
         capacity = self._meter.settings.capacity
-        self._read_at = self._measured + capacity - at_once + 1
+        self._read_at = self._measured + capacity - self._at_once + 1
 
     def _plan_window(self) -> None:
         self._window_begin = self._measured
@@ -338,11 +365,13 @@ class ThroughputMonitor(keras.callbacks.Callback):
             often=True,
         )
         edge = -len(memory)
+        workers = [
+            StepTimes.from_vector(row[:edge], self._replicas) for row in table
+        ]
+        for each in workers:
+            _check_counts(each)
         return Window.of(
-            [
-                StepTimes.from_vector(row[:edge], self._replicas)
-                for row in table
-            ],
+            workers,
             epoch=self._epoch,
             update=self._update,
             memory=Memory(
@@ -376,6 +405,15 @@ def _counts_samples(model: keras.Model) -> bool:
     return isinstance(model.optimizer, DistributedOptimizer) and isinstance(
         model.distribute_strategy, DataParallelStrategy
     )
+
+
+def _check_counts(times: StepTimes) -> None:
+    least = times.samples.min(initial=0)
+    if math.isnan(least) or least < 0:
+        raise ValueError(
+            "`samples_fn` must return a number of at least 0. Received: "
+            f"{least}. Return how many there are in the batch it is given."
+        )
 
 
 def _check_callable(name: str, value: Any) -> None:

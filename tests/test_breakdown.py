@@ -8,12 +8,13 @@ from tfdp.breakdown import PARTS, Breakdown
 from tfdp.step_times import StepTimes
 
 
-def worker(seconds, between, *replicas):
+def worker(seconds, between, *replicas, voting=0):
     """Times of one update, of replicas with (input, compute, sync)."""
     data, compute, synchronization = np.array(replicas, float).T[..., None]
     return StepTimes(
         seconds=np.array([seconds], float),
         between=np.array([between], float),
+        voting=np.array([voting], float),
         updates=np.ones(1),
         is_left_out=np.zeros(1),
         samples=np.ones((len(replicas), 1)),
@@ -50,6 +51,17 @@ def test_data_that_waits_for_a_late_worker_is_waiting():
     assert found.waiting == (5, 0)
     assert found.own == (2, 7)
     assert (found.slowest, found.worker_skew) == (1, 3.5)
+
+
+def test_a_vote_that_waits_for_a_late_worker_is_waiting():
+    early = worker(4, 5, (1, 2, 1), voting=4.5)
+    late = worker(4, 5, (1, 2, 1), voting=0.5)
+    found = Breakdown.of([early, late])
+    assert found.between == (0.5, 4.5)
+    assert found.voting == (0.5, 0.5)
+    assert found.held == (4, 0)
+    assert found.waiting == (0, 0)
+    assert found.own == (3.5, 7.5)
 
 
 def test_slow_data_of_all_is_not_waiting():

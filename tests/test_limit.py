@@ -10,7 +10,15 @@ from tfdp.throughput import Rates
 from tfdp.window import Memory, Window
 
 
-def window(*, between=(0,), replicas=(1,), samples=25_600, **parts):
+def window(
+    *,
+    between=(0,),
+    voting=None,
+    held=None,
+    replicas=(1,),
+    samples=25_600,
+    **parts,
+):
     """100 updates whose parts are seconds of each replica."""
     count, workers = sum(replicas), len(replicas)
     given = {
@@ -27,7 +35,11 @@ def window(*, between=(0,), replicas=(1,), samples=25_600, **parts):
             updates=100,
         ),
         breakdown=Breakdown(
-            **given, between=tuple(between), replicas_by_worker=replicas
+            **given,
+            between=tuple(between),
+            voting=voting or (0,) * workers,
+            held=held or (0,) * workers,
+            replicas_by_worker=replicas,
         ),
         steps=np.ones((workers, 100)),
         memory=Memory((0.0,) * workers, (0.0,) * count),
@@ -40,7 +52,7 @@ def test_communication_says_how_far_to_accumulate():
     assert found.share == pytest.approx(0.61)
     assert str(found) == (
         "communication is 61 % of the time; accumulation_steps=4 would bring "
-        "it to 28 %, at a global batch of 1,024 samples."
+        "it to 28 %, at a global batch of about 1,024 samples."
     )
 
 
@@ -93,8 +105,8 @@ def test_a_worker_that_callbacks_keep_is_a_straggler():
         window(
             replicas=(1, 1),
             between=(100, 0),
+            held=(0, 100),
             compute=50,
-            waiting=(0, 100),
             other=20,
         ),
         1,
@@ -110,6 +122,14 @@ def test_replicas_that_take_turns_are_no_straggler():
     assert "take turns at it (skew 1.00)" in str(found)
 
 
+def test_votes_between_workers_are_communication():
+    found = limit(
+        window(replicas=(1, 1), between=(0, 0), voting=(100, 100), compute=100),
+        1,
+    )
+    assert (found.kind, found.share) == ("communication", 0.5)
+
+
 def test_callbacks_of_all_are_a_limit():
     found = limit(window(compute=100, between=(100,)), 1)
     assert (found.kind, found.share) == ("callbacks", 0.5)
@@ -119,7 +139,7 @@ def test_callbacks_of_all_are_a_limit():
 @pytest.mark.parametrize(
     ("steps", "at"),
     [
-        (1, "at a global batch of 512."),
+        (1, "at a global batch of about 512."),
         (4, "with accumulation_steps=2 at the same global batch."),
     ],
 )
@@ -145,6 +165,6 @@ def test_bounds_are_said_to_be_bounds():
 
 def test_nothing_measured_is_no_limit():
     empty = window(compute=100)
-    nothing = Breakdown(*((0.0,),) * 6, replicas_by_worker=(1,))
+    nothing = Breakdown(*((0.0,),) * 8, replicas_by_worker=(1,))
     assert limit(dataclasses.replace(empty, breakdown=nothing), 1) is None
     assert math.isnan(nothing.share("compute"))

@@ -137,13 +137,44 @@ def test_what_is_no_number_is_not_known(tmp_path):
             '{"kind": "run", "update": 0, "time": null}',
             'kind "run" without a number "time"',
         ),
+        ('{"kind": ["run"]}', "a \"kind\" that is ['run']"),
+        ("[" * 100_000, ""),
+        (
+            f'{{"kind": "update", "update": 1{"0" * 400}}}',
+            'kind "update" without a number "update" in range',
+        ),
+        (
+            '{"kind": "run", "update": 0, "time": 1e300}',
+            'kind "run" without a number "time" in range',
+        ),
+        (
+            '{"kind": "window", "update": 1, "replicas": 5}',
+            '"replicas" is no list: 5',
+        ),
+        (
+            '{"kind": "window", "update": 1, "replicas": [1]}',
+            '"replicas" are no objects',
+        ),
+        (
+            '{"kind": "run", "update": 0, "time": 1, "versions": [1]}',
+            '"versions" is no dict: [1]',
+        ),
     ],
+    ids=range(11),
 )
 def test_a_malformed_line_is_named(tmp_path, line, problem):
     folder = run_logs.write(tmp_path, [run_logs.begin()], tail=f"{line}\n\n")
     with pytest.raises(ValueError, match="must be a JSON object") as error:
         fits(folder)
     assert f"{folder / 'run.jsonl'}, line 2: {problem}" in str(error.value)
+
+
+def test_what_a_terminal_would_obey_is_not_printed(tmp_path):
+    words = "\x1b]0;title\x07 \ud800"
+    end = {"kind": "end", "update": 1, "words": words}
+    folder = run_logs.write(tmp_path, [run_logs.begin(), end])
+    (lines,) = fits(folder)
+    assert lines[-1]["words"] == "\ufffd]0;title\ufffd \ufffd"
 
 
 @pytest.mark.parametrize("lines", [[], updates(10)])

@@ -118,3 +118,9 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "run.jsonl").mkdir()
     with pytest.raises(ValueError, match=r"can be written to. Received: "):
         RunLog(tmp_path)
+
+
+def test_integers_beyond_all_measure_are_null(tmp_path):
+    log = RunLog(tmp_path)
+    log.append({"kind": "epoch", "big": 10**400})
+    assert json.loads(log.path.read_text())["big"] is None

@@ -22,7 +22,7 @@ def metered(strategy, *, steps=1, settings=None, **compile):
         model.compile(optimizer, "mse", **compile)
     meter = StepMeter(settings or Settings())
     assert optimizer.measure_time(meter) is meter
-    meter.build(strategy)
+    meter.start(strategy)
     return model, meter
 
 
@@ -41,8 +41,13 @@ def test_stamps_are_in_the_order_of_what_happens(strategy, eagerly):
     assert len(rows) == strategy.num_replicas_in_sync
     for of_replica in rows:
         assert of_replica.shape == (4, 4)
-        order = [before - 1e-5, *of_replica[:, :3].ravel(), after]
-        assert np.all(np.diff(order) >= 0)
+        began, ready, reduced, _ = of_replica.T
+        # The reduction does not wait for the stamp before it.
+        over = np.maximum(ready, reduced)
+        assert np.all(began <= np.minimum(ready, reduced))
+        assert np.all(over[:-1] <= began[1:])
+        assert before - 1e-5 <= began[0]
+        assert over[-1] <= after
         share = BATCH / strategy.num_replicas_in_sync
         np.testing.assert_array_equal(of_replica[:, 3], share)
 
@@ -106,6 +111,47 @@ def test_a_meter_with_the_same_settings_goes_on(two_replicas):
     assert optimizer.measure_time(other) is other
 
 
+def test_graphs_made_while_it_is_off_have_no_stamps(two_replicas):
+    def count(data):
+        x, _ = data
+        return tf.size(x)
+
+    model, meter = metered(two_replicas, settings=Settings(samples_fn=count))
+    fit(model, 2 * BATCH)
+    meter.is_missing = False
+    meter.stop()
+    x, y = problem.arrays(2 * BATCH)
+    # Of other arguments than it can count.
+    model.fit(x, y, BATCH, verbose=0, sample_weight=y[:, 0])
+    assert meter.is_missing
+    assert [len(rows) for rows in meter.read()] == [2, 2]
+
+
+def test_variables_given_to_a_step_stay_variables(strategy):
+    _, meter = metered(strategy)
+    with strategy.scope():
+        variable = tf.Variable(1.0)
+    strategy.run(lambda v: v.assign_add(1.0), args=(variable,))
+    assert float(variable.numpy()) == 2.0
+    meter.stop()
+    assert strategy.step_clock is None
+
+
+@pytest.mark.parametrize("kind", ["sparse", "ragged"])
+def test_composite_tensors_are_stamped_whole(two_replicas, kind):
+    metered(two_replicas)
+    given = tf.sparse.eye(3)
+    if kind == "ragged":
+        given = tf.RaggedTensor.from_tensor(tf.eye(3), padding=0.0)
+
+    @tf.function
+    def step():
+        return two_replicas.run(tf.identity, args=(given,))
+
+    for found in two_replicas.experimental_local_results(step()):
+        assert type(found) is type(given)
+
+
 def test_each_graph_is_noticed(two_replicas):
     model, meter = metered(two_replicas)
     fit(model, 2 * BATCH)
@@ -127,7 +173,7 @@ def test_weights_are_those_without_a_meter(strategy):
                 "mse",
             )
         if is_metered:
-            model.optimizer.measure_time(StepMeter(Settings())).build(strategy)
+            model.optimizer.measure_time(StepMeter(Settings())).start(strategy)
         fit(model, 50, epochs=2, callbacks=[tfdp.callbacks.DataParallel()])
         trained.append(model.get_weights())
     for without, with_meter in zip(*trained, strict=True):

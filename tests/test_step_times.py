@@ -127,3 +127,26 @@ def test_entries_merge_into_one():
     assert merged.entries == 1
     assert merged.seconds.tolist() == [4]
     assert merged.samples.tolist() == [[7]]
+
+
+def test_time_after_the_making_of_a_graph_is_not_between_steps():
+    steps = [(0, 1), (5, 6), (8, 9)]
+    rows = [(0, 1, 1, 4), (5, 6, 6, 4), (8, 9, 9, 4)]
+    assert taken(steps, rows, left_out={0}).between.tolist() == [0, 0, 2]
+    log = StepLog(1)
+    log.add_step(0, 1, is_left_out=True)
+    log.add_stamps([stamps((0, 1, 1, 4))])
+    log.take(is_whole=False)
+    log.add_step(5, 6, is_left_out=False)
+    log.add_stamps([stamps((5, 6, 6, 4))])
+    assert log.take(is_whole=False).between.tolist() == [0]
+
+
+def test_votes_are_part_of_the_time_between_steps():
+    log = StepLog(1)
+    for begin, voting in [(0, 0.0), (4, 2.0), (6, 9.0)]:
+        log.add_step(begin, begin + 1, is_left_out=False, voting=voting)
+    log.add_stamps([stamps(*((b, b + 1, b + 1, 4) for b in (0, 4, 6)))])
+    times = log.take(is_whole=True)
+    assert times.between.tolist() == [0, 3, 1]
+    assert times.voting.tolist() == [0, 2, 1]

@@ -22,6 +22,8 @@ def window(replicas, slowest=0):
         breakdown=Breakdown(
             **{**parts, "compute": tuple(own.tolist())},
             between=(0.0,),
+            voting=(0.0,),
+            held=(0.0,),
             replicas_by_worker=(replicas,),
         ),
         steps=np.full((1, 100), 0.05),

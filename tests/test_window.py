@@ -14,6 +14,7 @@ def times(seconds, samples=8.0, *, replicas=1, left_out=(), compute=0.5):
     return StepTimes(
         seconds=np.array(seconds, float),
         between=np.zeros(entries),
+        voting=np.zeros(entries),
         updates=np.ones(entries),
         is_left_out=np.isin(np.arange(entries), left_out).astype(float),
         samples=samples * of_replica,
@@ -145,3 +146,9 @@ def test_a_line_says_the_rates_and_the_skew():
     assert str(window(times([0.5], replicas=2), unit="tokens")) == (
         "32 tokens/s | replicas 16 16 | skew 1.00"
     )
+
+
+def test_fractions_of_samples_are_kept():
+    found = window(times([1, 1], samples=0.4))
+    assert found.rates.samples_per_second == 0.4
+    assert type(window(times([1])).rates.samples[0][0]) is int

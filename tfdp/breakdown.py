@@ -10,6 +10,7 @@ import numpy as np
 from tfdp.step_times import StepTimes
 
 PARTS = ("input", "compute", "waiting", "communication", "other")
+BETWEEN = ("between", "voting", "held")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,9 @@ class Breakdown:
         waiting: Waiting for the slowest replica.
         communication: Reducing gradients, once all are there.
         other: The rest: the update, metrics, and starting the step.
-        between: Between steps, for callbacks; in no other part.
+        between: Between steps, for callbacks; by worker.
+        voting: Between steps, for votes on stops and backups; by worker.
+        held: In these votes, waiting for the slowest worker; by worker.
         replicas_by_worker: How many replicas each worker has.
 
     Example:
@@ -40,6 +43,8 @@ class Breakdown:
     ...     communication=(0.5, 0.5),
     ...     other=(0.5, 0.5),
     ...     between=(0.0, 0.0),
+    ...     voting=(0.0, 0.0),
+    ...     held=(0.0, 0.0),
     ...     replicas_by_worker=(1, 1),
     ... )
     >>> breakdown.share("communication"), breakdown.skew, breakdown.slowest
@@ -52,6 +57,8 @@ class Breakdown:
     communication: tuple[float, ...]
     other: tuple[float, ...]
     between: tuple[float, ...]
+    voting: tuple[float, ...]
+    held: tuple[float, ...]
     replicas_by_worker: tuple[int, ...]
 
     @classmethod
@@ -62,8 +69,10 @@ class Breakdown:
             workers: Times by worker, of as many entries each.
         """
         replicas = [len(each.compute) for each in workers]
-        between = np.array([each.between for each in workers])
-        late = np.repeat(between.max(axis=0) - between, replicas, axis=0)
+        gaps = np.array([each.between for each in workers])
+        late = np.repeat(gaps.max(axis=0) - gaps, replicas, axis=0)
+        votes = np.array([each.voting for each in workers])
+        voting = np.broadcast_to(votes.min(axis=0), votes.shape)
         compute, data, synchronization = (
             np.concatenate([getattr(each, name) for each in workers])
             for name in ("compute", "input", "synchronization")
@@ -83,7 +92,9 @@ class Breakdown:
             "waiting": waiting,
             "communication": communication,
             "other": other,
-            "between": between,
+            "between": gaps - votes,
+            "voting": voting,
+            "held": votes - voting,
         }
         sums = {
             name: tuple(part.sum(axis=1).tolist())
@@ -142,7 +153,7 @@ class Breakdown:
                     getattr(self, name), getattr(other, name), strict=True
                 )
             )
-            for name in (*PARTS, "between")
+            for name in (*PARTS, *BETWEEN)
         }
         return Breakdown(**sums, replicas_by_worker=self.replicas_by_worker)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfdp.breakdown import PARTS, Breakdown
+from tfdp.breakdown import BETWEEN, PARTS, Breakdown
 from tfdp.window import Window
 
 # Below this part of the time a cure would hardly be felt.
@@ -57,14 +57,17 @@ def limit(window: Window, accumulation_steps: int) -> Limit | None:
     if math.isnan(breakdown.share("compute")):
         return None
     updates = window.rates.updates
-    replicas = len(breakdown.compute)
     fetch = min(*breakdown.input, accumulation_steps * _FETCH * updates)
     shares = {
         "input": _share(breakdown, [t - fetch for t in breakdown.input]),
-        "communication": _share(breakdown, breakdown.communication),
-        "straggler": _share(breakdown, breakdown.waiting),
+        "communication": _share(
+            breakdown, breakdown.communication, breakdown.voting
+        ),
+        "straggler": _share(breakdown, breakdown.waiting, breakdown.held),
         # What one worker has more, others wait for.
-        "callbacks": _share(breakdown, [min(breakdown.between)] * replicas),
+        "callbacks": _share(
+            breakdown, [], [min(breakdown.between)] * len(breakdown.between)
+        ),
         "small batch": _share(breakdown, [t + fetch for t in breakdown.other]),
     }
     kind = max(shares, key=shares.__getitem__)
@@ -87,11 +90,22 @@ def limit(window: Window, accumulation_steps: int) -> Limit | None:
     return Limit(kind, shares[kind], words)
 
 
-def _share(breakdown: Breakdown, seconds: Sequence[float]) -> float:
-    """Returns the part of all time, callbacks included, by replica."""
-    between = np.repeat(breakdown.between, breakdown.replicas_by_worker)
-    inside = sum(sum(getattr(breakdown, part)) for part in PARTS)
-    return float(sum(seconds) / (inside + between.sum()))
+def _share(
+    breakdown: Breakdown,
+    by_replica: Sequence[float],
+    by_worker: Sequence[float] = (),
+) -> float:
+    """Returns the part of all time, that between steps included."""
+    total = sum(sum(getattr(breakdown, part)) for part in PARTS)
+    for part in BETWEEN:
+        total += _of_replicas(breakdown, getattr(breakdown, part))
+    return (sum(by_replica) + _of_replicas(breakdown, by_worker)) / total
+
+
+def _of_replicas(breakdown: Breakdown, by_worker: Sequence[float]) -> float:
+    if not by_worker:
+        return 0.0
+    return float(np.dot(by_worker, breakdown.replicas_by_worker))
 
 
 def _communication(window: Window, share: float, steps: int) -> str:
@@ -100,7 +114,7 @@ def _communication(window: Window, share: float, steps: int) -> str:
     return (
         f"communication is {_percent(share)} of the time; "
         f"accumulation_steps={factor * steps} would bring it to "
-        f"{_percent(_thinned(share, factor))}, at a global batch of "
+        f"{_percent(_thinned(share, factor))}, at a global batch of about "
         f"{batch:,.0f} {window.unit}."
     )
 
@@ -143,7 +157,7 @@ def _callbacks(window: Window, share: float, steps: int) -> str:
     return (
         f"callbacks between steps take {_percent(share)} of the time. Have "
         "them work at the end of epochs, or less often (`save_freq=`, "
-        "`update_freq=`)."
+        "`update_freq=`; of a monitor `window=`, of `RunLogger` `every=`)."
     )
 
 
@@ -154,7 +168,7 @@ def _small_batch(window: Window, share: float, steps: int) -> str:
     at = (
         f"with accumulation_steps={steps // factor} at the same global batch"
         if steps % factor == 0
-        else f"at a global batch of {factor * _batch(window):,.0f}"
+        else f"at a global batch of about {factor * _batch(window):,.0f}"
     )
     return (
         "what a step costs at any batch (starting it, fetching, the update, "

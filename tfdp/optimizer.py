@@ -299,10 +299,10 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         return self._samples_seen.by_replica()
 
     def measure_time(self, meter: StepMeter) -> StepMeter:
-        """Has steps timed from the next trace on, once the meter is built.
+        """Has steps timed by a meter, while it is on.
 
         Args:
-            meter: A meter that is not built yet.
+            meter: A meter that is new.
 
         Returns:
             It, or one with the same settings that was given before.

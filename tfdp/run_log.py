@@ -113,7 +113,10 @@ def _storable(value: Any) -> Any:
     if value is None or isinstance(value, (str, bool)):
         return value
     number = _number(value)
-    return number if number is not None and math.isfinite(number) else None
+    try:
+        return number if number is not None and math.isfinite(number) else None
+    except OverflowError:
+        return None
 
 
 def _cut_half_line(file: Any) -> None:

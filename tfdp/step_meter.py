@@ -12,6 +12,7 @@ from tfdp.gradients import Gradient
 from tfdp.samples import local_samples, step_arguments, step_began
 
 CAPACITY = 1024
+_TENSORS = (tf.Tensor, tf.SparseTensor, tf.RaggedTensor)
 
 
 class Settings(NamedTuple):
@@ -40,39 +41,47 @@ class StepMeter:
     does not wait for them. Where a device works asynchronously, as GPUs do,
     they say when work was handed to it.
 
-    Until it is built it does nothing.
+    Graphs that are made while it is off have no stamps.
 
     Args:
         settings: What to measure by.
 
     Attributes:
         settings: As given.
-        is_built: Whether it has variables.
+        is_missing: Whether a graph may lack stamps.
         traces: How often a graph with stamps was made.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.is_built = False
+        self.is_missing = True
         self.traces = 0
+        self._is_on = False
+        self._strategy: Any = None
         # Each replica has a thread of its own, in which its graph is made.
         self._begun = threading.local()
 
-    def build(self, strategy: tf.distribute.Strategy) -> None:
-        """Creates the variables, outside of any graph; a collective.
+    def start(self, strategy: Any) -> None:
+        """Stamps what is traced from now on; a collective the first time.
 
         Args:
-            strategy: The strategy whose replicas are measured.
+            strategy: The tfdp strategy whose replicas are measured.
         """
-        self.is_built = True
-        self._strategy = strategy
-        strategy.step_clock = self._now
-        with strategy.scope():
-            self._rows = _replica_local(
-                tf.zeros((self.settings.capacity, 4), tf.float64)
-            )
-            self._count = _replica_local(tf.zeros((), tf.int64))
+        if self._strategy is None:
+            self._strategy = strategy
+            with strategy.scope():
+                self._rows = _replica_local(
+                    tf.zeros((self.settings.capacity, 4), tf.float64)
+                )
+                self._count = _replica_local(tf.zeros((), tf.int64))
         self._read = self._counts()
+        self._is_on = True
+        strategy.step_clock = self._now
+
+    def stop(self) -> None:
+        """Stamps nothing that is traced from now on."""
+        self._is_on = False
+        self._strategy.step_clock = None
 
     def end_micro_batch(
         self, gradients: Sequence[Gradient], *, is_last: bool
@@ -86,7 +95,8 @@ class StepMeter:
         Raises:
             ValueError: If `samples_fn` does not return one number.
         """
-        if not self.is_built:
+        if not self._is_on:
+            self.is_missing = True
             return
         if not tf.executing_eagerly():
             self.traces += 1
@@ -103,7 +113,7 @@ class StepMeter:
         Args:
             gradients: Gradients reduced over all replicas.
         """
-        if not self.is_built:
+        if not self._is_on:
             return
         reduced = _time_after(_values(gradients), self._now)
         row = self._begun.__dict__.pop("row", None)
@@ -201,13 +211,22 @@ def stamped(
     Returns:
         The time when all of that was there, and what to call the step with.
     """
-    given = tf.nest.flatten((args, kwargs), expand_composites=True)
-    began = _time_after([each for each in given if tf.is_tensor(each)], now)
-    with tf.control_dependencies([began]):
-        given = [tf.identity(x) if tf.is_tensor(x) else x for x in given]
-    args, kwargs = tf.nest.pack_sequence_as(
-        (args, kwargs), given, expand_composites=True
+    began = _time_after(
+        [
+            part
+            for each in tf.nest.flatten((args, kwargs))
+            if isinstance(each, _TENSORS)
+            for part in tf.nest.flatten(each, expand_composites=True)
+        ],
+        now,
     )
+
+    def after(value: Any) -> Any:
+        # Variables stay what they are.
+        return tf.identity(value) if isinstance(value, _TENSORS) else value
+
+    with tf.control_dependencies([began]):
+        args, kwargs = tf.nest.map_structure(after, (args, kwargs))
     return began, args, kwargs
 
 

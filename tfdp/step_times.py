@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_BY_WORKER = ("seconds", "between", "updates", "is_left_out")
+_BY_WORKER = ("seconds", "between", "voting", "updates", "is_left_out")
 _BY_REPLICA = ("samples", "input", "compute", "synchronization")
 
 
@@ -19,7 +19,9 @@ class StepTimes:
     Attributes:
         seconds: `[entries]`; time inside of steps.
         between: `[entries]`; time between the end of a step and the begin of
-            the next, which callbacks have.
+            the next.
+        voting: `[entries]`; part of that in which workers vote on stops and
+            backups, and wait for each other.
         updates: `[entries]`; updates made.
         is_left_out: `[entries]`; above 0 where a graph was made, or to warm
             up.
@@ -32,6 +34,7 @@ class StepTimes:
 
     seconds: np.ndarray
     between: np.ndarray
+    voting: np.ndarray
     updates: np.ndarray
     is_left_out: np.ndarray
     samples: np.ndarray
@@ -91,6 +94,7 @@ class StepLog:
     def __init__(self, replicas: int) -> None:
         self._begins: list[float] = []
         self._ends: list[float] = []
+        self._voting: list[float] = []
         self._is_left_out: list[bool] = []
         self._stamps = [np.zeros((0, 4))] * replicas
         self._last_end: float | None = None
@@ -99,14 +103,23 @@ class StepLog:
         """Says that time before the next step was not between steps."""
         self._last_end = None
 
-    def add_step(self, begin: float, end: float, *, is_left_out: bool) -> None:
+    def add_step(
+        self,
+        begin: float,
+        end: float,
+        *,
+        is_left_out: bool,
+        voting: float = 0.0,
+    ) -> None:
         """Adds an execution of steps.
 
         Args:
             begin: When it began, by the clock of the stamps.
             end: When it ended.
-            is_left_out: Whether it is not to be counted.
+            is_left_out: Whether it is not to be counted, nor time after it.
+            voting: Seconds of votes before it.
         """
+        self._voting.append(voting)
         self._begins.append(begin)
         self._ends.append(end)
         self._is_left_out.append(is_left_out)
@@ -141,10 +154,12 @@ class StepLog:
         # An entry ends with the step that makes an update.
         entry: np.ndarray = np.cumsum(closes) - closes
         taken = entry < closes.sum()
+        between = self._between(begins, ends)
         times = _by_entry(
             entry[taken],
             seconds=np.where(trains, ends - begins, 0)[taken],
-            between=self._between(begins, ends)[taken],
+            between=between[taken],
+            voting=np.minimum(between, self._voting)[taken],
             updates=updates[taken],
             is_left_out=np.array(self._is_left_out, float)[taken],
             by_replica=[
@@ -158,7 +173,9 @@ class StepLog:
         if not len(begins):
             return begins
         first = begins[0] if self._last_end is None else self._last_end
-        return np.maximum(begins - np.append(first, ends[:-1]), 0)
+        # What follows the making of a graph makes graphs too.
+        before = np.where(self._is_left_out, np.append(begins[1:], 0), ends)
+        return np.maximum(begins - np.append(first, before[:-1]), 0)
 
     def _keep(
         self,
@@ -166,8 +183,11 @@ class StepLog:
         located: Sequence[tuple[np.ndarray, np.ndarray]],
     ) -> None:
         if not is_kept.all():
-            self._last_end = np.array(self._ends)[~is_kept][-1]
-        for name in ("_begins", "_ends", "_is_left_out"):
+            last = np.flatnonzero(~is_kept)[-1]
+            self._last_end = self._ends[last]
+            if self._is_left_out[last]:
+                self._last_end = None
+        for name in ("_begins", "_ends", "_voting", "_is_left_out"):
             values = zip(getattr(self, name), is_kept, strict=True)
             setattr(self, name, [value for value, keep in values if keep])
         self._stamps = [rows[is_kept[steps]] for rows, steps in located]

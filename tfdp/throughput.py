@@ -35,7 +35,7 @@ class Rates:
     """
 
     seconds: tuple[float, ...]
-    samples: tuple[tuple[int, ...], ...]
+    samples: tuple[tuple[float, ...], ...]
     updates: int
 
     @property

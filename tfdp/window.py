@@ -72,7 +72,7 @@ class Window:
             rates=Rates(
                 seconds=tuple(float(each.seconds.sum()) for each in kept),
                 samples=tuple(
-                    tuple(int(n) for n in each.samples.sum(axis=1).round())
+                    tuple(map(_whole, each.samples.sum(axis=1).tolist()))
                     for each in kept
                 ),
                 updates=int(updates.sum()),
@@ -154,6 +154,8 @@ class Window:
                     "worker": worker,
                     "seconds": seconds,
                     "between_seconds": self.breakdown.between[worker],
+                    "voting_seconds": self.breakdown.voting[worker],
+                    "held_seconds": self.breakdown.held[worker],
                     "samples": sum(samples),
                     "samples_per_second": self.rates.by_worker[worker],
                     "step_seconds": seconds / self.rates.updates,
@@ -198,6 +200,10 @@ class Window:
             breakdown=self.breakdown + other.breakdown,
             steps=np.hstack([self.steps, other.steps]),
         )
+
+
+def _whole(number: float) -> float:
+    return int(number) if number.is_integer() else number
 
 
 def _percentile(values: np.ndarray, percent: float) -> float:

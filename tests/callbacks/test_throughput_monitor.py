@@ -200,8 +200,8 @@ def test_stamps_are_read_at_the_end_of_a_window(two_replicas, monkeypatch):
         lambda self: reads.append(self) or method(self),
     )
     measured(two_replicas, 20 * BATCH, itertools.repeat(0.5), epochs=3)
-    # Begin of the fit, and end of each epoch, none of which fills a window.
-    assert len(reads) == 4
+    # The end of each epoch; none of them fills a window.
+    assert len(reads) == 3
 
 
 def test_each_fit_is_measured_anew(two_replicas):
@@ -326,6 +326,43 @@ def test_anything_can_be_counted_and_named(two_replicas, capsys):
     assert "256 numbers/s over 2 updates; ms per update" in shown
 
 
+@pytest.mark.parametrize("count", [-1.0, float("nan")])
+def test_counts_below_nothing_are_refused(two_replicas, count):
+    monitor = tfdp.callbacks.ThroughputMonitor(
+        samples_fn=lambda data: tf.constant(count)
+    )
+    with pytest.raises(ValueError, match=f"Received: {count}. Return how many"):
+        fit(make_model(two_replicas), problem.dataset(48, BATCH), monitor)
+
+
+def test_the_words_are_of_the_run_that_was_measured(two_replicas):
+    monitor = tfdp.callbacks.ThroughputMonitor(verbose=0)
+    fit(make_model(two_replicas), problem.dataset(64, BATCH), monitor)
+    words = str(monitor.limit())
+    with two_replicas.scope():
+        other = problem.make_model()
+        other.compile("sgd", "mse")
+    other.evaluate(problem.dataset(16, BATCH), callbacks=[monitor], verbose=0)
+    assert str(monitor.limit()) == words
+
+
+def test_a_later_fit_without_it_is_not_counted(two_replicas):
+    def count(data):
+        x, _ = data
+        return tf.size(x)
+
+    monitor = tfdp.callbacks.ThroughputMonitor(samples_fn=count, verbose=0)
+    model = make_model(two_replicas)
+    x, y = problem.arrays(32)
+    edges = tfdp.callbacks.DataParallel()
+    options = {"batch_size": BATCH, "verbose": 0}
+    model.fit(x, y, callbacks=[edges, monitor], **options)
+    model.fit(x, y, sample_weight=y[:, 0], callbacks=[edges], **options)
+    assert two_replicas.step_clock is None
+    model.fit(x, y, callbacks=[edges, monitor], **options)
+    assert monitor.rates.samples == ((64, 64),)
+
+
 def test_the_table_names_what_limits_the_run(two_replicas, capsys):
     clock = Clock(itertools.repeat(0.5))
     monitor = tfdp.callbacks.ThroughputMonitor(clock=clock)
@@ -430,6 +467,8 @@ def test_steps_must_update_with_the_optimizer(two_replicas):
         ({"clock": 0.0}, TypeError, "clock=0.0"),
         ({"flops_per_sample": 0}, ValueError, "flops_per_sample=0"),
         ({"flops_per_sample": float("nan")}, ValueError, "=nan"),
+        ({"flops_per_sample": "a"}, ValueError, "='a'"),
+        ({"unit": ""}, ValueError, "unit=''"),
     ],
 )
 def test_arguments_are_checked(arguments, error, message):

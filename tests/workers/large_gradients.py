@@ -46,6 +46,25 @@ model.fit(
 )
 
 
+class Late(keras.callbacks.Callback):
+    """Keeps the second worker from its next step."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if strategy.worker_index == 1:
+            time.sleep(0.2)
+
+
+with strategy.scope():
+    small = keras.Sequential([keras.Input((WIDTH,)), keras.layers.Dense(1)])
+    small.compile(tfdp.DistributedOptimizer(keras.optimizers.SGD(1e-6)), "mse")
+late = tfdp.callbacks.ThroughputMonitor(verbose=0)
+small.fit(
+    tf.data.Dataset.from_tensor_slices((x, x[:, :1])).batch(4),
+    verbose=0,
+    callbacks=[tfdp.callbacks.DataParallel(), late, Late()],
+)
+
+
 @tf.function
 def reduced():
     def on_replica():
@@ -65,5 +84,9 @@ tfdp.testing.report(
         "communication": monitor.total.breakdown.communication[0] / updates,
         "share": monitor.total.breakdown.share("communication"),
         "bare": bare,
+        "late": [late.limit().kind, str(late.limit())],
+        "held": late.total.breakdown.held,
+        "between": late.total.breakdown.between,
+        "late updates": late.rates.updates,
     }
 )

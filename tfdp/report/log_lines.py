@@ -17,6 +17,13 @@ _NEEDED = {
     "end": ("update",),
 }
 
+# What is there, is of this type.
+_TYPES: dict[str, dict[str, type]] = {
+    "run": {"devices": list, "versions": dict},
+    "window": {"replicas": list, "bounds": list},
+}
+_LATEST = 253_402_300_799  # The last second of the year 9999.
+
 Line = Mapping[str, Any]
 
 
@@ -25,7 +32,10 @@ def number(line: Line, key: str) -> float | None:
     value = line.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if math.isfinite(value) else None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def fits(folder: str | os.PathLike[str]) -> list[list[Line]]:
@@ -77,28 +87,53 @@ def _lines(path: pathlib.Path) -> Iterator[Line]:
     for place, text in enumerate(lines, start=1):
         if text.strip():
             line = _parsed(text, place, path)
-            if line.get("kind") in _NEEDED:
+            if line["kind"] in _NEEDED:
                 yield line
     try:
         line = _parsed(last, len(lines) + 1, path)
     except ValueError:
         return  # Cut in half, or not there: the file ends with a line break.
-    if line.get("kind") in _NEEDED:
+    if line["kind"] in _NEEDED:
         yield line
 
 
 def _parsed(text: bytes, place: int, path: pathlib.Path) -> Line:
     try:
-        line = json.loads(text)
-    except ValueError as error:
+        line = _printable(json.loads(text))
+    except (ValueError, RecursionError) as error:
         raise _malformed(place, path, f"{error}") from None
     if not isinstance(line, dict):
         raise _malformed(place, path, f"a {type(line).__name__}")
-    for key in _NEEDED.get(str(line.get("kind")), ()):
-        if number(line, key) is None:
-            problem = f'kind "{line["kind"]}" without a number "{key}"'
+    kind = line.setdefault("kind", "")
+    if not isinstance(kind, str):
+        raise _malformed(place, path, f'a "kind" that is {kind!r:.50}')
+    for key in _NEEDED.get(kind, ()):
+        value = number(line, key)
+        if value is None or not 0 <= value <= _LATEST:
+            problem = f'kind "{kind}" without a number "{key}" in range'
             raise _malformed(place, path, problem)
+    for key, expected in _TYPES.get(kind, {}).items():
+        value = line.get(key)
+        if value is not None and not isinstance(value, expected):
+            problem = f'"{key}" is no {expected.__name__}: {value!r:.50}'
+            raise _malformed(place, path, problem)
+    replicas = line.get("replicas") if kind == "window" else None
+    if not all(isinstance(each, dict) for each in replicas or ()):
+        raise _malformed(place, path, '"replicas" are no objects')
     return line
+
+
+def _printable(value: Any) -> Any:
+    """Returns a value without characters that a terminal would obey."""
+    if isinstance(value, dict):
+        return {_printable(k): _printable(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_printable(each) for each in value]
+    if isinstance(value, str):
+        return "".join(
+            c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value
+        )
+    return value
 
 
 def _malformed(place: int, path: pathlib.Path, problem: str) -> ValueError:

@@ -139,7 +139,7 @@ def _named(charts: Iterable[Chart]) -> Charts:
     """Names of files; a metric may have any name, and two nearly the same."""
     found: Charts = {}
     for chart in charts:
-        name = slug = re.sub(r"[^A-Za-z0-9-]+", "_", chart.key).strip("_")
+        name = slug = re.sub(r"[^A-Za-z0-9-]+", "_", chart.key).strip("_")[:60]
         for number in itertools.count(2):
             if name.lower() not in map(str.lower, found):
                 break
