@@ -141,7 +141,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self.unit = unit
         self.verbose = verbose
         self._flops = math.nan if flops_per_sample is None else flops_per_sample
-        self._settings = Settings(clock, samples_fn)
+        self._measure_by = clock, samples_fn
         self._process = psutil.Process()
         self._clock = clock or time.time
         self._total: Window | None = None
@@ -202,7 +202,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         if not _counts_samples(model):
             return
         capacity = max(CAPACITY, model.steps_per_execution)
-        meter = StepMeter(self._settings._replace(capacity=capacity))
+        meter = StepMeter(Settings(*self._measure_by, capacity))
         self._meter = model.optimizer.measure_time(meter)
         if self._meter.is_missing:
             # Keras makes it anew.

@@ -841,7 +841,9 @@ def test_global_seed_is_what_set_seed_has_set():
 @contract(
     "_num_workers",
     "_id_in_cluster",
-    serves="MultiWorkerMirroredStrategy does not know who is the chief",
+    "wait_at_barrier",
+    serves="MultiWorkerMirroredStrategy does not know who is the chief, or "
+    "aborts as a process makes its second",
 )
 def test_strategy_knows_its_workers(tmp_path):
     script = tmp_path / "worker.py"
@@ -850,6 +852,7 @@ def test_strategy_knows_its_workers(tmp_path):
         "from tfdp import _tensorflow, testing\n"
         "strategy = tf.distribute.MultiWorkerMirroredStrategy()\n"
         "extended = strategy.extended\n"
+        "_tensorflow.wait_for_all_tasks('contract', seconds=60)\n"
         "testing.report([\n"
         "    extended._num_workers, extended._id_in_cluster,\n"
         "    _tensorflow.num_workers(strategy),\n"

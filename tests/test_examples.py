@@ -55,9 +55,8 @@ def test_alone_it_ends_with_a_table_and_a_plot(tmp_path, data_dir, cpus):
     assert plot.parent == tmp_path
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert f"more: tfdp report {tmp_path}" in output
-    kinds = [
-        json.loads(line)["kind"] for line in (tmp_path / "run.jsonl").open()
-    ]
+    lines = (tmp_path / "run.jsonl").read_text().splitlines()
+    kinds = [json.loads(line)["kind"] for line in lines]
     assert kinds[0] == "run"
     assert kinds[-1] == "end"
     assert kinds.count("epoch") == kinds.count("window") == 2

@@ -142,3 +142,13 @@ def configure_heartbeat(jobs: dict[str, int], *, seconds: float) -> None:
                 for name, count in jobs.items()
             ],
         )
+
+
+def wait_for_all_tasks(name: str, *, seconds: float) -> None:
+    """Waits until every task of the cluster is here, by TensorFlow's service.
+
+    Args:
+        name: The same on every task, and used once.
+        seconds: Time to wait at most.
+    """
+    _context.context().wait_at_barrier(name, round(1000 * seconds))

@@ -37,9 +37,9 @@ class StepMeter:
 
     For each micro-batch four numbers: when its data was there, when its
     gradients were, when they had been reduced (0 where they wait for the end
-    of a cycle), and its samples. Stamps lie beside the computation, which
-    does not wait for them. Where a device works asynchronously, as GPUs do,
-    they say when work was handed to it.
+    of a cycle), and its samples. A step waits for the first of these stamps,
+    and for no other. Where a device works asynchronously, as GPUs do, they
+    say when work was handed to it.
 
     Graphs that are made while it is off have no stamps.
 

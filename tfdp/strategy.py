@@ -4,6 +4,7 @@ Both classes are their TensorFlow namesakes to everything that asks, and
 override only public methods, only where upstream fails.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -23,6 +24,7 @@ from tfdp.rendezvous import meet
 # Several packs of a large model's gradients travel at once; a small model's
 # gradients fit in one.
 _BYTES_PER_PACK = 2 * 1024 * 1024
+_numbers = itertools.count()
 
 
 class MirroredStrategy(DataParallelStrategy, tf.distribute.MirroredStrategy):
@@ -121,6 +123,12 @@ class MultiWorkerMirroredStrategy(
                 )
             )
         super().__init__(cluster_resolver, communication_options)
+        if self.num_workers > 1:
+            # What a worker sends to one whose strategy is not there yet is
+            # lost, where that one had another strategy before.
+            _tensorflow.wait_for_all_tasks(
+                f"tfdp_strategy_{next(_numbers)}", seconds=start_timeout()
+            )
         self._datasets = 0
         has_seed = _tensorflow.global_seed() is not None
         seed = agreed_seed(self)
