@@ -224,14 +224,9 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._is_measured = False
         self._log = StepLog(self._replicas)
         self._meter.start(strategy)
-        self._meter.is_missing = False
-        edges = [
-            callback
-            for callback in _keras.callbacks_in_use() or []
-            if isinstance(callback, DataParallel)
-        ]
-        for each in edges:
-            each.watch_votes(self._see_vote)
+        for callback in _keras.callbacks_in_use() or []:
+            if isinstance(callback, DataParallel):
+                callback.watch_votes(self._see_vote)
         self._vote_begin: float | None = None
         self._voting = 0.0
         self._total = None

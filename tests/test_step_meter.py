@@ -118,8 +118,8 @@ def test_graphs_made_while_it_is_off_have_no_stamps(two_replicas):
 
     model, meter = metered(two_replicas, settings=Settings(samples_fn=count))
     fit(model, 2 * BATCH)
-    meter.is_missing = False
     meter.stop()
+    assert not meter.is_missing
     x, y = problem.arrays(2 * BATCH)
     # Of other arguments than it can count.
     model.fit(x, y, BATCH, verbose=0, sample_weight=y[:, 0])

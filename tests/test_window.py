@@ -132,6 +132,14 @@ def test_windows_add_up_in_their_order():
     assert both.as_logs()["step_seconds_p50"] == 2
 
 
+def test_of_windows_added_up_the_slowest_workers_steps_are_kept():
+    first = window(times([1, 2]), times([3, 1]))
+    second = window(times([4]), times([5]), update=200)
+    both = first + second
+    assert both.steps.tolist() == [[3, 2, 5]]
+    assert both.as_logs()["step_seconds_p50"] == 3
+
+
 def test_nothing_is_no_number():
     empty = window(times([1], left_out=[0]))
     logs = empty.as_logs()

@@ -64,6 +64,8 @@ class StepMeter:
     def start(self, strategy: Any) -> None:
         """Stamps what is traced from now on; a collective the first time.
 
+        Graphs that lack stamps must have been dropped.
+
         Args:
             strategy: The tfdp strategy whose replicas are measured.
         """
@@ -76,6 +78,7 @@ class StepMeter:
                 self._count = _replica_local(tf.zeros((), tf.int64))
         self._read = self._counts()
         self._is_on = True
+        self.is_missing = False
         strategy.step_clock = self._now
 
     def stop(self) -> None:

@@ -35,7 +35,8 @@ class Window:
         update: Updates made at its end, since training began.
         rates: Samples and seconds.
         breakdown: Parts of the seconds.
-        steps: `[workers, updates]`; seconds of each update.
+        steps: `[workers, updates]`; seconds of each update. Of windows that
+            were added up, `[1, updates]`: those of the slowest worker.
         memory: Memory in use at its end.
         unit: What a sample is called.
         flops_per_sample: Floating-point operations that training on a sample
@@ -198,7 +199,13 @@ class Window:
             other,
             rates=self.rates + other.rates,
             breakdown=self.breakdown + other.breakdown,
-            steps=np.hstack([self.steps, other.steps]),
+            # Of all workers it would be much in a long run of many.
+            steps=np.hstack(
+                [
+                    each.steps.max(axis=0, keepdims=True)
+                    for each in (self, other)
+                ]
+            ),
         )
 
 
