@@ -16,9 +16,9 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
+
+from own_process import in_own_process
 
 WINDOW = 100
 WIDTH = 16
@@ -91,15 +91,6 @@ def measure(replicas, stretches):
     print(json.dumps(means))
 
 
-def in_own_process(*arguments):
-    command = [sys.executable, __file__, "--one", *map(str, arguments)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=True
-    )
-    return json.loads(result.stdout.splitlines()[-1])
-
-
 def interval_of_median(values):
     """Returns where the median lies with 95 % confidence (sign test)."""
     values = sorted(values)
@@ -125,7 +116,7 @@ def main():
     print("| replicas | | step | difference (95 % interval) |")
     print("| --- | --- | --- | --- |")
     for replicas in (1, 2):
-        means = in_own_process(replicas, stretches)
+        means = in_own_process(__file__, replicas, stretches)
         for place, name in enumerate(("without", "monitor", "and listener")):
             step = statistics.median(row[place] for row in means) * 1e6
             differences = [(row[place] - row[0]) * 1e6 for row in means]

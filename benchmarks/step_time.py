@@ -14,9 +14,9 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
+
+from own_process import in_own_process
 
 VARIANTS = {
     "plain Keras": None,
@@ -83,15 +83,6 @@ def measure(model_name, variant, num_steps):
     print(json.dumps(statistics.median(map(statistics.mean, cycles))))
 
 
-def in_own_process(*arguments):
-    command = [sys.executable, __file__, "--one", *map(str, arguments)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=True
-    )
-    return json.loads(result.stdout.splitlines()[-1])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true")
@@ -109,7 +100,7 @@ def main():
     for model in MODELS:
         table = [
             [
-                in_own_process(model, json.dumps(variant), num_steps)
+                in_own_process(__file__, model, json.dumps(variant), num_steps)
                 for variant in VARIANTS.values()
             ]
             for _ in range(rounds)

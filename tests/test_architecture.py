@@ -11,7 +11,13 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 # A module imports from layers above its own line, never from its own.
 LAYERS = [
-    {"tfdp._keras", "tfdp._tensorflow", "tfdp.ports", "tfdp.slurm"},
+    {
+        "tfdp._keras",
+        "tfdp._tensorflow",
+        "tfdp.cores",
+        "tfdp.ports",
+        "tfdp.slurm",
+    },
     {
         "tfdp.agreement",
         "tfdp.backup_folder",

@@ -5,6 +5,13 @@ import os
 from collections.abc import Collection, Iterator
 
 
+def usable_cores() -> int:
+    """Returns how many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def core_shares(num_workers: int, cpus_per_worker: int) -> list[set[int]]:
     """Returns cores for each worker of this machine, of its own.
 

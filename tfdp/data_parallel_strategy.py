@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfdp import _keras, _tensorflow
+from tfdp.cores import usable_cores
 from tfdp.distributed_dataset import CountedDataset
 from tfdp.keras_steps import fitted
 from tfdp.randomness import seeded_per_replica
@@ -200,10 +200,6 @@ def _are_scalars(values: Sequence[Any]) -> bool:
 
 
 def _has_few_threads() -> bool:
-    cores = (
-        len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1
-    )
+    cores = usable_cores()
     threads = tf.config.threading.get_inter_op_parallelism_threads()
     return min(cores, threads or cores) <= 2

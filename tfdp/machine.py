@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from tfdp.cluster import Cluster
+from tfdp.cores import usable_cores
 from tfdp.section import Line, Section
 
 _FEW_CORES = 2
@@ -34,7 +35,7 @@ def devices(cluster: Cluster | None) -> Section:
     lines = [
         Line(
             "fine",
-            f"{_num_cores()} CPU cores, {memory.total / 2**30:.1f} GiB of "
+            f"{usable_cores()} CPU cores, {memory.total / 2**30:.1f} GiB of "
             f"memory, {memory.available / 2**30:.1f} GiB of it available",
         )
     ]
@@ -127,7 +128,7 @@ def cores(cluster: Cluster | None) -> Section:
     """
     import tensorflow as tf
 
-    cores, workers = _num_cores(), _workers_here(cluster)
+    cores, workers = usable_cores(), _workers_here(cluster)
     # A process confined to some cores has those to itself.
     is_confined = cores < (os.cpu_count() or cores)
     share = cores if is_confined else cores // workers
@@ -199,12 +200,6 @@ def _workers_here(cluster: Cluster | None) -> int:
     host, _, _ = cluster.address.rpartition(":")
     here = set(cluster.hosts[host])
     return max(1, len(here & set(cluster.workers)))
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

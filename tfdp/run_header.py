@@ -1,7 +1,6 @@
 """What a fit trains, and on what."""
 
 import math
-import os
 import platform
 from importlib import metadata
 from typing import Any
@@ -10,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdp import inspection
+from tfdp.cores import usable_cores
 
 
 def run_header(model: keras.Model, *, unit: str = "samples") -> dict[str, Any]:
@@ -33,7 +33,7 @@ def run_header(model: keras.Model, *, unit: str = "samples") -> dict[str, Any]:
             "keras": keras.__version__,
             "python": platform.python_version(),
         },
-        "machine": f"{platform.machine()}, {_num_cores()} cores",
+        "machine": f"{platform.machine()}, {usable_cores()} cores",
         "strategy": type(strategy).__name__,
         "workers": getattr(strategy, "num_workers", 1),
         "replicas": strategy.num_replicas_in_sync,
@@ -46,12 +46,6 @@ def run_header(model: keras.Model, *, unit: str = "samples") -> dict[str, Any]:
         "unit": unit,
         "parameters": sum(math.prod(each.shape) for each in model.weights),
     }
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _devices(strategy: tf.distribute.Strategy) -> list[str]:

@@ -26,7 +26,7 @@ def words(run: Run) -> str:
 def results(run: Run) -> Facts:
     """Returns the numbers of a run that come first."""
     found = [
-        (f"{_unit(run)} per second", rate(run.samples_per_second)),
+        (f"{run.unit} per second", rate(run.samples_per_second)),
         ("per update", milliseconds(run.update_milliseconds)),
         ("updates", f"{run.updates:,}"),
         ("from begin to end", duration(run.duration)),
@@ -60,10 +60,6 @@ def facts(run: Run) -> Facts:
         ("Resumed", _resumptions(run)),
     ]
     return [(name, str(value)) for name, value in found if value]
-
-
-def _unit(run: Run) -> str:
-    return str(run.begin.get("unit") or "samples")
 
 
 def _count(line: Line, key: str) -> str | None:

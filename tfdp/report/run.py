@@ -113,6 +113,11 @@ class Run:
         )
 
     @property
+    def unit(self) -> str:
+        """What its samples are called."""
+        return str(self.begin.get("unit") or "samples")
+
+    @property
     def replicas(self) -> int | None:
         """Number of replicas of all workers, where it is known."""
         replicas = number(self.begin, "replicas")

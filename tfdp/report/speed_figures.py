@@ -9,7 +9,6 @@ from tfdp.report.figure import Figure, drawn
 from tfdp.report.log_lines import number
 from tfdp.report.run import Run, Window, replicas, worker
 
-_RATE = "Samples per second"
 _MOST_MEMBERS = 8  # beyond them, the slowest, the middle and the fastest
 
 Rates = dict[tuple[int, ...], float]
@@ -22,31 +21,27 @@ def speed_figures(runs: Sequence[Run]) -> list[Figure]:
 
 
 def _rates(runs: Sequence[Run]) -> Iterator[Figure]:
+    unit = " or ".join(dict.fromkeys(run.unit.capitalize() for run in runs))
     yield Figure(
         "throughput",
         "Throughput",
-        _RATE,
-        "Samples of all workers over the time of the slowest.",
+        f"{unit} per second",
+        f"{unit} of all workers over the time of the slowest.",
         [Curve(run.name, "total", _total(run)) for run in runs],
     )
-    by_worker = [c for run in runs for c in _members(run, _of_workers)]
-    if len(by_worker) > len(runs):
-        yield Figure(
-            "throughput_by_worker",
-            "Throughput by worker",
-            _RATE,
-            "Samples of each worker over its own time.",
-            by_worker,
-        )
-    by_replica = [c for run in runs for c in _members(run, _of_replicas)]
-    if len(by_replica) > len(runs):
-        yield Figure(
-            "throughput_by_replica",
-            "Throughput by replica",
-            _RATE,
-            "Samples of each replica over its worker's time.",
-            by_replica,
-        )
+    for member, rates_of, caption in [
+        ("worker", _of_workers, "each worker over its own time"),
+        ("replica", _of_replicas, "each replica over its worker's time"),
+    ]:
+        curves = [c for run in runs for c in _members(run, rates_of)]
+        if len(curves) > len(runs):
+            yield Figure(
+                f"throughput_by_{member}",
+                f"Throughput by {member}",
+                f"{unit} per second",
+                f"{unit} of {caption}.",
+                curves,
+            )
 
 
 def _resources(runs: Sequence[Run]) -> Iterator[Figure]:

@@ -1,0 +1,16 @@
+"""A measurement in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+
+def in_own_process(script, *arguments):
+    """Returns what `script --one ARGUMENTS` prints last, as JSON."""
+    command = [sys.executable, script, "--one", *map(str, arguments)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True
+    )
+    return json.loads(result.stdout.splitlines()[-1])
