@@ -425,3 +425,12 @@ def test_metrics_of_nearly_the_same_name_have_their_own_files(tmp_path):
 
 def test_page_is_the_same_for_the_same_logs(runs):
     assert page(runs, {}) == page(runs, {})
+
+
+def test_what_was_counted_is_named_throughout(tmp_path):
+    lines = [run_logs.begin(unit="tokens"), run_logs.window(10)]
+    run = Run.read(run_logs.write(tmp_path, lines))
+    throughput = speed_figures([run])[0]
+    assert throughput.axis == "Tokens per second"
+    assert "Tokens/s" in summary([run])[0]
+    assert results(run)[0][0] == "tokens per second"

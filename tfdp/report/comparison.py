@@ -98,6 +98,11 @@ def scalings(runs: Sequence[Run]) -> list[Scaling]:
     ]
 
 
+def unit_of(runs: Sequence[Run]) -> str:
+    """Returns what the samples of some runs are called, capitalized."""
+    return " or ".join(dict.fromkeys(run.unit.capitalize() for run in runs))
+
+
 def _repeated(values: Sequence[object]) -> object | None:
     return next((x for x in values if values.count(x) > 1), None)
 

@@ -15,7 +15,7 @@ import markupsafe
 from tfdp.report.breakdown_chart import breakdown_chart
 from tfdp.report.chart import Chart, script
 from tfdp.report.colors import series, style
-from tfdp.report.comparison import scalings
+from tfdp.report.comparison import scalings, unit_of
 from tfdp.report.facts import facts, results, words
 from tfdp.report.learning_figures import learning_figures
 from tfdp.report.line_chart import line_chart
@@ -64,7 +64,8 @@ def write_report(
 def summary(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     """Returns the head and the rows of a table of the runs."""
     scaling = {s.run.name: s for s in scalings(runs)}
-    head = ["Run", "Replicas", "Updates", "Samples/s", "Per update"]
+    rates = f"{unit_of(runs)}/s"
+    head = ["Run", "Replicas", "Updates", rates, "Per update"]
     rows = [
         [
             run.name,

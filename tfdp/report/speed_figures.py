@@ -4,6 +4,7 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 
+from tfdp.report.comparison import unit_of
 from tfdp.report.curve import Curve, Point
 from tfdp.report.figure import Figure, drawn
 from tfdp.report.log_lines import number
@@ -21,7 +22,7 @@ def speed_figures(runs: Sequence[Run]) -> list[Figure]:
 
 
 def _rates(runs: Sequence[Run]) -> Iterator[Figure]:
-    unit = " or ".join(dict.fromkeys(run.unit.capitalize() for run in runs))
+    unit = unit_of(runs)
     yield Figure(
         "throughput",
         "Throughput",
