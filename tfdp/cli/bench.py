@@ -1,0 +1,13 @@
+"""`tfdp bench`: how fast this machine trains; one module per subcommand."""
+
+import click
+
+from tfdp.cli.bench_scaling import scaling
+
+
+@click.group()
+def bench() -> None:
+    """Measures, and says what to expect elsewhere."""
+
+
+bench.add_command(scaling)
