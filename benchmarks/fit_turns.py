@@ -5,11 +5,12 @@ import time
 from turns import next_turn
 
 
-def fit_turns(keras):
+def fit_turns(keras, more=dict):
     """Returns a callback of this Keras, whichever its version.
 
     At each turn `fit` makes as many steps as it is given, and answers with
-    their `seconds` and the last `loss`. It never ends by itself.
+    their `seconds` and the mean `loss` of all steps so far, and with the
+    entries that `more` returns. It never ends by itself.
     """
 
     class FitTurns(keras.callbacks.Callback):
@@ -26,6 +27,7 @@ def fit_turns(keras):
             self._left -= 1
             if self._left == 0:
                 seconds = time.perf_counter() - self._begin
-                self._answer = {"seconds": seconds, "loss": float(logs["loss"])}
+                loss = float(logs["loss"])
+                self._answer = {"seconds": seconds, "loss": loss, **more()}
 
     return FitTurns()

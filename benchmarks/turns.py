@@ -30,7 +30,7 @@ def next_turn(answer="ready"):
 
 
 def serve(turn):
-    """Answers every turn by calling a function, until the players are closed."""
+    """Answers every turn by calling a function, until input ends."""
     answer = "ready"
     while True:
         answer = turn(next_turn(answer))
@@ -47,7 +47,7 @@ class Player:
 
     def __init__(self, command, environments=({},), cores=None):
         self._command = [str(word) for word in command]
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._processes = []
         for index, variables in enumerate(environments):
             with _on(cores[index] if cores else None):

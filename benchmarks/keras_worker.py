@@ -1,0 +1,54 @@
+"""One worker that trains a network with tfdp, or with Keras 2 as it is.
+
+python benchmarks/keras_worker.py tfdp NETWORK ACCUMULATION COMPRESSION
+python benchmarks/keras_worker.py tf_keras NETWORK
+"""
+
+import sys
+
+import tensorflow as tf
+from fit_turns import fit_turns
+from networks import inputs_and_labels, model
+
+
+def main(library, network, accumulation="1", compression="none"):
+    callbacks = []
+    if library == "tfdp":
+        import keras
+
+        import tfdp
+
+        strategy = tfdp.MultiWorkerMirroredStrategy()
+        optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+        options = {} if compression == "none" else {"compression": compression}
+        with strategy.scope():
+            optimizer = tfdp.DistributedOptimizer(
+                optimizer, int(accumulation), **options
+            )
+        callbacks.append(tfdp.callbacks.DataParallel())
+    else:
+        import tf_keras as keras
+
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        with strategy.scope():
+            optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+    with strategy.scope():
+        trained = model(keras, network)
+        trained.compile(
+            optimizer,
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+
+    def own_batches(context):
+        one = inputs_and_labels(network, context.input_pipeline_id)
+        return tf.data.Dataset.from_tensors(one).repeat()
+
+    trained.fit(
+        strategy.distribute_datasets_from_function(own_batches),
+        steps_per_epoch=10**9,
+        verbose=0,
+        callbacks=[*callbacks, fit_turns(keras)],
+    )
+
+
+main(*sys.argv[1:])

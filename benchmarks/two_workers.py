@@ -1,0 +1,126 @@
+"""Two workers, each on a core of its own: tfdp beside its peers.
+
+    python benchmarks/two_workers.py [--quick]
+
+tfdp, PyTorch's DistributedDataParallel on gloo, and Keras 2 under TensorFlow's
+own strategy train the same network from the same weights on the same data, in
+turns. Samples per second are compared with those of DistributedDataParallel in
+float32 at the same accumulation, turn by turn; the table shows medians. Losses
+must agree, so that the work is the same. Plain Keras 3 does not run so.
+"""
+
+import argparse
+import pathlib
+import statistics
+import sys
+
+from networks import BATCH
+from peers import python_of
+from turns import Player, in_turns, machine, median_ratio, ready
+
+from tfdp.cluster import Cluster
+from tfdp.cores import core_shares, thread_variables
+from tfdp.nodes import free_addresses
+
+HERE = pathlib.Path(__file__).parent
+NETWORKS = ("dense", "convolutional", "transformer")
+CONTESTANTS = {
+    "DDP": ("torch", 1, "none"),
+    "tfdp": ("tfdp", 1, "none"),
+    "Keras 2": ("tf_keras", 1, "none"),
+    "DDP, float16": ("torch", 1, "fp16"),
+    "tfdp, bfloat16": ("tfdp", 1, "bfloat16"),
+    "tfdp, float16": ("tfdp", 1, "float16"),
+    "DDP ×8": ("torch", 8, "none"),
+    "tfdp ×8": ("tfdp", 8, "none"),
+    "tfdp ×8, bfloat16": ("tfdp", 8, "bfloat16"),
+}
+# Whole cycles of eight.
+STEPS = {"dense": 16, "convolutional": 16, "transformer": 16}
+
+
+def player(contestant, network):
+    """Starts two workers of a contestant."""
+    library, accumulation, compression = CONTESTANTS[contestant]
+    addresses = free_addresses(2)
+    threads = thread_variables(1)
+    if library == "torch":
+        command = [python_of("torch"), HERE / "torch_worker.py"]
+        host, port = addresses[0].split(":")
+        names = {"MASTER_ADDR": host, "MASTER_PORT": port, "WORLD_SIZE": "2"}
+        own = [{"RANK": str(index), **names} for index in range(2)]
+        arguments = [network, accumulation, compression]
+    else:
+        python = sys.executable if library == "tfdp" else python_of("tf_keras")
+        command = [python, HERE / "keras_worker.py", library]
+        own = [
+            {"TF_CONFIG": Cluster.of(addresses, index).to_tf_config()}
+            for index in range(2)
+        ]
+        arguments = [network]
+        if library == "tfdp":
+            arguments += [accumulation, compression]
+    return Player(
+        [*command, *arguments],
+        [{**threads, **variables} for variables in own],
+        core_shares(2, 1),
+    )
+
+
+def check_losses(answers):
+    """Compares what is to be the same work."""
+    for accumulation in (1, 8):
+        losses = {
+            name: statistics.mean(each["loss"] for each in answer[-1])
+            # Of batches that each worker makes itself, it logs the sum.
+            / (2 if name == "Keras 2" else 1)
+            for name, answer in answers.items()
+            if CONTESTANTS[name][1] == accumulation
+        }
+        low, high = min(losses.values()), max(losses.values())
+        if high - low > 0.01 * high:
+            raise SystemExit(f"Losses differ: {losses}")
+
+
+def measure(network, names, rounds):
+    players = {name: player(name, network) for name in names}
+    with ready(players):
+        answers = in_turns(players, STEPS[network], rounds)
+    check_losses(answers)
+    seconds = {
+        name: [
+            max(each["seconds"] for each in answer) / STEPS[network]
+            for answer in answers[name]
+        ]
+        for name in names
+    }
+    for name in names:
+        reference = "DDP" if CONTESTANTS[name][1] == 1 else "DDP ×8"
+        ratio = median_ratio(seconds[reference], seconds[name])
+        middle = statistics.median(seconds[name])
+        print(
+            f"| {network} | {name} | {middle * 1e3:.1f} | "
+            f"{2 * BATCH / middle:,.0f} | {ratio:.2f} |",
+            flush=True,
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS)
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS)
+    parser.add_argument("--rounds", type=int)
+    arguments = parser.parse_args()
+    networks = arguments.networks or NETWORKS[: 1 if arguments.quick else None]
+    rounds = arguments.rounds or (3 if arguments.quick else 15)
+    names = arguments.only or list(CONTESTANTS)
+    print(machine() + "\n")
+    print("| network | | ms per micro-step | samples/s | over DDP |")
+    print("| --- | --- | --- | --- | --- |")
+    for network in networks:
+        measure(network, names, rounds)
+
+
+if __name__ == "__main__":
+    main()
