@@ -20,6 +20,7 @@ LAYERS = [
     },
     {
         "tfdp.agreement",
+        "tfdp.all_reduce_curve",
         "tfdp.backup_folder",
         "tfdp.batch",
         "tfdp.cluster",
@@ -74,7 +75,7 @@ LAYERS = [
     {"tfdp.callbacks.chief_only"},
     {"tfdp.callbacks.data_parallel"},
     {"tfdp.callbacks.*"},
-    {"tfdp.callbacks", "tfdp.selftest"},
+    {"tfdp.all_reduce_trials", "tfdp.callbacks", "tfdp.selftest"},
     {"tfdp"},
 ]
 # Beside the layers: what starts processes, and what looks whether they would

@@ -2,6 +2,7 @@
 
 import click
 
+from tfdp.cli.bench_allreduce import allreduce
 from tfdp.cli.bench_scaling import scaling
 
 
@@ -10,4 +11,5 @@ def bench() -> None:
     """Measures, and says what to expect elsewhere."""
 
 
+bench.add_command(allreduce)
 bench.add_command(scaling)

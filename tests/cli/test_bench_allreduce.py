@@ -1,0 +1,194 @@
+import os
+import re
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from tfdp import all_reduce_trials
+from tfdp.all_reduce_curve import AllReduceCurve
+from tfdp.all_reduce_trials import QUICK, in_rounds, measure, num_rounds
+from tfdp.cli.bench import bench
+from tfdp.worker_failure import WorkerFailure
+
+COMMAND = (sys.executable, "-u", "-m", "tfdp.all_reduce_trials")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_set(monkeypatch):
+    for name in [n for n in os.environ if n.startswith(("SLURM_", "TFDP_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+
+
+def run(*args):
+    return CliRunner().invoke(bench, ["allreduce", *args])
+
+
+@pytest.mark.parametrize(
+    ("round_seconds", "rounds"), [(0.001, 30), (1.0, 20), (2.5, 8), (60.0, 7)]
+)
+def test_rounds_fit_into_the_budget(round_seconds, rounds):
+    assert num_rounds(all_reduce_trials.FULL, round_seconds) == rounds
+
+
+def test_every_trial_is_made_once_per_round():
+    order = []
+
+    def trial(name):
+        return lambda: order.append(name) or name
+
+    seconds = in_rounds([trial(n) for n in (0, 1, 2)], rounds=4)
+    assert seconds == [[0] * 4, [1] * 4, [2] * 4]
+    assert order == [0, 1, 2, 1, 2, 0, 2, 0, 1, 0, 1, 2]
+
+
+def test_devices_of_one_process_are_measured_without_packs(two_replicas):
+    curve = measure(two_replicas, QUICK)
+    assert curve.num_replicas == 2
+    assert list(curve.message_seconds) == list(QUICK.messages)
+    assert all(
+        len(seconds) == 2 and min(seconds) > 0
+        for seconds in curve.message_seconds.values()
+    )
+    assert (curve.pack_seconds, curve.tensor_sizes) == ({}, ())
+
+
+@pytest.mark.parametrize("strategy", [1], indirect=True)
+def test_one_replica_is_refused(strategy, monkeypatch, capsys):
+    with pytest.raises(ValueError, match="at least 2 replicas"):
+        measure(strategy, QUICK)
+    monkeypatch.setattr(all_reduce_trials, "auto_strategy", lambda: strategy)
+    assert all_reduce_trials.main(["--prefix", "> "]) == 1
+    assert capsys.readouterr().out == (
+        "> this process failed: An all-reduce needs at least 2 replicas. "
+        "Received: num_replicas=1. Pass --workers 2, or start this on every "
+        "worker, by srun or with TF_CONFIG.\n"
+    )
+
+
+def test_a_worker_with_an_error_names_itself(monkeypatch, capsys):
+    def lonely():
+        raise TimeoutError("Every worker must be there.")
+
+    cluster = all_reduce_trials.Cluster.of(["a:1", "b:1"], 0)
+    monkeypatch.setenv("TF_CONFIG", cluster.to_tf_config())
+    monkeypatch.setattr(all_reduce_trials, "auto_strategy", lonely)
+    assert all_reduce_trials.main([]) == 1
+    output, errors = capsys.readouterr()
+    assert output.startswith("2 workers on 2 hosts\n")
+    assert output.endswith(
+        "worker 0 (a:1) failed: Every worker must be there.\n"
+    )
+    assert "Traceback" in errors
+
+
+@pytest.mark.parametrize("is_chief", [True, False])
+def test_only_the_chief_reports(monkeypatch, capsys, is_chief):
+    class Strategy:
+        pass
+
+    Strategy.is_chief = is_chief
+    curve = AllReduceCurve(2, {4096: [0.001]})
+    monkeypatch.setattr(all_reduce_trials, "auto_strategy", Strategy)
+    monkeypatch.setattr(all_reduce_trials, "measure", lambda *_: curve)
+    assert all_reduce_trials.main(["--prefix", "> "]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    expected = ["", *str(curve).splitlines()] if is_chief else []
+    assert lines == [f"> {line}" for line in expected]
+
+
+@pytest.mark.parametrize("options", [(), ("--quick",)])
+def test_without_workers_the_command_becomes_the_program(monkeypatch, options):
+    became = []
+
+    def execv(*given):
+        became.append(given)
+        raise SystemExit(3)
+
+    monkeypatch.setattr(os, "execv", execv)
+    assert run(*options).exit_code == 3
+    assert became == [(sys.executable, [*COMMAND, *options])]
+
+
+class FakeGroup:
+    outcome: WorkerFailure | Exception | None = None
+
+    def __init__(self, command, num_workers, *, cpus_per_worker, on_line):
+        assert tuple(command[:4]) == COMMAND
+        for line in ("noise", f"{command[-1]}{num_workers} {cpus_per_worker}"):
+            on_line(0, line)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def wait(self, timeout):
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.fixture
+def fake_group(monkeypatch):
+    module = sys.modules["tfdp.cli.bench_allreduce"]
+    monkeypatch.setattr(module, "WorkerGroup", FakeGroup)
+
+
+@pytest.mark.usefixtures("fake_group")
+def test_only_the_report_is_shown():
+    result = run("--workers", "2", "--cpus-per-worker", "3")
+    assert (result.exit_code, result.output) == (0, "2 3\n")
+
+
+@pytest.mark.usefixtures("fake_group")
+@pytest.mark.parametrize(
+    "found",
+    [WorkerFailure(1, 3, None, ("out of data",)), TimeoutError("worker 1")],
+    ids=["failure", "timeout"],
+)
+def test_a_failure_is_told(monkeypatch, found):
+    monkeypatch.setattr(FakeGroup, "outcome", found)
+    result = run("--workers", "2")
+    assert result.exit_code == 1
+    assert f"Error: {found}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--workers", "0"], "--workers"),
+        (["--workers", "1"], "at least 2 replicas. Received: --workers 1."),
+        (["--timeout", "0"], "--timeout"),
+        (
+            ["--cpus-per-worker", "1"],
+            "Received: --cpus-per-worker 1 without --workers.",
+        ),
+        (
+            ["--workers", "2", "--cpus-per-worker", "10000"],
+            "Received: cpus_per_worker=10000 with 2 workers",
+        ),
+    ],
+)
+def test_options_are_checked(args, message):
+    result = run(*args)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+@pytest.mark.multi_worker
+def test_two_workers_are_measured():
+    result = run("--workers", "2", "--quick")
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0] == "2 workers on 1 host"
+    assert "all-reduce of float32 over 2 replicas, medians of 2 rounds" in lines
+    sizes = re.findall(r"^ +(\d+) KiB .* MB/s$", result.output, re.MULTILINE)
+    assert sizes == ["4", "64"]
+    packs = re.findall(
+        r"^ +(4 KiB|one pack) +(\d+) .* ms", result.output, re.MULTILINE
+    )
+    assert packs == [("4 KiB", "4"), ("one pack", "1")]
+    assert "Recommended: " in result.output or lines[-1].startswith("Keep the")
