@@ -24,6 +24,7 @@ LAYERS = [
         "tfdp.backup_folder",
         "tfdp.batch",
         "tfdp.cluster",
+        "tfdp.cost_model",
         "tfdp.distributed_dataset",
         "tfdp.event_file",
         "tfdp.findings",
@@ -75,7 +76,12 @@ LAYERS = [
     {"tfdp.callbacks.chief_only"},
     {"tfdp.callbacks.data_parallel"},
     {"tfdp.callbacks.*"},
-    {"tfdp.all_reduce_trials", "tfdp.callbacks", "tfdp.selftest"},
+    {
+        "tfdp.all_reduce_trials",
+        "tfdp.callbacks",
+        "tfdp.scaling_trial",
+        "tfdp.selftest",
+    },
     {"tfdp"},
 ]
 # Beside the layers: what starts processes, and what looks whether they would
@@ -84,6 +90,7 @@ BESIDE = [
     {
         "tfdp.blame",
         "tfdp.cores",
+        "tfdp.cost_model",
         "tfdp.findings",
         "tfdp.guardian",
         "tfdp.out_of_memory",
@@ -104,6 +111,7 @@ BESIDE = [
         "tfdp.precision",
         "tfdp.report.chart",
         "tfdp.report.run",
+        "tfdp.scaling_report",
         "tfdp.tf_config",
         "tfdp.worker_process",
     },
@@ -125,6 +133,7 @@ BESIDE = [
     },
     {"tfdp.launcher", "tfdp.report.page"},
     {"tfdp.testing", "tfdp.cli.*"},
+    {"tfdp.cli.bench"},
     {"tfdp.cli"},
     {"tfdp.cli.__main__"},
 ]

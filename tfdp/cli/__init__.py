@@ -2,6 +2,7 @@
 
 import click
 
+from tfdp.cli.bench import bench
 from tfdp.cli.doctor import doctor
 from tfdp.cli.launch import launch
 from tfdp.cli.report import report
@@ -14,6 +15,7 @@ def main() -> None:
     """Data-parallel training with TensorFlow and Keras."""
 
 
+main.add_command(bench)
 main.add_command(doctor)
 main.add_command(launch)
 main.add_command(report)
