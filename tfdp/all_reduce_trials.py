@@ -106,14 +106,15 @@ def measure(strategy: Any, sizes: Sizes = FULL) -> AllReduceCurve:
     """
     check_replicas(strategy.num_replicas_in_sync)
     messages = {
-        size: _all_reduce(strategy, _ones(strategy, [size]))
+        size: all_reducing(strategy, ones(strategy, [size]))
         for size in sizes.messages
     }
     packs = {}
     if strategy.num_workers > 1:
-        gradients = _ones(strategy, sizes.tensors)
+        gradients = ones(strategy, sizes.tensors)
         packs = {
-            pack: _all_reduce(strategy, gradients, pack) for pack in sizes.packs
+            pack: all_reducing(strategy, gradients, pack)
+            for pack in sizes.packs
         }
     # Every worker begins a trial when the others do.
     meet = messages[min(messages)]
@@ -196,22 +197,40 @@ def _trial(
     return run
 
 
-def _ones(strategy: Any, sizes: Sequence[int]) -> Any:
-    """Tensors of so many bytes on every replica, made before the time runs."""
+def ones(
+    strategy: Any, sizes: Sequence[int], dtype: tf.DType = tf.float32
+) -> Any:
+    """Returns tensors on every replica.
+
+    Args:
+        strategy: A tfdp strategy.
+        sizes: Bytes of each tensor.
+        dtype: Their type. Defaults to float32.
+    """
 
     @tf.function
     def make() -> Any:
         return strategy.run(
-            lambda: [tf.ones([size // tf.float32.size]) for size in sizes]
+            lambda: [tf.ones([size // dtype.size], dtype) for size in sizes]
         )
 
     return make()
 
 
-def _all_reduce(
+def all_reducing(
     strategy: Any, tensors: Any, pack: int = 0
 ) -> Callable[[], float]:
-    """Returns a function that sums tensors over replicas; 0 is no own pack."""
+    """Returns a function that sums tensors over all replicas, in a graph.
+
+    Args:
+        strategy: A tfdp strategy.
+        tensors: What `ones` has returned.
+        pack: Bytes asked for per pack. Defaults to 0, those of the strategy.
+
+    Returns:
+        A collective that returns when the sums are there, with the sum of
+        the first element of each.
+    """
     options = tf.distribute.experimental.CommunicationOptions(
         bytes_per_pack=pack
     )

@@ -3,11 +3,19 @@ import re
 import sys
 
 import pytest
+import tensorflow as tf
 from click.testing import CliRunner
 
 from tfdp import all_reduce_trials
 from tfdp.all_reduce_curve import AllReduceCurve
-from tfdp.all_reduce_trials import QUICK, in_rounds, measure, num_rounds
+from tfdp.all_reduce_trials import (
+    QUICK,
+    all_reducing,
+    in_rounds,
+    measure,
+    num_rounds,
+    ones,
+)
 from tfdp.cli.bench import bench
 from tfdp.worker_failure import WorkerFailure
 
@@ -52,6 +60,17 @@ def test_devices_of_one_process_are_measured_without_packs(two_replicas):
         for seconds in curve.message_seconds.values()
     )
     assert (curve.pack_seconds, curve.tensor_sizes) == ({}, ())
+
+
+@pytest.mark.parametrize("pack", [0, 4096, 2**20])
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_what_is_measured_is_a_sum(two_replicas, dtype, pack):
+    tensors = ones(two_replicas, QUICK.tensors, dtype)
+    local = two_replicas.experimental_local_results(tensors[-1])
+    assert [each.dtype.size * len(each) for each in local] == (
+        [QUICK.tensors[-1]] * 2
+    )
+    assert all_reducing(two_replicas, tensors, pack)() == 2 * len(QUICK.tensors)
 
 
 @pytest.mark.parametrize("strategy", [1], indirect=True)

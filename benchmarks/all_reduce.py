@@ -1,0 +1,104 @@
+"""Bandwidth of the all-reduce between two workers, over the size.
+
+    python benchmarks/all_reduce.py [--quick]
+
+TensorFlow's under tfdp's strategy, PyTorch's on gloo, and a plain exchange of
+as many bytes over TCP as a ring of two sends; each worker on a core of its own,
+in turns. GB/s are bytes of the tensor over the time, which for two workers is
+what each of them sends. The table shows medians over the rounds of the slower
+worker's time, and of ratios within a round.
+"""
+
+import argparse
+import importlib.metadata
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+
+from peers import python_of
+from turns import Player, in_turns, machine, median_ratio, ready
+
+from tfdp.all_reduce_curve import KIBIBYTE, MEBIBYTE, size_text
+from tfdp.cluster import Cluster
+from tfdp.cores import core_shares, thread_variables
+from tfdp.nodes import free_addresses
+
+WORKER = pathlib.Path(__file__).with_name("all_reduce_worker.py")
+CONTESTANTS = {
+    "TCP": ["tcp"],
+    "tfdp": ["tfdp", "float32"],
+    "tfdp, bfloat16": ["tfdp", "bfloat16"],
+    "gloo": ["torch", "float32"],
+    "gloo, bfloat16": ["torch", "bfloat16"],
+}
+SIZES = [4**k * KIBIBYTE for k in range(1, 9)]
+QUICK_SIZES = [64 * KIBIBYTE, 4 * MEBIBYTE]
+
+
+def player(arguments):
+    """Starts the two workers of a contestant."""
+    addresses = free_addresses(2)
+    host, port = addresses[0].split(":")
+    variables = [
+        {
+            **thread_variables(1),
+            "TF_CONFIG": Cluster.of(addresses, rank).to_tf_config(),
+            "MASTER_ADDR": host,
+            "MASTER_PORT": port,
+            "RANK": str(rank),
+            "WORLD_SIZE": "2",
+        }
+        for rank in range(2)
+    ]
+    is_torch = arguments[0] == "torch"
+    python = python_of("torch") if is_torch else sys.executable
+    return Player([python, WORKER, *arguments], variables, core_shares(2, 1))
+
+
+def cell(size, seconds):
+    middle = statistics.median(seconds)
+    return f"{middle * 1e3:.2f} ms, {size / middle / 1e9:.2f} GB/s"
+
+
+def versions(names):
+    yield f"tensorflow {importlib.metadata.version('tensorflow')}"
+    yield f"tfdp {importlib.metadata.version('tfdp')}"
+    if "gloo" in names or "gloo, bfloat16" in names:
+        code = "import importlib.metadata as m; print(m.version('torch'))"
+        command = [python_of("torch"), "-c", code]
+        yield f"torch {subprocess.check_output(command, text=True).strip()}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS)
+    arguments = parser.parse_args()
+    names = arguments.only or list(CONTESTANTS)
+    sizes, rounds = (QUICK_SIZES, 3) if arguments.quick else (SIZES, 15)
+    players = {name: player(CONTESTANTS[name]) for name in names}
+    print(machine(f"Python {platform.python_version()}", *versions(names)))
+    is_compared = {"tfdp", "gloo"} <= set(names)
+    columns = ["tensor", *names, *(["tfdp / gloo"] if is_compared else [])]
+    print()
+    print(f"| {' | '.join(columns)} |")
+    print("| --- " * len(columns) + "|", flush=True)
+    with ready(players):
+        for size in sizes:
+            calls = max(1, min(50, 8 * MEBIBYTE // size))
+            answers = in_turns(players, {"bytes": size, "calls": calls}, rounds)
+            seconds = {
+                name: [max(answer) for answer in each]
+                for name, each in answers.items()
+            }
+            cells = [cell(size, each) for each in seconds.values()]
+            if is_compared:
+                ratio = median_ratio(seconds["gloo"], seconds["tfdp"])
+                cells.append(f"{ratio:.2f}")
+            print(f"| {' | '.join([size_text(size), *cells])} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
