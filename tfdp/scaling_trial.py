@@ -25,6 +25,7 @@ from tfdp.cost_model import Point
 from tfdp.window import Window
 
 _WINDOWS = 5
+_WHOLE = 0.95
 
 
 class Trial(keras.callbacks.Callback):
@@ -86,6 +87,9 @@ class Trial(keras.callbacks.Callback):
 
     def _measured(self) -> dict[str, Any]:
         points = [_point(self.model, window) for window in self._windows]
+        # A window at the end of an epoch may have its uneven last batch.
+        whole = _WHOLE * max(point.samples for point in points)
+        points = [point for point in points if point.samples >= whole]
         points.sort(key=lambda point: point.samples_per_second)
         middle = points[len(points) // 2]
         return {

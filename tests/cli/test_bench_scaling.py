@@ -252,7 +252,7 @@ def test_a_fit_without_votes_is_refused(tmp_path):
         scaling_trial.with_trial([], tmp_path / "result.json", 5)
 
 
-def fit(strategy, result, updates, samples):
+def fit(strategy, result, updates, samples, **settings):
     with strategy.scope():
         model = problem.make_model()
         optimizer = tfdp.DistributedOptimizer(
@@ -264,6 +264,7 @@ def fit(strategy, result, updates, samples):
         problem.dataset(samples, 16),
         verbose=0,
         callbacks=tfdp.callbacks.DataParallel(),
+        **settings,
     )
 
 
@@ -282,6 +283,16 @@ def test_a_short_fit_is_measured_as_far_as_it_goes(two_replicas, tmp_path):
     assert point.per_replica_batch == 8
     assert point.gradient_bytes == 4 * (8 * 16 + 16 + 16 + 1)
     assert point.own > 0
+
+
+def test_uneven_last_batches_are_left_out(two_replicas, tmp_path):
+    result = tmp_path / "result.json"
+    # Of 66 samples, the last update of an epoch has 2.
+    for samples in (16 * 4 + 2, 16 * 6):
+        with pytest.raises(SystemExit):
+            fit(two_replicas, result, 5, samples, epochs=4)
+        point = Point(**json.loads(result.read_text())["point"])
+        assert point.samples == 32
 
 
 def test_a_fit_of_warm_up_alone_is_refused(two_replicas, tmp_path):
