@@ -59,7 +59,7 @@ def player(arguments):
 
 def cell(size, seconds):
     middle = statistics.median(seconds)
-    return f"{middle * 1e3:.2f} ms, {size / middle / 1e9:.2f} GB/s"
+    return f"{middle * 1e3:.2f} ms, {size / middle / 1e9:.3g} GB/s"
 
 
 def versions(names):

@@ -56,7 +56,7 @@ class AllReduceCurve:
     all-reduce of float32 over 4 replicas, medians of 1 round
     <BLANKLINE>
         tensor        time   bandwidth         bus
-         4 KiB     1.00 ms      4 MB/s      6 MB/s
+         4 KiB     1.00 ms    4.1 MB/s    6.1 MB/s
          4 MiB    20.00 ms    210 MB/s    315 MB/s
     <BLANKLINE>
     12.6 MB of gradients in 4 tensors, the largest of 3 MiB
@@ -195,8 +195,8 @@ class AllReduceCurve:
         bus = bus_bandwidth(size, seconds, self.num_replicas)
         return [
             f"{seconds * 1e3:,.2f} ms",
-            f"{bandwidth / 1e6:,.0f} MB/s",
-            f"{bus / 1e6:,.0f} MB/s",
+            _speed_text(bandwidth),
+            _speed_text(bus),
         ]
 
 
@@ -270,6 +270,12 @@ def size_text(size: int) -> str:
     if size < MEBIBYTE:
         return f"{size / KIBIBYTE:.3g} KiB"
     return f"{size / MEBIBYTE:.4g} MiB"
+
+
+def _speed_text(bytes_per_second: float) -> str:
+    megabytes = bytes_per_second / 1e6
+    digits = 1 if megabytes < 10 else 0
+    return f"{megabytes:,.{digits}f} MB/s"
 
 
 def _row(first: str, *cells: str) -> str:

@@ -60,8 +60,8 @@ def block_sizes(width: int) -> list[int]:
 
     Example:
 
-    >>> sum(block_sizes(384)) / 2**20
-    6.76904296875
+    >>> sum(block_sizes(256)) / 2**20
+    3.0126953125
     """
     square = width * width
     numbers = [width, width, 3 * square, 3 * width, square, width]
@@ -69,8 +69,8 @@ def block_sizes(width: int) -> list[int]:
     return [4 * number for number in numbers]
 
 
-# Some 43 MB of gradients, which is 6 blocks of 1.8 million weights.
-_FULL_TENSORS = 6 * block_sizes(384)
+# 41 MB of gradients; the largest tensor has 1 MiB, so that packs differ.
+_FULL_TENSORS = 13 * block_sizes(256)
 FULL = Sizes(
     messages=[4**k * KIBIBYTE for k in range(1, 9)],
     tensors=_FULL_TENSORS,
@@ -94,7 +94,7 @@ def measure(strategy: Any, sizes: Sizes = FULL) -> AllReduceCurve:
     Args:
         strategy: A tfdp strategy.
         sizes: What to measure. Defaults to tensors of 4 KiB to 64 MiB, and
-            packs of 1 to 32 MiB, and one pack, of 43 MB of gradients; for 20
+            packs of 1 to 32 MiB, and one pack, of 41 MB of gradients; for 20
             seconds, but 7 rounds at least.
 
     Returns:

@@ -46,7 +46,7 @@ def allreduce(
     """Measures the all-reduce, and recommends a size of packs.
 
     Prints time and bandwidth of the all-reduce that synchronises gradients,
-    for tensors of 4 KiB to 64 MiB, and for 43 MB of gradients in packs: as
+    for tensors of 4 KiB to 64 MiB, and for 41 MB of gradients in packs: as
     many tensors as are sent at a time. The bandwidth is the bytes of the
     tensor over the time; "bus" is what each replica sends, as nccl-tests
     define it, to compare with the speed of the network.
