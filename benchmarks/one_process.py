@@ -111,8 +111,8 @@ def dataset(tf, widths, micro_batch):
     return data.batch(micro_batch).repeat()
 
 
-def contest(model_name, replicas, rounds, steps):
-    """Returns the answers of each contestant, by round."""
+def contest(names, model_name, replicas, rounds, steps):
+    """Returns the answers of contestants, by round."""
     players = {
         name: Player(
             [
@@ -121,7 +121,7 @@ def contest(model_name, replicas, rounds, steps):
                 *("--play", name, model_name, replicas),
             ]
         )
-        for name in CONTESTANTS
+        for name in names
     }
     with ready(players):
         answers = in_turns(players, steps, rounds)
@@ -130,10 +130,10 @@ def contest(model_name, replicas, rounds, steps):
 
 def check_losses(answers, setting):
     """Raises where those that do the same work do not lose as much."""
-    for name, (_, accumulation_steps) in CONTESTANTS.items():
-        if accumulation_steps > 1:
+    for name, each in answers.items():
+        if CONTESTANTS[name][1] > 1:
             continue
-        pairs = zip(answers[name], answers["one device"], strict=True)
+        pairs = zip(each, answers["one device"], strict=True)
         for number, (ours, theirs) in enumerate(pairs, 1):
             if not abs(ours["loss"] / theirs["loss"] - 1) < 1e-3:
                 raise SystemExit(
@@ -146,20 +146,24 @@ def check_losses(answers, setting):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--skip", nargs="+", choices=CONTESTANTS, default=())
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--steps", type=int, help="per turn; whole cycles")
     parser.add_argument("--play", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.play:
         name, model_name, replicas = arguments.play
         return play(name, model_name, int(replicas))
-    rounds = 3 if arguments.quick else 15
+    rounds = arguments.rounds or (3 if arguments.quick else 15)
+    names = [name for name in CONTESTANTS if name not in arguments.skip]
     print_head(
-        *("replicas", "model", "contestant", "ms per step", "samples/s"),
+        *("replicas", "model", "contestant", "ms per micro-step", "samples/s"),
     )
     for replicas in (2,) if arguments.quick else (2, 4):
         for model_name in arguments.models:
-            steps = MODELS[model_name][1]
-            answers = contest(model_name, replicas, rounds, steps)
+            steps = arguments.steps or MODELS[model_name][1]
+            answers = contest(names, model_name, replicas, rounds, steps)
             check_losses(answers, f"{model_name}, {replicas} replicas")
             seconds = {
                 name: [answer["seconds"] for answer in each]

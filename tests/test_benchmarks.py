@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 
@@ -59,3 +61,84 @@ def test_what_the_monitor_costs_is_measured():
     for row in table:
         assert float(row[2].removesuffix(" µs").replace(",", "")) > 100
         assert (" µs (" in row[3]) == (row[1] != "without")
+
+
+def test_replicas_in_one_process_train_alike():
+    output = run(
+        "one_process.py",
+        *("--quick", "--models", "tiny", "--rounds", "1", "--steps", "8"),
+        *("--skip", "tf_keras", "tfdp, accumulation 8"),
+    )
+    table = rows(output)[1:]
+    # The program stops where losses differ.
+    assert [row[:3] for row in table] == [
+        ["2", "tiny", contestant]
+        for contestant in ("plain Keras", "tfdp", "one device")
+    ]
+    assert table[0][4] == "1.00"
+    assert all(float(row[3]) > 0 and float(row[4]) > 0 for row in table)
+
+
+def test_losses_that_differ_are_told():
+    program = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from one_process import check_losses
+one, other = [{"loss": 1.0}] * 2, [{"loss": 1.0}, {"loss": 1.01}]
+check_losses({"one device": one, "tfdp, accumulation 8": other}, "tiny")
+check_losses({"one device": one, "tfdp": other}, "tiny")
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program, BENCHMARKS],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert "tfdp (tiny) must lose what one device does" in result.stderr
+    assert "1.01 instead of 1.0 in round 2" in result.stderr
+
+
+def test_accumulators_are_as_large_as_the_gradients():
+    output = run(
+        "accumulation.py",
+        *("--quick", "--steps", "1", "4", "--rounds", "1"),
+        *("--widths", "64", "1024", "10"),
+    )
+    table = rows(output)[1:]
+    assert [row[0] for row in table] == ["gradients only", "1", "4"]
+    size = f"{4 * (64 * 1024 + 1024 + 1024 * 10 + 10) / 1e6:.1f}"
+    assert [row[5] for row in table] == ["0.0", "0.0", size]
+    assert {row[6] for row in table} == {size}
+
+
+def test_updates_are_measured_as_they_grow():
+    output = run("update_time.py", "--quick", "--rounds", "1")
+    assert [row[:2] for row in rows(output)[1:]] == [
+        *([f"{n}00,000", "10"] for n in (1, 3)),
+        *([f"{n},000,000", "10"] for n in (1, 3, 1)),
+        ["1,000,000", "100"],
+    ]
+    assert re.search(r"to the power of -?\d\.\d\d", output)
+
+
+def test_what_an_import_takes_is_measured():
+    table = rows(run("import_time.py", "--rounds", "1"))[1:]
+    assert [row[0] for row in table] == [
+        "tensorflow, keras",
+        "tensorflow, keras, tfdp",
+        "difference",
+        "`import tfdp` alone",
+    ]
+
+
+@pytest.mark.multi_worker
+def test_gradients_travel_once_per_update():
+    output = run("collectives.py", "--quick")
+    head, *table = rows(output)
+    each, accumulated = (dict(zip(head, row, strict=True)) for row in table)
+    assert (each["updates"], accumulated["updates"]) == ("8", "1")
+    # A small model's gradients fit in one pack.
+    for row in (each, accumulated):
+        assert row["gradients"] == row["votes"] == row["updates"]
+        assert (row["input"], row["logs"]) == ("8", "16")
+    assert re.search(r"A sum of one number: [\d,]+ µs", output)
