@@ -2,7 +2,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.distribute import cross_device_utils
 
-from tfdp import strategy
+from tfdp import packs
 from tfdp.all_reduce_curve import (
     DEFAULT_PACK,
     MEBIBYTE,
@@ -50,7 +50,7 @@ def test_nothing_is_no_pack():
 
 
 def test_the_default_is_that_of_the_strategy():
-    assert strategy._BYTES_PER_PACK == DEFAULT_PACK
+    assert packs.BYTES_PER_PACK == DEFAULT_PACK
 
 
 @pytest.mark.parametrize(

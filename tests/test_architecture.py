@@ -39,7 +39,13 @@ LAYERS = [
         "tfdp.step_times",
         "tfdp.throughput",
     },
-    {"tfdp.breakdown", "tfdp.gradient_statistics", "tfdp.step_meter"},
+    {
+        "tfdp.breakdown",
+        "tfdp.compression",
+        "tfdp.gradient_statistics",
+        "tfdp.packs",
+        "tfdp.step_meter",
+    },
     {
         "tfdp.accumulation",
         "tfdp.adascale",

@@ -395,17 +395,41 @@ def start_timeout() -> float:
     >>> start_timeout()
     600.0
     """
-    text = os.environ.get("TFDP_START_TIMEOUT", "").strip() or "600"
+    return _positive("TFDP_START_TIMEOUT", "of seconds") or 600.0
+
+
+def pack_bytes() -> int | None:
+    """Returns the size that the environment asks packs of gradients to have.
+
+    Returns:
+        Bytes, of the value of `TFDP_PACK_MIB`; `None` where it is unset.
+
+    Raises:
+        ValueError: If that is not a positive number.
+
+    Example:
+
+    >>> print(pack_bytes())
+    None
+    """
+    mebibytes = _positive("TFDP_PACK_MIB", "of MiB")
+    return None if mebibytes is None else math.ceil(mebibytes * 2**20)
+
+
+def _positive(name: str, unit: str) -> float | None:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return None
     try:
-        seconds = float(text)
+        value = float(text)
     except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
+        value = math.nan
+    if not 0 < value < math.inf:
         raise ValueError(
-            "TFDP_START_TIMEOUT must be a positive number of seconds. "
-            f"Received: TFDP_START_TIMEOUT={text!r}. Unset it for 600."
+            f"{name} must be a positive number {unit}. Received: "
+            f"{name}={text!r}. Unset it for the default."
         )
-    return seconds
+    return value
 
 
 def _parsed(text: str) -> Any:

@@ -85,6 +85,11 @@ class LossScale:
         self._growth_interval = growth_interval
         self._is_dynamic = is_dynamic
 
+    @property
+    def scale(self) -> tf.Tensor:
+        """The present scale; scalar float32."""
+        return self._scale.value
+
     def scaled(self, loss: tf.Tensor) -> tf.Tensor:
         """Returns the loss times the scale."""
         return loss * tf.cast(self._scale.value, loss.dtype)

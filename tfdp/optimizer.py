@@ -64,6 +64,14 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             to 32,768.
         dynamic_growth_steps: Updates without overflow after which a dynamic
             loss scale is doubled. Defaults to 2,000.
+        compression: `"bfloat16"` or `"float16"`, to send gradients between
+            replicas in 16 bits, which halves the bytes; or `None`. Everything
+            else, sums over micro-batches included, stays in float32. Each
+            replica's part of the mean gradient is rounded, and so is every
+            sum of two replicas' on the way: by 0.4 % at most in bfloat16,
+            which has the range of float32; by 0.05 % in float16, in which
+            numbers below 6e-8 are lost and an update with one above 65,504 is
+            skipped. Defaults to `None`, which is exact.
         name: Optional name of the optimizer.
 
     Attributes:
@@ -77,7 +85,8 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             `accumulation_steps` no integer.
         ValueError: If `accumulation_steps` is not positive, if
             `inner_optimizer` already accumulates, scales the loss or was
-            already used, or if `loss_scale` is none of the above.
+            already used, or if `loss_scale` or `compression` is none of the
+            above.
         RuntimeError: If `accumulation_steps` is above 1, or `inner_optimizer`
             an `AdaScale`, outside of the scope of a tfdp strategy; or if an
             `AdaScale` has but one gradient per update to look at.
@@ -102,13 +111,14 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         loss_scale: Literal["auto", "dynamic"] | float | None = "auto",
         initial_scale: float = 2.0**15,
         dynamic_growth_steps: int = 2000,
+        compression: Literal["bfloat16", "float16"] | None = None,
         name: str | None = None,
     ) -> None:
         accumulation_steps = checked_count(
             "accumulation_steps", accumulation_steps
         )
         loss_scale = resolved_loss_scale(loss_scale)
-        synchronization = Synchronous(inner_optimizer)
+        synchronization = Synchronous(inner_optimizer, compression)
         super().__init__(
             synchronization.inner_optimizer,
             initial_scale=(
@@ -158,7 +168,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             aggregation="only_first_replica",
             name="dynamic_scale",
         )
-        if self.loss_scale:
+        if self.loss_scale or self.compression == "float16":
             self._scaling = LossScale(
                 self.dynamic_scale,
                 self.step_counter,
@@ -278,6 +288,11 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             )
         else:
             self._apply(reduced, variables)
+
+    @property
+    def compression(self) -> str | None:
+        """The number format of gradients between replicas, if not their own."""
+        return self._synchronization.compression
 
     @property
     def is_mid_cycle(self) -> bool:
@@ -434,6 +449,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             "loss_scale": self.loss_scale,
             "initial_scale": self.initial_scale,
             "dynamic_growth_steps": self.dynamic_growth_steps,
+            "compression": self.compression,
             "name": self.name,
         }
 
@@ -486,7 +502,10 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         meter: StepMeter | None,
     ) -> Reduced:
         reduced = self._synchronization.reduce(
-            gradients, weight, scattered if self._measures_noise else None
+            gradients,
+            weight,
+            scattered if self._measures_noise else None,
+            self._scaling.scale if self._scaling else None,
         )
         if meter:
             meter.end_reduction(reduced.gradients)

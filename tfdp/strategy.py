@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfdp import _keras, _tensorflow
 from tfdp.agreement import agreed_seed, all_gather
-from tfdp.cluster import Cluster, start_timeout
+from tfdp.cluster import Cluster, pack_bytes, start_timeout
 from tfdp.data_agreement import (
     check_same_dataset,
     have_same_length,
@@ -19,11 +19,9 @@ from tfdp.data_agreement import (
 )
 from tfdp.data_parallel_strategy import DataParallelStrategy
 from tfdp.distributed_dataset import CountedDataset
+from tfdp.packs import BYTES_PER_PACK
 from tfdp.rendezvous import meet
 
-# Several packs of a large model's gradients travel at once; a small model's
-# gradients fit in one.
-_BYTES_PER_PACK = 2 * 1024 * 1024
 _numbers = itertools.count()
 
 
@@ -77,18 +75,21 @@ class MultiWorkerMirroredStrategy(
             Defaults to `TF_CONFIG`.
         communication_options: A
             `tf.distribute.experimental.CommunicationOptions`. Defaults to
-            packs of 2 MiB.
+            packs of as many MiB as the variable `TFDP_PACK_MIB` says, which
+            `tfdp bench allreduce` recommends; 2 where it is unset.
         heartbeat_timeout: Seconds without a sign of life after which a worker
             is given up, which ends the others. Defaults to 3.
 
     Attributes:
         cluster: The `Cluster` found in the environment, or `None` where there
             is none, or a `cluster_resolver` was given.
+        bytes_per_pack: Size of the packs that gradients travel in; 0 for one
+            pack.
         drawn_seed: The global seed, where this worker's program had set none.
 
     Raises:
         ValueError: If the cluster in the environment is malformed, or
-            `heartbeat_timeout` is not positive.
+            `heartbeat_timeout` or `TFDP_PACK_MIB` is not positive.
         RuntimeError: If this worker's port cannot be listened on.
         TimeoutError: If another worker is not there within the seconds of the
             variable `TFDP_START_TIMEOUT`; 600 where it is unset.
@@ -119,9 +120,10 @@ class MultiWorkerMirroredStrategy(
         if communication_options is None:
             communication_options = (
                 tf.distribute.experimental.CommunicationOptions(
-                    bytes_per_pack=_BYTES_PER_PACK
+                    bytes_per_pack=pack_bytes() or BYTES_PER_PACK
                 )
             )
+        self.bytes_per_pack = communication_options.bytes_per_pack
         super().__init__(cluster_resolver, communication_options)
         if self.num_workers > 1:
             # What a worker sends to one whose strategy is not there yet is

@@ -8,8 +8,10 @@ import keras
 import tensorflow as tf
 
 from tfdp import _keras
+from tfdp.compression import checked_compression, compressed, decompressed
 from tfdp.gradient_statistics import Moments, moments
 from tfdp.gradients import Gradient, deduplicated, on_values
+from tfdp.packs import BYTES_PER_PACK, ready_first
 
 
 class Reduced(NamedTuple):
@@ -29,17 +31,27 @@ class Synchronous:
 
     One all-reduce carries the gradients and the weight behind them, by default
     their samples; then a copy of the user's optimizer makes its own update.
+    Where gradients are compressed, an all-reduce of the weights goes before,
+    so that what is rounded is each replica's part of the mean.
 
     Args:
         inner_optimizer: The user's optimizer, not built yet. It is copied,
             and stays what it was.
+        compression: `"bfloat16"`, `"float16"` or `None`; the number format of
+            gradients between replicas. Defaults to `None`, their own.
 
     Raises:
         TypeError: If `inner_optimizer` is no optimizer.
-        ValueError: If it accumulates or scales the loss itself, or was used.
+        ValueError: If it accumulates or scales the loss itself, or was used;
+            or if `compression` is none of the above.
     """
 
-    def __init__(self, inner_optimizer: keras.optimizers.Optimizer) -> None:
+    def __init__(
+        self,
+        inner_optimizer: keras.optimizers.Optimizer,
+        compression: str | None = None,
+    ) -> None:
+        self.compression = checked_compression(compression)
         _check_inner_optimizer(inner_optimizer)
         self.inner_optimizer = _keras.copy_that_takes_reduced_gradients(
             inner_optimizer
@@ -54,6 +66,7 @@ class Synchronous:
         gradients: Sequence[Gradient],
         weight: tf.Tensor | None,
         scatter: tf.Tensor | None = None,
+        scale: tf.Tensor | None = None,
     ) -> Reduced:
         """Averages gradients by the weights of all replicas.
 
@@ -65,36 +78,36 @@ class Synchronous:
                 gradients are to be added up.
             scatter: How the gradients scatter, if their moments are wanted;
                 see `gradient_statistics.scatter`.
+            scale: Scalar float32; how much too large the gradients are, and
+                stay, where the loss is scaled.
 
         Returns:
             The gradients, with their moments if wanted.
         """
-        totals = list(gradients)
-        # Tensors of one type share a pack.
-        for numbers in (scatter, weight):
-            if numbers is not None:
-                totals.append(tf.cast(numbers, gradients[0].dtype))
-        context = tf.distribute.get_replica_context()
-        if context.num_replicas_in_sync > 1:
-            # The name tells these collectives from Keras's in a profile.
-            with tf.name_scope("tfdp_all_reduce"):
-                totals = context.all_reduce(tf.distribute.ReduceOp.SUM, totals)
-        if weight is None:
-            return Reduced([deduplicated(total) for total in totals], None)
-        *totals, count = totals
-        scattered = None if scatter is None else totals.pop()
-        means = [
-            deduplicated(
-                on_values(
-                    lambda v: tf.math.divide_no_nan(v, tf.cast(count, v.dtype)),
-                    total,
-                )
+        numbers = [each for each in (scatter, weight) if each is not None]
+        if self.compression and _num_replicas() > 1:
+            numbers = _all_reduced(numbers)
+            count = None if weight is None else numbers[-1]
+            means = _all_reduced_compressed(
+                gradients, count, scale, self.compression
             )
-            for total in totals
-        ]
-        if scattered is None:
+        else:
+            # Tensors of one type share a pack.
+            dtype = gradients[0].dtype
+            totals = _all_reduced(
+                [*gradients, *(tf.cast(each, dtype) for each in numbers)]
+            )
+            means, numbers = (
+                totals[: len(gradients)],
+                totals[len(gradients) :],
+            )
+            count = None if weight is None else numbers[-1]
+            if count is not None:
+                means = [_divided(total, count) for total in means]
+        means = [deduplicated(mean) for mean in means]
+        if scatter is None or count is None:
             return Reduced(means, None)
-        return Reduced(means, moments(scattered, count, means))
+        return Reduced(means, moments(numbers[0], count, means))
 
     def apply(
         self, reduced: Reduced, variables: Sequence[keras.Variable]
@@ -152,6 +165,61 @@ class Synchronous:
     @property
     def _optimizers(self) -> list[keras.optimizers.Optimizer]:
         return _single_optimizers(self.inner_optimizer)
+
+
+def _num_replicas() -> int:
+    return tf.distribute.get_replica_context().num_replicas_in_sync
+
+
+def _all_reduced(tensors: Sequence[Gradient]) -> list[Gradient]:
+    """Adds up tensors over all replicas, each type in packs of its own."""
+    totals = list(tensors)
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return totals
+    # The name tells these collectives from Keras's in a profile.
+    bytes_per_pack = getattr(context.strategy, "bytes_per_pack", BYTES_PER_PACK)
+    with tf.name_scope("tfdp_all_reduce"):
+        for dtype in dict.fromkeys(each.dtype for each in tensors):
+            alike = [i for i, t in enumerate(tensors) if t.dtype == dtype]
+            order = ready_first([tensors[i] for i in alike], bytes_per_pack)
+            places = [alike[i] for i in order]
+            sums = context.all_reduce(
+                tf.distribute.ReduceOp.SUM, [tensors[i] for i in places]
+            )
+            for place, total in zip(places, sums, strict=True):
+                totals[place] = total
+    return totals
+
+
+def _all_reduced_compressed(
+    gradients: Sequence[Gradient],
+    count: tf.Tensor | None,
+    scale: tf.Tensor | None,
+    compression: str,
+) -> list[Gradient]:
+    """Returns the means, or the sums where there is no count."""
+    factor = tf.constant(1.0)
+    if count is not None:
+        factor = tf.math.divide_no_nan(factor, count)
+    if scale is not None:
+        factor /= scale
+    parts = [compressed(each, factor, compression) for each in gradients]
+    sums = [
+        decompressed(total, gradient.dtype, compression)
+        for total, gradient in zip(_all_reduced(parts), gradients, strict=True)
+    ]
+    if scale is None:
+        return sums
+    return [
+        on_values(lambda v: v * tf.cast(scale, v.dtype), each) for each in sums
+    ]
+
+
+def _divided(total: Gradient, count: tf.Tensor) -> Gradient:
+    return on_values(
+        lambda v: tf.math.divide_no_nan(v, tf.cast(count, v.dtype)), total
+    )
 
 
 def _single_optimizers(

@@ -15,7 +15,8 @@ def collectives(graph):
     def visit(nodes, is_conditional):
         for node in nodes:
             if node.op == "CollectiveReduceV2":
-                yield node.name, is_conditional
+                dtype = tf.as_dtype(node.attr["T"].type).name
+                yield node.name, is_conditional, dtype
             for attribute in node.attr.values():
                 called = functions.get(attribute.func.name, [])
                 yield from visit(called, is_conditional or "If" in node.op)
@@ -23,18 +24,21 @@ def collectives(graph):
     return list(visit(graph.node, False))
 
 
-def traced(steps, measured):
+def traced(steps, measured, compression=None):
     with strategy.scope():
         inner = problem.OPTIMIZERS["adam"]()
         if measured:
             inner = tfdp.AdaScale(0.01, base_batch=8)
         model = problem.make_model()
-        optimizer = tfdp.DistributedOptimizer(inner, accumulation_steps=steps)
+        optimizer = tfdp.DistributedOptimizer(
+            inner, accumulation_steps=steps, compression=compression
+        )
         model.compile(optimizer, "mse")
     if measured:
         optimizer.measure_noise(0.9)
     data = problem.dataset(256, problem.GLOBAL_BATCH // steps)
     model.fit(data, verbose=0, callbacks=[tfdp.callbacks.DataParallel()])
+    weights = model.get_weights()
     batch = next(iter(strategy.experimental_distribute_dataset(data)))
 
     @tf.function
@@ -45,6 +49,8 @@ def traced(steps, measured):
     return {
         "steps": steps,
         "measured": measured,
+        "compression": compression,
+        "weights": [weight.tolist() for weight in weights],
         "updates": int(optimizer.iterations.numpy()),
         "collectives": collectives(graph.as_graph_def()),
     }
@@ -56,4 +62,5 @@ tfdp.testing.report(
         for measured in (False, True)
         for steps in (1, 2, 4)
     ]
+    + [traced(steps, False, "bfloat16") for steps in (1, 2)]
 )
