@@ -2,7 +2,6 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.distribute import cross_device_utils
 
-from tfdp import packs
 from tfdp.all_reduce_curve import (
     DEFAULT_PACK,
     MEBIBYTE,
@@ -12,6 +11,7 @@ from tfdp.all_reduce_curve import (
     num_packs,
     size_text,
 )
+from tfdp.packs import BYTES_PER_PACK
 
 LARGE = 8 * MEBIBYTE
 
@@ -50,7 +50,7 @@ def test_nothing_is_no_pack():
 
 
 def test_the_default_is_that_of_the_strategy():
-    assert packs.BYTES_PER_PACK == DEFAULT_PACK
+    assert BYTES_PER_PACK == DEFAULT_PACK
 
 
 @pytest.mark.parametrize(
