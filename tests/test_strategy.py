@@ -294,13 +294,17 @@ def test_the_autotuner_is_off_on_few_cores_only(two_replicas, monkeypatch):
     assert seen == [False, False, None]
 
 
-def test_gradients_of_several_workers_travel_in_packs():
+def test_gradients_of_several_workers_travel_in_packs(monkeypatch):
     """One pack would start only when the last gradient is there."""
     local = tfdp.MultiWorkerMirroredStrategy()
     assert local.extended._communication_options.bytes_per_pack == 2 * 2**20
     options = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=7)
     local = tfdp.MultiWorkerMirroredStrategy(communication_options=options)
     assert local.extended._communication_options.bytes_per_pack == 7
+    assert local.bytes_per_pack == 7
+    monkeypatch.setenv("TFDP_PACK_MIB", "8")
+    local = tfdp.MultiWorkerMirroredStrategy()
+    assert local.extended._communication_options.bytes_per_pack == 8 * 2**20
 
 
 def test_a_port_that_is_taken_is_named_before_training(monkeypatch):

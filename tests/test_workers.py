@@ -77,10 +77,19 @@ def test_environment_is_inherited_then_overridden(monkeypatch):
     assert result.lines == [["kept after 2 1"]]
 
 
-def test_chosen_log_level_is_kept(monkeypatch):
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
-    result = run("print(os.environ['TF_CPP_MIN_LOG_LEVEL'])", 1)
-    assert result.lines == [["0"]]
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("TF_CPP_MIN_LOG_LEVEL", "2"),
+        ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
+    ],
+)
+def test_variables_that_are_set_are_kept(monkeypatch, name, default):
+    program = f"print(os.environ[{name!r}])"
+    monkeypatch.delenv(name, raising=False)
+    assert run(program, 1).lines == [[default]]
+    monkeypatch.setenv(name, "0")
+    assert run(program, 1).lines == [["0"]]
 
 
 def test_workers_have_no_input():

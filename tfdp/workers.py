@@ -2,7 +2,9 @@
 
 Environment variables set for a worker: `TF_CONFIG`, `PYTHONUNBUFFERED`,
 `TFDP_RESTART_COUNT`, `TFDP_WORKER_GROUP`, by which every process of the group
-can be found, and `TF_CPP_MIN_LOG_LEVEL`, to 2 (errors only) where it is unset.
+can be found; and where they are unset `TF_CPP_MIN_LOG_LEVEL`, to 2 (errors
+only), and `GLIBC_TUNABLES`, for huge pages: gradients are copied several times
+on their way, mostly to memory that is new.
 """
 
 import contextlib
@@ -24,6 +26,10 @@ from tfdp.worker_failure import WorkerFailure, WorkerOutcome, lateness
 from tfdp.worker_output import WorkerOutput
 from tfdp.worker_process import WorkerProcess
 
+_WHERE_UNSET = {
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 _POLL_SECONDS = 0.02
 _FAILURE_GRACE_SECONDS = 3.0
 
@@ -98,7 +104,7 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
             addresses = free_addresses(indices.stop)
         clusters = [Cluster.of(addresses, index) for index in indices]
         shares: Sequence[set[int] | None] = [None] * num_workers
-        variables = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
+        variables = {**_WHERE_UNSET, **os.environ}
         if cpus_per_worker is not None:
             shares = core_shares(num_workers, cpus_per_worker)
             variables |= thread_variables(cpus_per_worker)
