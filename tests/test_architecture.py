@@ -42,6 +42,7 @@ LAYERS = [
     {
         "tfdp.breakdown",
         "tfdp.compression",
+        "tfdp.fused",
         "tfdp.gradient_statistics",
         "tfdp.packs",
         "tfdp.step_meter",

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdp.fused import add_weighted
 from tfdp.gradients import Gradient
 from tfdp.samples import LossWeight
 
@@ -45,15 +46,17 @@ class Accumulator:
         gradients: Sequence[Gradient],
         places: Sequence[int],
         weight: LossWeight,
+        factor: tf.Tensor,
         scatter: tf.Tensor | None = None,
     ) -> None:
         """Adds one micro-batch, in replica context.
 
         Args:
-            gradients: Gradients of this replica, weighted.
+            gradients: Gradients of this replica.
             places: For each gradient, the place of its variable in
                 `variables`.
             weight: The weight of these gradients.
+            factor: Scalar, to multiply them with.
             scatter: What they add to the sums that moments are of, see
                 `gradient_statistics.scatter`; `None` where none are wanted.
 
@@ -83,10 +86,7 @@ class Accumulator:
         self._given = tuple(places)
         self._adds = weight.adds
         for gradient, place in zip(gradients, places, strict=True):
-            total = self._sums[place]
-            total.assign_add(
-                tf.cast(tf.convert_to_tensor(gradient), total.dtype)
-            )
+            add_weighted(self._sums[place], gradient, factor)
         self._weight.assign_add(weight.value)
         if scatter is not None:
             self._scatter.assign_add(scatter)

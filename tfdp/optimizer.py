@@ -264,8 +264,10 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
                     grads, is_last=self.accumulation_steps == 1
                 )
             # Keras divides each replica's mean loss by their number.
-            factor = 1 if weight.adds else context.num_replicas_in_sync
-            grads = [weighted(g, weight.value * factor) for g in grads]
+            factor = weight.value * (
+                1 if weight.adds else context.num_replicas_in_sync
+            )
+            unweighted, grads = grads, [weighted(g, factor) for g in grads]
         scattered = None
         if weight is not None and self._measures_noise:
             try:
@@ -275,7 +277,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
                 raise
         if weight is not None and self.accumulation_steps > 1:
             places = [self._get_variable_index(v) for v in variables]
-            self._accumulator.add(grads, places, weight, scattered)
+            self._accumulator.add(unweighted, places, weight, factor, scattered)
             context.merge_call(self._end_micro_step)
             return
         count = None if weight is None or weight.adds else weight.value

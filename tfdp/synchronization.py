@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfdp import _keras
 from tfdp.compression import checked_compression, compressed, decompressed
+from tfdp.fused import use_fused_update
 from tfdp.gradient_statistics import Moments, moments
 from tfdp.gradients import Gradient, deduplicated, on_values
 from tfdp.packs import BYTES_PER_PACK, ready_first
@@ -56,6 +57,8 @@ class Synchronous:
         self.inner_optimizer = _keras.copy_that_takes_reduced_gradients(
             inner_optimizer
         )
+        for each in self._optimizers:
+            use_fused_update(each)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the slots of the inner optimizer."""
