@@ -16,11 +16,13 @@ import sys
 
 from networks import BATCH
 from peers import python_of
-from turns import Player, in_turns, machine, median_ratio, ready
+from table import print_head, print_row
+from turns import Player, in_turns, median_ratio, ready
 
 from tfdp.cluster import Cluster
 from tfdp.cores import core_shares, thread_variables
 from tfdp.nodes import free_addresses
+from tfdp.workers import WHERE_UNSET as VARIABLES
 
 HERE = pathlib.Path(__file__).parent
 NETWORKS = ("dense", "convolutional", "transformer")
@@ -36,7 +38,7 @@ CONTESTANTS = {
     "tfdp ×8, bfloat16": ("tfdp", 8, "bfloat16"),
 }
 # Whole cycles of eight.
-STEPS = {"dense": 16, "convolutional": 16, "transformer": 16}
+STEPS = 16
 
 
 def player(contestant, network):
@@ -59,6 +61,8 @@ def player(contestant, network):
         ]
         arguments = [network]
         if library == "tfdp":
+            # As `tfdp launch` starts its workers.
+            threads = {**VARIABLES, **threads}
             arguments += [accumulation, compression]
     return Player(
         [*command, *arguments],
@@ -85,11 +89,11 @@ def check_losses(answers):
 def measure(network, names, rounds):
     players = {name: player(name, network) for name in names}
     with ready(players):
-        answers = in_turns(players, STEPS[network], rounds)
+        answers = in_turns(players, STEPS, rounds)
     check_losses(answers)
     seconds = {
         name: [
-            max(each["seconds"] for each in answer) / STEPS[network]
+            max(each["seconds"] for each in answer) / STEPS
             for answer in answers[name]
         ]
         for name in names
@@ -98,10 +102,12 @@ def measure(network, names, rounds):
         reference = "DDP" if CONTESTANTS[name][1] == 1 else "DDP ×8"
         ratio = median_ratio(seconds[reference], seconds[name])
         middle = statistics.median(seconds[name])
-        print(
-            f"| {network} | {name} | {middle * 1e3:.1f} | "
-            f"{2 * BATCH / middle:,.0f} | {ratio:.2f} |",
-            flush=True,
+        print_row(
+            network,
+            name,
+            f"{middle * 1e3:.1f}",
+            f"{2 * BATCH / middle:,.0f}",
+            f"{ratio:.2f}",
         )
 
 
@@ -115,9 +121,7 @@ def main():
     networks = arguments.networks or NETWORKS[: 1 if arguments.quick else None]
     rounds = arguments.rounds or (3 if arguments.quick else 15)
     names = arguments.only or list(CONTESTANTS)
-    print(machine() + "\n")
-    print("| network | | ms per micro-step | samples/s | over DDP |")
-    print("| --- | --- | --- | --- | --- |")
+    print_head("network", "", "ms per micro-step", "samples/s", "over DDP")
     for network in networks:
         measure(network, names, rounds)
 

@@ -10,23 +10,23 @@ from tfdp.fused import add_weighted, use_fused_update
 FUSED = {
     "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
     "nesterov": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
-    "Adam": lambda: keras.optimizers.Adam(0.01, beta_1=0.8, epsilon=1e-5),
-    "AdamW": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
-    "schedule": lambda: keras.optimizers.Adam(
-        keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
+    "schedule": lambda: keras.optimizers.SGD(
+        keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5), momentum=0.5
+    ),
+    "weight decay": lambda: keras.optimizers.SGD(
+        0.1, momentum=0.9, weight_decay=0.1
     ),
 }
 
 
-class OwnAdam(keras.optimizers.Adam):
+class OwnSGD(keras.optimizers.SGD):
     pass
 
 
 KERAS = {
     "SGD": lambda: keras.optimizers.SGD(0.1),
-    "AMSGrad": lambda: keras.optimizers.Adam(0.01, amsgrad=True),
-    "subclass": lambda: OwnAdam(0.01),
-    "RMSprop": lambda: keras.optimizers.RMSprop(0.01),
+    "Adam": lambda: keras.optimizers.Adam(0.01),
+    "subclass": lambda: OwnSGD(0.1, momentum=0.9),
 }
 
 

@@ -321,6 +321,11 @@ def is_multi_optimizer(optimizer: keras.optimizers.Optimizer) -> bool:
     return type(optimizer).__name__ == "MultiOptimizer"
 
 
+def place_of(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
+    """Returns the place of a variable among those an optimizer trains."""
+    return optimizer._get_variable_index(variable)
+
+
 def trained_variables(
     optimizer: keras.optimizers.Optimizer,
 ) -> list[keras.Variable]:

@@ -26,7 +26,7 @@ from tfdp.worker_failure import WorkerFailure, WorkerOutcome, lateness
 from tfdp.worker_output import WorkerOutput
 from tfdp.worker_process import WorkerProcess
 
-_WHERE_UNSET = {
+WHERE_UNSET = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
@@ -104,7 +104,7 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
             addresses = free_addresses(indices.stop)
         clusters = [Cluster.of(addresses, index) for index in indices]
         shares: Sequence[set[int] | None] = [None] * num_workers
-        variables = {**_WHERE_UNSET, **os.environ}
+        variables = {**WHERE_UNSET, **os.environ}
         if cpus_per_worker is not None:
             shares = core_shares(num_workers, cpus_per_worker)
             variables |= thread_variables(cpus_per_worker)
