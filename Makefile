@@ -20,7 +20,7 @@ oldest = tensorflow==2.18.0 keras==3.10.0
 newest = --upgrade tensorflow keras
 
 .PHONY: help demo test browser test-long test-versions oldest-versions \
-	newest-versions exactness failures lint format clean
+	newest-versions exactness failures bench bench-quick lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## Lists these targets
@@ -59,6 +59,24 @@ oldest-versions newest-versions: %-versions: $(INSTALLED)
 
 failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
 	@$(BIN)/python tests/workers/failures.py 2>/dev/null
+
+# One after the other.
+BENCHMARKS = two_workers update_profile one_process accumulation all_reduce update_time \
+	collectives monitor_overhead import_time compression
+
+define measure
+	@mkdir -p runs; for name in $(BENCHMARKS); do \
+		printf '\n## %s\n\n' $$name; \
+		$(BIN)/python benchmarks/$$name.py $(1) 2>runs/bench.log || \
+			{ tail -n 30 runs/bench.log >&2; exit 1; }; \
+	done
+endef
+
+bench: $(INSTALLED)  ## Measures tfdp beside its peers; wants an idle machine
+	$(call measure)
+
+bench-quick: $(INSTALLED)  ## Measures the same roughly, in minutes
+	$(call measure,--quick)
 
 exactness: $(INSTALLED)  ## Measures anew what docs/exactness.md says
 	$(BIN)/python docs/exactness

@@ -41,7 +41,7 @@ def test_noise_is_measured_at_no_further_collective(reports):
 
 def test_compressed_gradients_follow_their_weights(reports):
     for worker in reports:
-        for step in worker[6:]:
+        for step in worker[6:8]:
             assert step["compression"] == "bfloat16"
             assert {
                 conditional for _, conditional, _ in step["collectives"]
@@ -59,3 +59,16 @@ def test_compressed_training_stays_close_and_equal_on_all_workers(reports):
             np.testing.assert_array_equal(ours, theirs)
             np.testing.assert_allclose(ours, wanted, atol=5e-3)
         assert first != reports[0][exact]["weights"]
+
+
+def test_rows_of_an_embedding_are_compressed_too(reports):
+    for worker in reports:
+        exact, *rounded = map(np.array, worker[8]["embedded"])
+        assert len(rounded) == 2
+        for weights in rounded:
+            deviation = np.abs(weights - exact).max()
+            assert 0 < deviation <= 1e-3
+
+
+def test_buffers_are_sent_in_large_chunks(reports):
+    assert [worker[8]["chunk"] for worker in reports] == [256 * 1024] * 2

@@ -1087,6 +1087,21 @@ def test_the_heartbeat_is_configured_once(monkeypatch):
     ]
 
 
+@contract(
+    "_config",
+    "recv_buf_max_chunk",
+    serves="chunks that gradients are sent in",
+)
+def test_the_size_of_chunks_is_configured_unless_chosen(monkeypatch):
+    fresh = context.Context()
+    monkeypatch.setattr(context, "context", lambda: fresh)
+    fresh.log_device_placement = True
+    for size in (4096, 8192):
+        _tensorflow.send_in_chunks(size)
+    assert fresh.config.experimental.recv_buf_max_chunk == 4096
+    assert fresh.config.log_device_placement
+
+
 # Nothing private outside of the doorways.
 
 

@@ -144,6 +144,21 @@ def configure_heartbeat(jobs: dict[str, int], *, seconds: float) -> None:
         )
 
 
+def send_in_chunks(size: int) -> None:
+    """Has collectives send buffers in chunks of `size` bytes, instead of 4 KiB.
+
+    Each chunk is allocated and copied by itself. Must be called before
+    TensorFlow starts; a size that the program has chosen is kept.
+    """
+    own = _context.context()
+    config = tf.compat.v1.ConfigProto()
+    if own._config is not None:
+        config.CopyFrom(own._config)
+    if not config.experimental.recv_buf_max_chunk:
+        config.experimental.recv_buf_max_chunk = size
+        own._config = config
+
+
 def wait_for_all_tasks(name: str, *, seconds: float) -> None:
     """Waits until every task of the cluster is here, by TensorFlow's service.
 

@@ -22,6 +22,8 @@ from tfdp.distributed_dataset import CountedDataset
 from tfdp.packs import BYTES_PER_PACK
 from tfdp.rendezvous import meet
 
+# Measured; a chunk of the size of a pack is slower again.
+_BYTES_PER_CHUNK = 256 * 1024
 _numbers = itertools.count()
 
 
@@ -269,6 +271,7 @@ def _joined(
     """Meets the other workers, and tells TensorFlow who they are."""
     if cluster.num_workers > 1:
         meet(cluster, timeout=start_timeout())
+        _tensorflow.send_in_chunks(_BYTES_PER_CHUNK)
         _tensorflow.configure_heartbeat(
             {
                 job: len(cluster.jobs[job])

@@ -1,7 +1,10 @@
 """Reports the collectives in the graph of a training step, and where."""
 
+import keras
+import numpy as np
 import problem
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 import tfdp
 
@@ -56,6 +59,32 @@ def traced(steps, measured, compression=None):
     }
 
 
+def embedded(compression):
+    """Weights of an embedding, whose gradients travel as rows."""
+    tokens = np.arange(64, dtype="int32").reshape(16, 4) % 7
+    with strategy.scope():
+        model = keras.Sequential(
+            [
+                keras.Input((4,), dtype="int32"),
+                keras.layers.Embedding(
+                    50, 3, keras.initializers.RandomNormal(seed=1)
+                ),
+                keras.layers.GlobalAveragePooling1D(),
+            ]
+        )
+        inner = keras.optimizers.SGD(0.1)
+        optimizer = tfdp.DistributedOptimizer(inner, compression=compression)
+        model.compile(optimizer, "mse")
+    data = tf.data.Dataset.from_tensor_slices((tokens, np.ones((16, 3))))
+    model.fit(
+        data.batch(8),
+        epochs=2,
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel()],
+    )
+    return model.get_weights()[0].tolist()
+
+
 tfdp.testing.report(
     [
         traced(steps, measured)
@@ -63,4 +92,10 @@ tfdp.testing.report(
         for steps in (1, 2, 4)
     ]
     + [traced(steps, False, "bfloat16") for steps in (1, 2)]
+    + [
+        {
+            "embedded": [embedded(c) for c in (None, "bfloat16", "float16")],
+            "chunk": context.context().config.experimental.recv_buf_max_chunk,
+        }
+    ]
 )

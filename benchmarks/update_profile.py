@@ -1,0 +1,106 @@
+"""Where the milliseconds of an update go, on two workers.
+
+    python benchmarks/update_profile.py [--quick] [--before PYTHON]
+
+Trains the dense network of `two_workers.py`, each worker on a core of its own,
+as `tfdp launch` starts them, and shows what `ThroughputMonitor` tells apart, in
+milliseconds per update, of the slower worker; medians over the rounds.
+`--before` is an interpreter with another tfdp, which takes turns.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+from networks import inputs_and_labels, model
+from table import print_head, print_row
+
+PARTS = ("compute", "waiting", "communication", "other", "voting", "held")
+VARIANTS = {"1": {}, "8": {}, "1, bfloat16": {"compression": "bfloat16"}}
+
+
+def train(variant, updates):
+    import keras
+    import tensorflow as tf
+
+    import tfdp
+
+    strategy = tfdp.MultiWorkerMirroredStrategy()
+    accumulation = int(variant.partition(",")[0])
+    with strategy.scope():
+        network = model(keras, "dense")
+        network.compile(
+            tfdp.DistributedOptimizer(
+                keras.optimizers.SGD(0.01, momentum=0.9),
+                accumulation,
+                **VARIANTS[variant],
+            ),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+    monitor = tfdp.callbacks.ThroughputMonitor(warmup_updates=4, verbose=0)
+
+    def own_batches(context):
+        one = inputs_and_labels("dense", context.input_pipeline_id)
+        return tf.data.Dataset.from_tensors(one).repeat()
+
+    network.fit(
+        strategy.distribute_datasets_from_function(own_batches),
+        steps_per_epoch=(updates + 4) * accumulation,
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel(), monitor],
+    )
+    total = monitor.total
+    if strategy.is_chief:
+        parts = {
+            name: max(getattr(total.breakdown, name)) / total.rates.updates
+            for name in PARTS
+        }
+        print("\n" + json.dumps(parts), flush=True)
+
+
+def profile(python, variant, updates):
+    """Returns the seconds of an update, by part."""
+    command = [
+        *(python, "-m", "tfdp.cli", "launch", "--workers", "2"),
+        *("--cpus-per-worker", "1", __file__),
+        *("--one", variant, str(updates)),
+    ]
+    result = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ, check=True
+    )
+    lines = [line.partition("] ")[2] for line in result.stdout.splitlines()]
+    return json.loads(next(line for line in lines if line.startswith('{"comp')))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--before", metavar="PYTHON")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        return train(arguments.one[0], int(arguments.one[1]))
+    rounds, updates = (1, 16) if arguments.quick else (5, 48)
+    contestants = [("", sys.executable, name) for name in VARIANTS]
+    if arguments.before:
+        contestants += [("before: ", arguments.before, n) for n in ("1", "8")]
+    found = {(label, name): [] for label, _, name in contestants}
+    for _ in range(rounds):
+        for label, python, name in contestants:
+            found[label, name].append(profile(python, name, updates))
+    print_head("accumulation", *PARTS, "ms per update")
+    for (label, name), profiles in found.items():
+        parts = {
+            part: 1e3 * statistics.median(each[part] for each in profiles)
+            for part in PARTS
+        }
+        cells = (f"{value:.1f}" for value in parts.values())
+        print_row(label + name, *cells, f"{sum(parts.values()):.1f}")
+    return None
+
+
+if __name__ == "__main__":
+    main()
