@@ -100,6 +100,8 @@ def measure(network, names, rounds):
     }
     for name in names:
         reference = "DDP" if CONTESTANTS[name][1] == 1 else "DDP ×8"
+        if reference not in names:
+            reference = names[0]
         ratio = median_ratio(seconds[reference], seconds[name])
         middle = statistics.median(seconds[name])
         print_row(
@@ -115,7 +117,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS)
-    parser.add_argument("--only", nargs="+", choices=CONTESTANTS)
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=CONTESTANTS,
+        help="the first stands in for a DDP that is left out",
+    )
     parser.add_argument("--rounds", type=int)
     arguments = parser.parse_args()
     networks = arguments.networks or NETWORKS[: 1 if arguments.quick else None]

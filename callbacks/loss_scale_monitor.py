@@ -79,13 +79,15 @@ class LossScaleMonitor(keras.callbacks.Callback):
         self._was_lowest = self._is_lowest()
         if self._lost >= self.patience and not self.model.stop_training:
             self.model.stop_training = True
+            way_out = "`tfdp.set_precision('mixed_bfloat16')`"
+            if self.model.optimizer.compression == "float16":
+                way_out = "compression='bfloat16', or " + way_out
             warnings.warn(
                 "Gradients must be finite at some loss scale. Received: "
                 f"{self._lost} updates skipped in a row at a scale of "
                 f"{self._scale():g}; training stops. Look for a loss or layer "
                 "that divides by zero or takes a logarithm of it, lower the "
-                "learning rate, clip gradients, or use "
-                "`tfdp.set_precision('mixed_bfloat16')`.",
+                f"learning rate, clip gradients, or use {way_out}.",
                 stacklevel=2,
             )
 

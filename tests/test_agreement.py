@@ -12,6 +12,7 @@ from tfdp.agreement import (
     all_gather,
     broadcast,
     check_same,
+    check_same_packs,
     gather_objects,
 )
 
@@ -43,6 +44,21 @@ def test_each_worker_fills_its_own_row(monkeypatch):
     monkeypatch.setattr(agreement, "_summed", summed)
     gathered = all_gather(Worker(3, 2), [5, 6])
     assert gathered.tolist() == [[1, 1], [1, 1], [6, 7]]
+
+
+def test_packs_are_the_same_everywhere(monkeypatch):
+    check_same_packs(Worker(), 5)
+    check_same_packs(Worker(), 0)
+    monkeypatch.setattr(
+        agreement, "_summed", lambda strategy, table: table + [[0], [7]]
+    )
+    with pytest.raises(RuntimeError) as error:
+        check_same_packs(Worker(2, 0), 5)
+    assert str(error.value) == (
+        "All workers must send gradients in packs of the same size. Received: "
+        "[5, 7] bytes, by worker. Give all the same `TFDP_PACK_MIB` and the "
+        "same `communication_options`."
+    )
 
 
 @pytest.mark.parametrize("value", [None, [], "é", {"a": [1, 0.5, True, None]}])

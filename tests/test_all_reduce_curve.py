@@ -89,7 +89,7 @@ def test_one_pack_is_set_by_its_size():
     packs = {DEFAULT_PACK: [1.0] * 4, total: [0.5] * 4}
     lines = str(curve(packs, tensor_sizes=sizes)).splitlines()
     assert lines[-4].split()[:3] == ["one", "pack", "1"]
-    assert lines[-2].startswith("Recommended: one pack, 2.00 times as fast")
+    assert "one pack, 2.00 times as fast as the default of 2 MiB:" in lines[-2]
     assert lines[-1] == "  TFDP_PACK_MIB=24 tfdp launch ..."
 
 

@@ -142,3 +142,29 @@ def test_gradients_travel_once_per_update():
         assert row["gradients"] == row["votes"] == row["updates"]
         assert (row["input"], row["logs"]) == ("8", "16")
     assert re.search(r"A sum of one number: [\d,]+ µs", output)
+
+
+def test_two_workers_do_the_same_work():
+    output = run(
+        "two_workers.py",
+        *("--quick", "--rounds", "1", "--only", "tfdp", "tfdp, bfloat16"),
+    )
+    table = rows(output)[1:]
+    assert [row[:2] for row in table] == [
+        ["dense", "tfdp"],
+        ["dense", "tfdp, bfloat16"],
+    ]
+    assert table[0][4] == "1.00"
+    assert all(float(row[2]) > 1 for row in table)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("script", "first"),
+    [
+        ("compression.py", ["float32", "bfloat16", "float16"]),
+        ("update_profile.py", ["1", "8", "1, bfloat16"]),
+    ],
+)
+def test_others_print_their_tables(script, first):
+    assert [row[0] for row in rows(run(script, "--quick"))[1:]] == first

@@ -86,7 +86,73 @@ def test_an_update_beyond_the_range_is_skipped(compression, skipped):
         not np.array_equal(a, b)
         for a, b in zip(before, model.get_weights(), strict=True)
     ]
-    assert all(changed) != bool(skipped)
+    assert changed == [not skipped] * 2
+
+
+def moved(gradient, replicas=2, state=None, **options):
+    """How far an update moves weights, and the optimizer."""
+    strategy = tfdp.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+    with strategy.scope():
+        model = keras.Sequential(
+            [keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]
+        )
+        optimizer = tfdp.DistributedOptimizer(
+            keras.optimizers.SGD(1.0 / gradient), **options
+        )
+        model.compile(optimizer, lambda y, y_pred: gradient * y_pred)
+        optimizer.build(model.trainable_variables)
+    if state:
+        optimizer.load_own_variables(state)
+    before = model.get_weights()[0]
+    model.fit(np.ones((4, 1)), np.ones((4, 1)), batch_size=4, verbose=0)
+    state = {}
+    optimizer.save_own_variables(state)
+    return float((before - model.get_weights()[0]).item()), state
+
+
+@pytest.mark.parametrize("compression", [None, *FORMATS])
+def test_a_dynamic_scale_keeps_small_gradients(compression):
+    distance, _ = moved(2e-8, compression=compression, loss_scale="dynamic")
+    assert distance == pytest.approx(1, rel=5e-3)
+
+
+def test_gradients_below_the_range_are_lost_without_a_scale():
+    assert moved(2e-8, compression="float16")[0] == 0
+    assert moved(2e-8, compression="bfloat16")[0] == pytest.approx(1, rel=5e-3)
+
+
+@pytest.mark.parametrize("compression", [None, *FORMATS])
+def test_the_scale_of_a_saved_state_is_not_taken_where_there_is_none(
+    compression,
+):
+    _, state = moved(0.1, loss_scale="dynamic")
+    assert max(float(np.max(value)) for value in state.values()) >= 2.0**15
+    state = {name: np.array(value) for name, value in state.items()}
+
+    class Store(dict):
+        def __getitem__(self, name):
+            return super().__getitem__(name)[...]
+
+    distance, _ = moved(0.1, compression=compression, state=Store(state))
+    assert distance == pytest.approx(1, rel=5e-3)
+
+
+def test_nothing_is_judged_where_nothing_travels():
+    distance, _ = moved(1e6, replicas=1, compression="float16")
+    assert distance == pytest.approx(1, rel=1e-3)
+
+
+def test_gpus_of_one_process_cannot_add_bfloat16(monkeypatch):
+    strategy = tfdp.MirroredStrategy(["CPU:0", "CPU:1"])
+    kind = type(strategy.extended)
+    devices = ("/job:a/device:GPU:0", "/job:a/device:GPU:1")
+    monkeypatch.setattr(kind, "worker_devices", devices)
+    with strategy.scope():
+        tfdp.DistributedOptimizer(keras.optimizers.SGD(), compression="float16")
+        with pytest.raises(ValueError, match="must exchange gradients in anot"):
+            tfdp.DistributedOptimizer(
+                keras.optimizers.SGD(), compression="bfloat16"
+            )
 
 
 @pytest.mark.parametrize(("compression", "precision"), FORMATS.items())

@@ -104,6 +104,11 @@ def test_what_no_kernel_is_for_goes_the_way_of_keras(name):
 def test_sums_are_weighted(size, dtype):
     total = tf.Variable(tf.ones(size))
     add = tf.function(add_weighted)
+    example = tf.ones(size, dtype)
+    graph = add.get_concrete_function(total, example, tf.constant(1.0)).graph
+    definition = str(graph.as_graph_def())
+    is_fused = "ResourceApplyGradientDescent" in definition
+    assert is_fused == (size > 10 and dtype == "float32")
     add(total, tf.fill((size,), tf.constant(2, dtype)), tf.constant(3.0))
     np.testing.assert_array_equal(total, np.full(size, 7.0))
     nothing = tf.fill((size,), tf.constant(np.nan, dtype))

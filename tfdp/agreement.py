@@ -143,6 +143,25 @@ def agreed_seed(strategy: Workers) -> int:
     return int(all_gather(strategy, [own])[0, 0])
 
 
+def check_same_packs(strategy: Workers, bytes_per_pack: int) -> None:
+    """Checks that packs of gradients are the same everywhere; a collective.
+
+    Args:
+        strategy: The strategy whose workers meet.
+        bytes_per_pack: Size of this worker's.
+
+    Raises:
+        RuntimeError: If a worker has others.
+    """
+    sizes = all_gather(strategy, [bytes_per_pack])[:, 0].tolist()
+    if len(set(sizes)) > 1:
+        raise RuntimeError(
+            "All workers must send gradients in packs of the same size. "
+            f"Received: {sizes} bytes, by worker. Give all the same "
+            "`TFDP_PACK_MIB` and the same `communication_options`."
+        )
+
+
 def _summed(strategy: Any, table: np.ndarray) -> np.ndarray:
     replicas_here = strategy.num_replicas_in_sync // strategy.num_workers
 

@@ -65,7 +65,7 @@ class AllReduceCurve:
          2 MiB           4    80.00 ms    157 MB/s    236 MB/s     default
       one pack           1    50.00 ms    252 MB/s    377 MB/s        1.60
     <BLANKLINE>
-    Recommended: one pack, 1.60 times as fast as the default of 2 MiB here:
+    Recommended for gradients of this size: one pack, 1.60 times as fast as ...:
       TFDP_PACK_MIB=16 tfdp launch ...
     """
 
@@ -170,8 +170,8 @@ class AllReduceCurve:
             )
         mebibytes = math.ceil(best / MEBIBYTE)
         return (
-            f"Recommended: {self._name(best)}, {speedups[best]:.2f} times as "
-            f"fast as {default} here:\n"
+            f"Recommended for gradients of this size: {self._name(best)}, "
+            f"{speedups[best]:.2f} times as fast as {default}:\n"
             f"  TFDP_PACK_MIB={mebibytes} tfdp launch ..."
         )
 

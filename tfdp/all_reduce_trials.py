@@ -285,7 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         strategy = auto_strategy()
         curve = measure(strategy, QUICK if options.quick else FULL)
     except Exception as error:
-        traceback.print_exc()
+        if not isinstance(error, (ValueError, RuntimeError, TimeoutError)):
+            traceback.print_exc()
         say(f"{name} failed: {error}")
         return 1
     if strategy.is_chief:

@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdp.gradients import Gradient, on_values
+from tfdp.gradients import Gradient, at_least_float32, on_values
 
 _FORMATS = {"bfloat16": tf.bfloat16, "float16": tf.float16}
 
@@ -27,13 +27,43 @@ def checked_compression(compression: Any) -> str | None:
     )
 
 
+def check_devices(
+    compression: str | None, strategy: tf.distribute.Strategy
+) -> None:
+    """Checks that the replicas of a strategy can add up this format.
+
+    Args:
+        compression: What `checked_compression` has returned.
+        strategy: The strategy.
+
+    Raises:
+        ValueError: If they cannot: TensorFlow's NCCL of one process takes no
+            bfloat16.
+    """
+    is_one_process = getattr(strategy, "num_workers", 1) == 1
+    if (
+        compression != "bfloat16"
+        or not is_one_process
+        or strategy.num_replicas_in_sync == 1
+    ):
+        return
+    gpus = [d for d in strategy.extended.worker_devices if "GPU" in d]
+    if len(gpus) > 1:
+        raise ValueError(
+            "GPUs of one process must exchange gradients in another format "
+            f"than bfloat16. Received: compression='bfloat16' on {len(gpus)} "
+            "GPUs. Use 'float16', or leave it out: they have no network "
+            "between them."
+        )
+
+
 def compressed(
     gradient: Gradient, factor: tf.Tensor, compression: str
 ) -> Gradient:
     """Multiplies a gradient, and rounds it to fewer bits.
 
     Args:
-        gradient: In float32 or float64.
+        gradient: A gradient in any format.
         factor: Scalar, which brings the gradient into the range of the format.
         compression: `"bfloat16"` or `"float16"`.
 
@@ -44,7 +74,7 @@ def compressed(
     """
     rounded = on_values(
         lambda v: tf.cast(v * tf.cast(factor, v.dtype), _FORMATS[compression]),
-        gradient,
+        at_least_float32(gradient),
     )
     if isinstance(gradient, tf.IndexedSlices):
         return on_values(lambda v: tf.bitcast(v, tf.float16), rounded)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdp.accumulation import Accumulator
 from tfdp.batch import checked_count
+from tfdp.compression import check_devices
 from tfdp.gradient_statistics import (
     MovingAverage,
     check_comparable,
@@ -69,9 +70,10 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             else, sums over micro-batches included, stays in float32. Each
             replica's part of the mean gradient is rounded, and so is every
             sum of two replicas' on the way: by 0.4 % at most in bfloat16,
-            which has the range of float32; by 0.05 % in float16, in which
-            numbers below 6e-8 are lost and an update with one above 65,504 is
-            skipped. Defaults to `None`, which is exact.
+            which has the range of float32; in float16 by 0.05 % where they
+            are above 6e-5, by more below, and all of what is below 3e-8 is
+            lost, while an update with a number above 65,504 is skipped.
+            Defaults to `None`, which is exact.
         name: Optional name of the optimizer.
 
     Attributes:
@@ -86,7 +88,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         ValueError: If `accumulation_steps` is not positive, if
             `inner_optimizer` already accumulates, scales the loss or was
             already used, or if `loss_scale` or `compression` is none of the
-            above.
+            above, or is bfloat16 on several GPUs of one process.
         RuntimeError: If `accumulation_steps` is above 1, or `inner_optimizer`
             an `AdaScale`, outside of the scope of a tfdp strategy; or if an
             `AdaScale` has but one gradient per update to look at.
@@ -137,6 +139,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         self._meter: StepMeter | None = None
         if not _is_loading.get():
             self._check_counted(is_counted=counts_samples(self._strategy))
+            check_devices(compression, self._strategy)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the state of the optimizer for the variables it trains.
@@ -168,7 +171,11 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             aggregation="only_first_replica",
             name="dynamic_scale",
         )
-        if self.loss_scale or self.compression == "float16":
+        may_overflow = (
+            self.compression == "float16"
+            and self._strategy.num_replicas_in_sync > 1
+        )
+        if self.loss_scale or may_overflow:
             self._scaling = LossScale(
                 self.dynamic_scale,
                 self.step_counter,
@@ -503,15 +510,20 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         *,
         meter: StepMeter | None,
     ) -> Reduced:
+        scaling = self._scaling if self.loss_scale else None
+        # A dynamic scale is what fits into half precision, also on the way.
+        fixed = scaling.scale if scaling else None
+        if self.loss_scale == "dynamic":
+            fixed = None
         reduced = self._synchronization.reduce(
             gradients,
             weight,
             scattered if self._measures_noise else None,
-            self._scaling.scale if self._scaling else None,
+            fixed,
         )
         if meter:
             meter.end_reduction(reduced.gradients)
-        return self._scaling.unscaled(reduced) if self._scaling else reduced
+        return scaling.unscaled(reduced) if scaling else reduced
 
     def _end_micro_step(self, strategy: tf.distribute.Strategy) -> None:
         # In cross-replica context, because TensorFlow allows no condition

@@ -205,8 +205,9 @@ def _assumptions(points: Sequence[Point], model: CostModel) -> Iterator[str]:
         "independently; no worker is slower than others for long"
     )
     yield (
-        "an update makes one all-reduce of gradients and one vote on stops, "
-        "and each micro-batch one vote on data"
+        "an update makes one all-reduce of gradients, all of which are taken "
+        "as dense, and one vote on stops, which takes its messages and "
+        f"{1000 * model.start:,.3g} ms, and each micro-batch one vote on data"
     )
     if len({point.workers for point in points}) == 2:
         yield (

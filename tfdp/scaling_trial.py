@@ -18,6 +18,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfdp.callbacks.data_parallel import DataParallel
 from tfdp.callbacks.throughput_monitor import ThroughputMonitor
@@ -148,6 +149,8 @@ def _point(model: keras.Model, window: Window) -> Point:
     ]
     between, held, voting = (float(np.mean(each)) for each in by_replica)
     gradients = sum(weight.numpy().nbytes for weight in model.trainable_weights)
+    if getattr(model.optimizer, "compression", None):
+        gradients //= 2
     seconds = {
         "own": between
         + sum(
@@ -162,7 +165,7 @@ def _point(model: keras.Model, window: Window) -> Point:
     return Point(
         workers=strategy.num_workers,
         replicas=strategy.num_replicas_in_sync,
-        accumulation_steps=model.optimizer.accumulation_steps,
+        accumulation_steps=getattr(model.optimizer, "accumulation_steps", 1),
         samples=sum(map(sum, window.rates.samples)) / updates,
         gradient_bytes=gradients,
         **{name: value / updates for name, value in seconds.items()},
@@ -170,13 +173,17 @@ def _point(model: keras.Model, window: Window) -> Point:
 
 
 def _measured_fit(
-    fit: Callable[..., Any], result: pathlib.Path, updates: int
+    fit: Callable[..., Any],
+    result: pathlib.Path,
+    updates: int,
+    fits: list[keras.Model],
 ) -> Callable[..., Any]:
     signature = inspect.signature(fit)
 
     @functools.wraps(fit)
     def measured_fit(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs)
+        fits.append(args[0])
         callbacks = keras.tree.flatten(given.arguments.get("callbacks") or [])
         given.arguments["callbacks"] = with_trial(callbacks, result, updates)
         return fit(*given.args, **given.kwargs)
@@ -194,18 +201,33 @@ def main(result: str, updates: str, script: str, *args: str) -> None:
         args: Its arguments.
 
     Raises:
-        RuntimeError: If the script ends without a fit.
+        RuntimeError: If the script ends without a fit, or there are GPUs.
     """
-    fit = _measured_fit(keras.Model.fit, pathlib.Path(result), int(updates))
-    keras.Model.fit = fit
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        raise RuntimeError(
+            "Workers must have devices of their own to be measured. Received: "
+            f"{len(gpus)} GPU(s), which all workers would use. Hide them by "
+            "CUDA_VISIBLE_DEVICES=-1 to measure on cores."
+        )
+    fits: list[keras.Model] = []
+    keras.Model.fit = _measured_fit(
+        keras.Model.fit, pathlib.Path(result), int(updates), fits
+    )
     sys.argv = [script, *args]
     sys.path[0] = str(pathlib.Path(script).resolve().parent)
-    runpy.run_path(script, run_name="__main__")
-    raise RuntimeError(
-        "A script that is measured must train by `fit`. Received: "
-        f"{script}, which has ended without. Measure one that does, with the "
-        "arguments by which it does."
-    )
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        # The end of the measurement, or a failure of the script.
+        if fits or end.code:
+            raise
+    if not fits:
+        raise RuntimeError(
+            "A script that is measured must train by `fit`. Received: "
+            f"{script}, which has ended without. Measure one that does, with "
+            "the arguments by which it does."
+        )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from tfdp import _keras, _tensorflow
-from tfdp.agreement import agreed_seed, all_gather
+from tfdp.agreement import agreed_seed, all_gather, check_same_packs
 from tfdp.cluster import Cluster, pack_bytes, start_timeout
 from tfdp.data_agreement import (
     check_same_dataset,
@@ -92,7 +92,8 @@ class MultiWorkerMirroredStrategy(
     Raises:
         ValueError: If the cluster in the environment is malformed, or
             `heartbeat_timeout` or `TFDP_PACK_MIB` is not positive.
-        RuntimeError: If this worker's port cannot be listened on.
+        RuntimeError: If this worker's port cannot be listened on, or workers
+            pack gradients in different ways.
         TimeoutError: If another worker is not there within the seconds of the
             variable `TFDP_START_TIMEOUT`; 600 where it is unset.
     """
@@ -133,6 +134,7 @@ class MultiWorkerMirroredStrategy(
             _tensorflow.wait_for_all_tasks(
                 f"tfdp_strategy_{next(_numbers)}", seconds=start_timeout()
             )
+        check_same_packs(self, self.bytes_per_pack)
         self._datasets = 0
         has_seed = _tensorflow.global_seed() is not None
         seed = agreed_seed(self)

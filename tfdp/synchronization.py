@@ -57,12 +57,12 @@ class Synchronous:
         self.inner_optimizer = _keras.copy_that_takes_reduced_gradients(
             inner_optimizer
         )
-        for each in self._optimizers:
-            use_fused_update(each)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the slots of the inner optimizer."""
         self.inner_optimizer.build(variables)
+        for each in self._optimizers:
+            use_fused_update(each)
 
     def reduce(
         self,
@@ -82,7 +82,7 @@ class Synchronous:
             scatter: How the gradients scatter, if their moments are wanted;
                 see `gradient_statistics.scatter`.
             scale: Scalar float32; how much too large the gradients are, and
-                stay, where the loss is scaled.
+                stay. They are sent without it where they are compressed.
 
         Returns:
             The gradients, with their moments if wanted.

@@ -99,6 +99,17 @@ def test_a_worker_with_an_error_names_itself(monkeypatch, capsys):
     assert output.endswith(
         "worker 0 (a:1) failed: Every worker must be there.\n"
     )
+    assert "Traceback" not in errors
+
+
+def test_an_unknown_error_has_a_traceback(monkeypatch, capsys):
+    def broken():
+        raise KeyError("lost")
+
+    monkeypatch.setattr(all_reduce_trials, "auto_strategy", broken)
+    assert all_reduce_trials.main([]) == 1
+    output, errors = capsys.readouterr()
+    assert output == "this process failed: 'lost'\n"
     assert "Traceback" in errors
 
 
@@ -210,4 +221,6 @@ def test_two_workers_are_measured():
         r"^ +(4 KiB|one pack) +(\d+) .* ms", result.output, re.MULTILINE
     )
     assert packs == [("4 KiB", "4"), ("one pack", "1")]
-    assert "Recommended: " in result.output or lines[-1].startswith("Keep the")
+    assert "Recommended for" in result.output or lines[-1].startswith(
+        "Keep the"
+    )

@@ -6,6 +6,7 @@ import pathlib
 import re
 import sys
 
+import click
 import keras
 import problem
 import pytest
@@ -196,6 +197,8 @@ def test_a_script_that_leaves_nothing_is_told(fake_group, monkeypatch):
         (["--updates", "4", SCRIPT], "--updates"),
         (["--bandwidth", "0", SCRIPT], "--bandwidth"),
         (["missing.py"], "must be a Python file. Received: 'missing.py'"),
+        ([SCRIPT, "--workers", "1"], "Received: --workers after it."),
+        ([SCRIPT, "a", "--updates=9"], "Received: --updates=9 after it."),
     ],
     ids=" ".join,
 )
@@ -216,7 +219,7 @@ def test_too_many_cores_are_refused():
         *("--workers", "1", "--cpus-per-worker", "100000", SCRIPT)
     )
     assert code == 1
-    assert "Received: cpus_per_worker=100000 with 1 workers here" in output
+    assert "Received: --cpus-per-worker 100000 with up to 1 workers" in output
 
 
 @pytest.mark.parametrize("given", [[], ["--cpus-per-worker", "2"]])
@@ -259,7 +262,7 @@ def fit(strategy, result, updates, samples, **settings):
             keras.optimizers.SGD(0.05), accumulation_steps=2
         )
         model.compile(optimizer, "mse")
-    scaling_trial._measured_fit(keras.Model.fit, result, updates)(
+    scaling_trial._measured_fit(keras.Model.fit, result, updates, [])(
         model,
         problem.dataset(samples, 16),
         verbose=0,
@@ -321,3 +324,58 @@ def test_a_script_is_measured_with_one_and_two_workers():
     assert rows[0][2] == "100"
     assert "Predicted, with accumulation_steps=2 as measured:" in output
     assert "for its 8 samples of a micro-batch" in output
+
+
+def test_options_after_dashes_are_the_script_s(monkeypatch):
+    seen = []
+
+    def measured(number, cores, updates, timeout, command):
+        seen.append(command)
+        raise click.ClickException("enough")
+
+    monkeypatch.setattr(COMMAND, "_measured", measured)
+    assert run(SCRIPT, "--", "--workers", "7") == (1, "Error: enough\n")
+    assert seen == [[SCRIPT, "--workers", "7"]]
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("import sys\nsys.exit(0)", "must train by `fit`. Received:"),
+        ("print(1)", "must train by `fit`. Received:"),
+        ("import sys\nsys.exit(3)", "exit code 3"),
+    ],
+)
+def test_a_script_that_ends_otherwise_is_named(tmp_path, program, words):
+    script = tmp_path / "script.py"
+    script.write_text(program)
+    code, output = run("--workers", "1", str(script))
+    assert code == 1
+    assert words in output
+
+
+def test_gpus_are_not_shared_out(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        scaling_trial.tf.config, "list_physical_devices", lambda kind: [kind]
+    )
+    with pytest.raises(RuntimeError, match="Workers must have devices of thei"):
+        scaling_trial.main(str(tmp_path / "result.json"), "5", SCRIPT)
+
+
+def test_a_script_must_use_the_cluster(monkeypatch):
+    point = Point(1, 2, 1, 64.0, 0.1, 0.0, 0.0, 0.0, 8)
+    found = {"slowest": 1.0, "fastest": 1.0, "updates": 50, "unit": "samples"}
+    monkeypatch.setattr(COMMAND, "usable_cores", lambda: 2)
+    monkeypatch.setattr(COMMAND, "core_shares", lambda *_: [])
+    monkeypatch.setattr(
+        COMMAND,
+        "_measured",
+        lambda *_: {
+            "point": dataclasses.asdict(point),
+            "is_bound": False,
+            **found,
+        },
+    )
+    code, output = run("--workers", "1,2", SCRIPT)
+    assert code == 1
+    assert "a strategy of 1 worker(s) among 2. Use `tfdp.auto_str" in output

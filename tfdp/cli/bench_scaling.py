@@ -25,8 +25,9 @@ def _numbers(
         numbers = []
     if not numbers or numbers[0] != 1:
         raise click.BadParameter(
-            "it must be whole numbers with commas between, 1 among them, "
-            f"which the others are compared with. Received: '{value}'. Use, "
+            "it must be whole numbers of at least 1 with commas between, 1 "
+            "among them, which the others are compared with. Received: "
+            f"'{value}'. Use, "
             "for example, 1,2,4."
         )
     return numbers
@@ -41,6 +42,22 @@ def _check_script(
             f"(in {os.getcwd()}). Options of `tfdp bench scaling` come before "
             "the script, those of the script after it."
         )
+    return value
+
+
+def _arguments(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    if value[:1] == ("--",):
+        return value[1:]
+    own = {name for each in ctx.command.params for name in each.opts}
+    for word in value:
+        if word.startswith("--") and word.partition("=")[0] in own:
+            raise click.BadParameter(
+                "options of `tfdp bench scaling` must come before the script. "
+                f"Received: {word} after it. Put it before, or -- between, if "
+                "it is the script's own."
+            )
     return value
 
 
@@ -92,7 +109,7 @@ def _check_script(
     help="Time for each number of workers.",
 )
 @click.argument("script", callback=_check_script)
-@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED, callback=_arguments)
 def scaling(
     numbers: list[int],
     updates: int,
@@ -130,6 +147,12 @@ def scaling(
             number, cpus_per_worker, updates, timeout, [script, *args]
         )
         point = Point(**found.pop("point"))
+        if point.workers != number:
+            raise click.ClickException(
+                "The script must train on all workers that are started. "
+                f"Received: a strategy of {point.workers} worker(s) among "
+                f"{number}. Use `tfdp.auto_strategy()`."
+            )
         measurements.append(Measurement(point, **found))
         if measurements[-1].updates < updates:
             click.echo(
@@ -158,7 +181,11 @@ def _cores(most: int, given: int | None) -> int | None:
     try:
         core_shares(most, given or usable // most)
     except ValueError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(
+            "Every worker must have cores of its own. Received: "
+            f"--cpus-per-worker {given} with up to {most} workers, and "
+            f"{usable} core(s) to use. Use at most {usable // most}."
+        ) from error
     except RuntimeError as error:
         if given is not None:
             raise click.ClickException(str(error)) from error
@@ -190,9 +217,8 @@ def _measured(
             raise click.ClickException(str(failure))
         if not result.exists():
             raise click.ClickException(
-                "The script must end where its first fit is measured. "
-                f"Received: no measurement of {number} worker(s), and no "
-                "error. Do not catch SystemExit around `fit`, and build the "
-                "model in the scope of `tfdp.auto_strategy()`."
+                "The first worker must measure. Received: no measurement of "
+                f"{number} worker(s), and no error. Build the model in the "
+                "scope of `tfdp.auto_strategy()`."
             )
         return json.loads(result.read_text())
