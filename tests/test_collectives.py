@@ -71,4 +71,4 @@ def test_rows_of_an_embedding_are_compressed_too(reports):
 
 
 def test_buffers_are_sent_in_large_chunks(reports):
-    assert [worker[8]["chunk"] for worker in reports] == [256 * 1024] * 2
+    assert [worker[8]["chunk"] for worker in reports] == [64 * 1024] * 2
