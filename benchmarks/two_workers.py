@@ -73,7 +73,7 @@ def player(contestant, network):
 
 def check_losses(answers):
     """Compares what is to be the same work."""
-    for accumulation in (1, 8):
+    for accumulation in {CONTESTANTS[name][1] for name in answers}:
         losses = {
             name: statistics.mean(each["loss"] for each in answer[-1])
             # Of batches that each worker makes itself, it logs the sum.

@@ -83,7 +83,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.one:
         return train(arguments.one[0], int(arguments.one[1]))
-    rounds, updates = (1, 16) if arguments.quick else (3, 48)
+    rounds, updates = (1, 16) if arguments.quick else (2, 32)
     contestants = [("", sys.executable, name) for name in VARIANTS]
     if arguments.before:
         contestants += [("before: ", arguments.before, n) for n in ("1", "8")]
