@@ -274,7 +274,9 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             factor = weight.value * (
                 1 if weight.adds else context.num_replicas_in_sync
             )
-            unweighted, grads = grads, [weighted(g, factor) for g in grads]
+            unweighted = grads
+            if self.accumulation_steps == 1 or self._measures_noise:
+                grads = [weighted(g, factor) for g in grads]
         scattered = None
         if weight is not None and self._measures_noise:
             try:
@@ -512,14 +514,12 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
     ) -> Reduced:
         scaling = self._scaling if self.loss_scale else None
         # A dynamic scale is what fits into half precision, also on the way.
-        fixed = scaling.scale if scaling else None
-        if self.loss_scale == "dynamic":
-            fixed = None
+        sent_without = None if self.loss_scale == "dynamic" else scaling
         reduced = self._synchronization.reduce(
             gradients,
             weight,
             scattered if self._measures_noise else None,
-            fixed,
+            sent_without.scale if sent_without else None,
         )
         if meter:
             meter.end_reduction(reduced.gradients)
