@@ -24,6 +24,7 @@ from tfdp.all_reduce_curve import KIBIBYTE, MEBIBYTE, size_text
 from tfdp.cluster import Cluster
 from tfdp.cores import core_shares, thread_variables
 from tfdp.nodes import free_addresses
+from tfdp.workers import WHERE_UNSET
 
 WORKER = pathlib.Path(__file__).with_name("all_reduce_worker.py")
 CONTESTANTS = {
@@ -41,8 +42,11 @@ def player(arguments):
     """Starts the two workers of a contestant."""
     addresses = free_addresses(2)
     host, port = addresses[0].split(":")
+    is_tfdp = arguments[0] == "tfdp"
     variables = [
         {
+            # As `tfdp launch` starts its workers.
+            **(WHERE_UNSET if is_tfdp else {}),
             **thread_variables(1),
             "TF_CONFIG": Cluster.of(addresses, rank).to_tf_config(),
             "MASTER_ADDR": host,
