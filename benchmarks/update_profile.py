@@ -64,7 +64,8 @@ def train(variant, updates):
 def profile(python, variant, updates):
     """Returns the seconds of an update, by part."""
     command = [
-        *(python, "-m", "tfdp.cli", "launch", "--workers", "2"),
+        # Not of the folder that this is started in.
+        *(python, "-P", "-m", "tfdp.cli", "launch", "--workers", "2"),
         *("--cpus-per-worker", "1", __file__),
         *("--one", variant, str(updates)),
     ]
@@ -83,7 +84,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.one:
         return train(arguments.one[0], int(arguments.one[1]))
-    rounds, updates = (1, 16) if arguments.quick else (2, 32)
+    rounds, updates = (1, 16) if arguments.quick else (5, 32)
     contestants = [("", sys.executable, name) for name in VARIANTS]
     if arguments.before:
         contestants += [("before: ", arguments.before, n) for n in ("1", "8")]

@@ -11,7 +11,6 @@ from tfdp.all_reduce_curve import (
     num_packs,
     size_text,
 )
-from tfdp.packs import BYTES_PER_PACK
 
 LARGE = 8 * MEBIBYTE
 
@@ -47,10 +46,6 @@ def test_packs_are_those_of_tensorflow(sizes, pack):
 
 def test_nothing_is_no_pack():
     assert num_packs([], 1) == 0
-
-
-def test_the_default_is_that_of_the_strategy():
-    assert BYTES_PER_PACK == DEFAULT_PACK
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ LAYERS = [
         "tfdp._tensorflow",
         "tfdp.cores",
         "tfdp.ports",
+        "tfdp.settings",
         "tfdp.slurm",
     },
     {
@@ -83,12 +84,9 @@ LAYERS = [
     {"tfdp.callbacks.chief_only"},
     {"tfdp.callbacks.data_parallel"},
     {"tfdp.callbacks.*"},
-    {
-        "tfdp.all_reduce_trials",
-        "tfdp.callbacks",
-        "tfdp.scaling_trial",
-        "tfdp.selftest",
-    },
+    {"tfdp.callbacks", "tfdp.probe", "tfdp.scaling_trial"},
+    {"tfdp.all_reduce_trials"},
+    {"tfdp.selftest"},
     {"tfdp"},
 ]
 # Beside the layers: what starts processes, and what looks whether they would
@@ -108,6 +106,7 @@ BESIDE = [
         "tfdp.report.log_lines",
         "tfdp.report.words",
         "tfdp.section",
+        "tfdp.settings",
         "tfdp.slurm",
         "tfdp.worker_failure",
         "tfdp.worker_function",
@@ -139,12 +138,13 @@ BESIDE = [
         "tfdp.workers",
     },
     {"tfdp.launcher", "tfdp.report.page"},
+    {"tfdp.cli.probe"},
     {"tfdp.testing", "tfdp.cli.*"},
     {"tfdp.cli.bench"},
     {"tfdp.cli"},
     {"tfdp.cli.__main__"},
 ]
-READERS_OF_THE_ENVIRONMENT = {"tfdp.cluster", "tfdp.workers"}
+READERS_OF_THE_ENVIRONMENT = {"tfdp.cluster", "tfdp.settings", "tfdp.workers"}
 OTHER_PACKAGES = {"keras", "numpy", "psutil", "rich", "tensorflow"}
 COMMAND_LINE_PACKAGES = {"click"}
 # Of the extra `report`; only its command imports these modules.
@@ -310,7 +310,7 @@ def run(code, *options):
     return result.stdout.split()
 
 
-def test_import_of_tfdp_brings_nothing_of_commands_or_plots():
+def test_import_of_tfdp_brings_nothing_of_commands_plots_or_tests():
     # Keras itself imports rich.
     added = run(
         """
@@ -336,6 +336,7 @@ def test_import_of_tfdp_brings_nothing_of_commands_or_plots():
     }
     assert {name.partition(".")[0] for name in added} & unwanted == set()
     assert [name for name in added if name.startswith("tfdp.cli")] == []
+    assert "tfdp.testing" not in added
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import types
 import psutil
 import pytest
 
-from tfdp.cluster import Cluster, pack_bytes, source, start_timeout
+from tfdp.cluster import Cluster, source
 
 WORKERS = ("a:1", "b:2", "c:3")
 
@@ -501,39 +501,6 @@ def test_a_batch_script_is_one_process_until_srun(monkeypatch):
     assert Cluster.from_environment() is None
     assert source() == (
         "a Slurm job of 4 tasks, but not in srun, which starts them all"
-    )
-
-
-def test_the_start_takes_600_seconds_at_most(monkeypatch):
-    assert start_timeout() == 600
-    monkeypatch.setenv("TFDP_START_TIMEOUT", " ")
-    assert start_timeout() == 600
-    monkeypatch.setenv("TFDP_START_TIMEOUT", "2.5")
-    assert start_timeout() == 2.5
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "10m"])
-def test_the_time_to_start_must_be_positive(monkeypatch, text):
-    monkeypatch.setenv("TFDP_START_TIMEOUT", text)
-    assert message_of(ValueError, start_timeout) == (
-        "TFDP_START_TIMEOUT must be a positive number of seconds. Received: "
-        f"TFDP_START_TIMEOUT={text!r}. Unset it for the default."
-    )
-
-
-def test_packs_are_as_large_as_the_environment_says(monkeypatch):
-    assert pack_bytes() is None
-    for text, size in [(" ", None), ("8", 8 * 2**20), ("0.5", 2**19)]:
-        monkeypatch.setenv("TFDP_PACK_MIB", text)
-        assert pack_bytes() == size
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "2MiB"])
-def test_packs_must_have_a_size(monkeypatch, text):
-    monkeypatch.setenv("TFDP_PACK_MIB", text)
-    assert message_of(ValueError, pack_bytes) == (
-        "TFDP_PACK_MIB must be a positive number of MiB. Received: "
-        f"TFDP_PACK_MIB={text!r}. Unset it for the default."
     )
 
 

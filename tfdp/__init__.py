@@ -16,10 +16,11 @@ Usage:
     model.fit(dataset, callbacks=[tfdp.callbacks.DataParallel()])
 """
 
+import importlib
 import pathlib
 import sys
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # The command line, which starts processes, answers without TensorFlow.
 _program = pathlib.PurePath(sys.argv[0])
@@ -28,10 +29,12 @@ if _program.name == "-m":
 else:
     _is_command = (_program.parent.name, _program.name) == ("bin", "tfdp")
 
+if TYPE_CHECKING:
+    from tfdp import testing as testing
+
 if TYPE_CHECKING or not _is_command:
     # Its folder has another name in the checkout, where mypy looks.
     from tfdp import callbacks as callbacks  # type: ignore[attr-defined]
-    from tfdp import testing as testing
     from tfdp.adascale import AdaScale as AdaScale
     from tfdp.audit import audit as audit
     from tfdp.batch import BatchPlan as BatchPlan
@@ -54,3 +57,10 @@ if TYPE_CHECKING or not _is_command:
     from tfdp.warmup import WarmupSchedule as WarmupSchedule
 
 __version__ = metadata.version("tfdp")
+
+
+def __getattr__(name: str) -> Any:
+    # A training does not need it, and it takes a tenth of the import.
+    if name == "testing":
+        return importlib.import_module("tfdp.testing")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

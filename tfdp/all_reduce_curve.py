@@ -16,9 +16,9 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+from tfdp.settings import DEFAULT_PACK
+
 KIBIBYTE, MEBIBYTE = 2**10, 2**20
-# That of `tfdp.MultiWorkerMirroredStrategy`.
-DEFAULT_PACK = 2 * MEBIBYTE
 _NOISE = 1.05
 
 

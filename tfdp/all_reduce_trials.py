@@ -4,25 +4,22 @@
 bench allreduce` starts it.
 """
 
-import argparse
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfdp import probe
 from tfdp.agreement import all_gather
 from tfdp.all_reduce_curve import (
-    DEFAULT_PACK,
     KIBIBYTE,
     MEBIBYTE,
     AllReduceCurve,
     check_replicas,
 )
-from tfdp.cluster import Cluster
-from tfdp.strategy import auto_strategy
+from tfdp.settings import DEFAULT_PACK
 
 _MOST_CALLS = 10
 
@@ -259,39 +256,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures on the cluster that this process belongs to.
 
     Args:
-        arguments: `--quick` measures little, for tests; `--prefix TEXT` is
-            what each line of the report begins with. Defaults to those of the
-            process.
+        arguments: Those of `tfdp.probe`; and `--quick`, which measures
+            little, for tests. Defaults to those of the process.
 
     Returns:
         The exit code: 0 where all was measured.
     """
-    parser = argparse.ArgumentParser(prog="python -m tfdp.all_reduce_trials")
+    parser = probe.parser("tfdp.all_reduce_trials")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--prefix", default="")
     options = parser.parse_args(arguments)
 
-    def say(text: str) -> None:
-        for line in text.splitlines():
-            print(f"{options.prefix}{line}", flush=True)
-
-    name = "this process"
-    try:
-        cluster = Cluster.from_environment()
-        if cluster and cluster.is_training and cluster.num_workers > 1:
-            name = f"worker {cluster.index} ({cluster.address})"
-            if cluster.is_chief:
-                say(cluster.describe())
-        strategy = auto_strategy()
+    def examine(strategy: Any, say: probe.Say) -> bool:
         curve = measure(strategy, QUICK if options.quick else FULL)
-    except Exception as error:
-        if not isinstance(error, (ValueError, RuntimeError, TimeoutError)):
-            traceback.print_exc()
-        say(f"{name} failed: {error}")
-        return 1
-    if strategy.is_chief:
-        say(f"\n{curve}")
-    return 0
+        if strategy.is_chief:
+            say(f"\n{curve}")
+        return True
+
+    return probe.run(examine, options.prefix)
 
 
 if __name__ == "__main__":

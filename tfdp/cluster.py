@@ -1,6 +1,7 @@
 """Who the workers of a job are, and which of them this process is.
 
-Environment variables read, here and nowhere else in tfdp:
+Environment variables read, here and nowhere else in tfdp (`tfdp.settings` has
+those with numbers):
 
 - `TF_CONFIG`: JSON with `cluster` (job name to list of `host:port`) and `task`
   (`type` and `index`). With neither, such as `{}`: a job of one process.
@@ -8,13 +9,10 @@ Environment variables read, here and nowhere else in tfdp:
   is unset or empty; see `tfdp.slurm`. Without them, too: a job of one process.
 - `TFDP_PORT`: the port of each node's first worker under Slurm. Unset: chosen
   by the numbers of job and step.
-- `TFDP_START_TIMEOUT`: seconds to wait for the other workers at the start, 600
-  where it is unset or empty.
 """
 
 import dataclasses
 import json
-import math
 import os
 import re
 import socket
@@ -379,57 +377,6 @@ def source() -> str:
             "them all"
         )
     return "neither TF_CONFIG nor srun"
-
-
-def start_timeout() -> float:
-    """Returns how many seconds to wait for the other workers at the start.
-
-    Returns:
-        The value of `TFDP_START_TIMEOUT`, or 600.
-
-    Raises:
-        ValueError: If that is not a positive number.
-
-    Example:
-
-    >>> start_timeout()
-    600.0
-    """
-    return _positive("TFDP_START_TIMEOUT", "of seconds") or 600.0
-
-
-def pack_bytes() -> int | None:
-    """Returns the size that the environment asks packs of gradients to have.
-
-    Returns:
-        Bytes, of the value of `TFDP_PACK_MIB`; `None` where it is unset.
-
-    Raises:
-        ValueError: If that is not a positive number.
-
-    Example:
-
-    >>> print(pack_bytes())
-    None
-    """
-    mebibytes = _positive("TFDP_PACK_MIB", "of MiB")
-    return None if mebibytes is None else math.ceil(mebibytes * 2**20)
-
-
-def _positive(name: str, unit: str) -> float | None:
-    text = os.environ.get(name, "").strip()
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise ValueError(
-            f"{name} must be a positive number {unit}. Received: "
-            f"{name}={text!r}. Unset it for the default."
-        )
-    return value
 
 
 def _parsed(text: str) -> Any:

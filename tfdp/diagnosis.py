@@ -12,6 +12,7 @@ from tfdp import ports
 from tfdp.cluster import Cluster
 from tfdp.machine import cores, devices, precision, quiet
 from tfdp.section import Line, Section, Severity
+from tfdp.settings import start_timeout
 from tfdp.tf_config import mended
 
 
@@ -147,7 +148,7 @@ def _cluster() -> tuple[Cluster | None, Section]:
         lines.append(
             Line(
                 "fine",
-                f"at the start, {clusters.start_timeout():g} s are waited for "
+                f"at the start, {start_timeout():g} s are waited for "
                 "the others (TFDP_START_TIMEOUT)",
             )
         )

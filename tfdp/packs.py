@@ -6,10 +6,6 @@ import tensorflow as tf
 
 from tfdp.gradients import Gradient
 
-# Several packs of a large model's gradients travel at once; a small model's
-# gradients fit in one.
-BYTES_PER_PACK = 2 * 1024 * 1024
-
 
 def ready_first(
     gradients: Sequence[Gradient], bytes_per_pack: int

@@ -7,21 +7,20 @@ it.
 import statistics
 import sys
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdp import probe
 from tfdp.agreement import all_gather
+from tfdp.all_reduce_trials import all_reducing, ones
 from tfdp.callbacks.data_parallel import DataParallel
 from tfdp.callbacks.throughput_monitor import ThroughputMonitor
-from tfdp.cluster import Cluster
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.selftest_outcome import MEBIBYTE, Outcome, weight_deviation
-from tfdp.strategy import auto_strategy
 
 _ALL_REDUCE_SIZES = (4 * MEBIBYTE, 32 * MEBIBYTE)
 _PER_REPLICA_BATCH = 16
@@ -75,7 +74,8 @@ def self_test(strategy: Any) -> Outcome:
     seconds = {}
     if strategy.num_replicas_in_sync > 1:
         for size in _ALL_REDUCE_SIZES:
-            seconds[size] = median_seconds(_all_reduce(strategy, size))
+            reduce = all_reducing(strategy, ones(strategy, [size]))
+            seconds[size] = median_seconds(reduce)
     return Outcome(
         tuple(all_gather(strategy, own)[:, 0].tolist()),
         strategy.num_replicas_in_sync,
@@ -148,62 +148,28 @@ def _trained_on_one_device(replicas: int) -> list[np.ndarray]:
     return model.get_weights()
 
 
-def _all_reduce(strategy: Any, size: int) -> Callable[[], float]:
-    """Returns a function that sums a tensor of so many bytes over replicas."""
-
-    @tf.function
-    def step(value: tf.Tensor) -> Any:
-        def on_replica() -> tf.Tensor:
-            total = tf.distribute.get_replica_context().all_reduce(
-                tf.distribute.ReduceOp.SUM,
-                tf.fill([size // tf.float32.size], value),
-            )
-            return total[0]
-
-        return strategy.run(on_replica)
-
-    def run() -> float:
-        # A number has arrived only when the device is done.
-        summed = step(tf.constant(1.0))
-        return float(strategy.experimental_local_results(summed)[0])
-
-    return run
-
-
-def main(prefix: str = "") -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a self-test on the cluster that this process belongs to.
 
     Args:
-        prefix: What each line of the report begins with. Defaults to nothing.
+        arguments: Those of `tfdp.probe`. Defaults to those of the process.
 
     Returns:
         The exit code: 0 where every worker has the weights of one device.
     """
+    options = probe.parser("tfdp.selftest").parse_args(arguments)
 
-    def say(text: str) -> None:
-        for line in text.splitlines():
-            print(f"{prefix}{line}", flush=True)
-
-    name = "this process"
-    try:
-        cluster = Cluster.from_environment()
-        if cluster and cluster.is_training and cluster.num_workers > 1:
-            name = f"worker {cluster.index} ({cluster.address})"
-            if cluster.is_chief:
-                say(cluster.describe())
-        strategy = auto_strategy()
+    def examine(strategy: Any, say: probe.Say) -> bool:
         outcome = self_test(strategy)
-    except Exception as error:
-        traceback.print_exc()
-        say(f"{name} failed: {error}")
-        return 1
-    if strategy.is_chief:
-        say(str(outcome))
-    elif strategy.worker_index in outcome.failed_workers:
-        deviation = outcome.deviations[strategy.worker_index]
-        say(f"{name} failed: its weights deviate by {deviation:.2g}")
-    return 0 if outcome.passed else 1
+        if strategy.is_chief:
+            say(str(outcome))
+        elif strategy.worker_index in outcome.failed_workers:
+            deviation = outcome.deviations[strategy.worker_index]
+            raise RuntimeError(f"its weights deviate by {deviation:.2g}")
+        return outcome.passed
+
+    return probe.run(examine, options.prefix)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

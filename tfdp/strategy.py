@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfdp import _keras, _tensorflow
 from tfdp.agreement import agreed_seed, all_gather, check_same_packs
-from tfdp.cluster import Cluster, pack_bytes, start_timeout
+from tfdp.cluster import Cluster
 from tfdp.data_agreement import (
     check_same_dataset,
     have_same_length,
@@ -19,8 +19,8 @@ from tfdp.data_agreement import (
 )
 from tfdp.data_parallel_strategy import DataParallelStrategy
 from tfdp.distributed_dataset import CountedDataset
-from tfdp.packs import BYTES_PER_PACK
 from tfdp.rendezvous import meet
+from tfdp.settings import pack_bytes, start_timeout
 
 # Measured in a training, where chunks of 256 KiB take twice the time: the C
 # library maps what is larger than 128 KiB by itself.
@@ -124,7 +124,7 @@ class MultiWorkerMirroredStrategy(
         if communication_options is None:
             communication_options = (
                 tf.distribute.experimental.CommunicationOptions(
-                    bytes_per_pack=pack_bytes() or BYTES_PER_PACK
+                    bytes_per_pack=pack_bytes()
                 )
             )
         self.bytes_per_pack = communication_options.bytes_per_pack

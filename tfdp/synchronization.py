@@ -12,7 +12,8 @@ from tfdp.compression import checked_compression, compressed, decompressed
 from tfdp.fused import use_fused_update
 from tfdp.gradient_statistics import Moments, moments
 from tfdp.gradients import Gradient, deduplicated, on_values
-from tfdp.packs import BYTES_PER_PACK, ready_first
+from tfdp.packs import ready_first
+from tfdp.settings import DEFAULT_PACK
 
 
 class Reduced(NamedTuple):
@@ -181,7 +182,7 @@ def _all_reduced(tensors: Sequence[Gradient]) -> list[Gradient]:
     if context.num_replicas_in_sync == 1:
         return totals
     # The name tells these collectives from Keras's in a profile.
-    bytes_per_pack = getattr(context.strategy, "bytes_per_pack", BYTES_PER_PACK)
+    bytes_per_pack = getattr(context.strategy, "bytes_per_pack", DEFAULT_PACK)
     with tf.name_scope("tfdp_all_reduce"):
         for dtype in dict.fromkeys(each.dtype for each in tensors):
             alike = [i for i, t in enumerate(tensors) if t.dtype == dtype]

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 
-from tfdp import all_reduce_trials
+from tfdp import all_reduce_trials, probe
 from tfdp.all_reduce_curve import AllReduceCurve
 from tfdp.all_reduce_trials import (
     QUICK,
@@ -17,9 +17,6 @@ from tfdp.all_reduce_trials import (
     ones,
 )
 from tfdp.cli.bench import bench
-from tfdp.worker_failure import WorkerFailure
-
-COMMAND = (sys.executable, "-u", "-m", "tfdp.all_reduce_trials")
 
 
 @pytest.fixture(autouse=True)
@@ -77,40 +74,13 @@ def test_what_is_measured_is_a_sum(two_replicas, dtype, pack):
 def test_one_replica_is_refused(strategy, monkeypatch, capsys):
     with pytest.raises(ValueError, match="at least 2 replicas"):
         measure(strategy, QUICK)
-    monkeypatch.setattr(all_reduce_trials, "auto_strategy", lambda: strategy)
+    monkeypatch.setattr(probe, "auto_strategy", lambda: strategy)
     assert all_reduce_trials.main(["--prefix", "> "]) == 1
     assert capsys.readouterr().out == (
         "> this process failed: An all-reduce needs at least 2 replicas. "
         "Received: num_replicas=1. Pass --workers 2, or start this on every "
         "worker, by srun or with TF_CONFIG.\n"
     )
-
-
-def test_a_worker_with_an_error_names_itself(monkeypatch, capsys):
-    def lonely():
-        raise TimeoutError("Every worker must be there.")
-
-    cluster = all_reduce_trials.Cluster.of(["a:1", "b:1"], 0)
-    monkeypatch.setenv("TF_CONFIG", cluster.to_tf_config())
-    monkeypatch.setattr(all_reduce_trials, "auto_strategy", lonely)
-    assert all_reduce_trials.main([]) == 1
-    output, errors = capsys.readouterr()
-    assert output.startswith("2 workers on 2 hosts\n")
-    assert output.endswith(
-        "worker 0 (a:1) failed: Every worker must be there.\n"
-    )
-    assert "Traceback" not in errors
-
-
-def test_an_unknown_error_has_a_traceback(monkeypatch, capsys):
-    def broken():
-        raise KeyError("lost")
-
-    monkeypatch.setattr(all_reduce_trials, "auto_strategy", broken)
-    assert all_reduce_trials.main([]) == 1
-    output, errors = capsys.readouterr()
-    assert output == "this process failed: 'lost'\n"
-    assert "Traceback" in errors
 
 
 @pytest.mark.parametrize("is_chief", [True, False])
@@ -120,7 +90,7 @@ def test_only_the_chief_reports(monkeypatch, capsys, is_chief):
 
     Strategy.is_chief = is_chief
     curve = AllReduceCurve(2, {4096: [0.001]})
-    monkeypatch.setattr(all_reduce_trials, "auto_strategy", Strategy)
+    monkeypatch.setattr(probe, "auto_strategy", Strategy)
     monkeypatch.setattr(all_reduce_trials, "measure", lambda *_: curve)
     assert all_reduce_trials.main(["--prefix", "> "]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -138,52 +108,8 @@ def test_without_workers_the_command_becomes_the_program(monkeypatch, options):
 
     monkeypatch.setattr(os, "execv", execv)
     assert run(*options).exit_code == 3
-    assert became == [(sys.executable, [*COMMAND, *options])]
-
-
-class FakeGroup:
-    outcome: WorkerFailure | Exception | None = None
-
-    def __init__(self, command, num_workers, *, cpus_per_worker, on_line):
-        assert tuple(command[:4]) == COMMAND
-        for line in ("noise", f"{command[-1]}{num_workers} {cpus_per_worker}"):
-            on_line(0, line)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        pass
-
-    def wait(self, timeout):
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return self.outcome
-
-
-@pytest.fixture
-def fake_group(monkeypatch):
-    module = sys.modules["tfdp.cli.bench_allreduce"]
-    monkeypatch.setattr(module, "WorkerGroup", FakeGroup)
-
-
-@pytest.mark.usefixtures("fake_group")
-def test_only_the_report_is_shown():
-    result = run("--workers", "2", "--cpus-per-worker", "3")
-    assert (result.exit_code, result.output) == (0, "2 3\n")
-
-
-@pytest.mark.usefixtures("fake_group")
-@pytest.mark.parametrize(
-    "found",
-    [WorkerFailure(1, 3, None, ("out of data",)), TimeoutError("worker 1")],
-    ids=["failure", "timeout"],
-)
-def test_a_failure_is_told(monkeypatch, found):
-    monkeypatch.setattr(FakeGroup, "outcome", found)
-    result = run("--workers", "2")
-    assert result.exit_code == 1
-    assert f"Error: {found}" in result.output
+    command = [sys.executable, "-u", "-m", "tfdp.all_reduce_trials", *options]
+    assert became == [(sys.executable, command)]
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tfdp import selftest
+from tfdp import probe, selftest
 from tfdp.cli import main
+from tfdp.cluster import Cluster
 from tfdp.selftest import median_seconds
 from tfdp.selftest_outcome import MEBIBYTE, Outcome, weight_deviation
-from tfdp.worker_failure import WorkerFailure
 
 SMALL = {"_ALL_REDUCE_SIZES": (4096,)}
 
@@ -131,8 +131,8 @@ def test_another_training_fails(two_replicas, monkeypatch, wrong):
 
 @pytest.mark.usefixtures("small")
 def test_the_program_reports_with_its_prefix(two_replicas, monkeypatch, capsys):
-    monkeypatch.setattr(selftest, "auto_strategy", lambda: two_replicas)
-    assert selftest.main("> ") == 0
+    monkeypatch.setattr(probe, "auto_strategy", lambda: two_replicas)
+    assert selftest.main(["--prefix", "> "]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "> passed"
     assert all(line.startswith("> ") for line in lines)
@@ -141,9 +141,9 @@ def test_the_program_reports_with_its_prefix(two_replicas, monkeypatch, capsys):
 def test_weights_that_deviate_make_the_program_fail(
     two_replicas, monkeypatch, capsys
 ):
-    monkeypatch.setattr(selftest, "auto_strategy", lambda: two_replicas)
+    monkeypatch.setattr(probe, "auto_strategy", lambda: two_replicas)
     monkeypatch.setattr(selftest, "self_test", lambda _: outcome(1.0))
-    assert selftest.main() == 1
+    assert selftest.main([]) == 1
     assert capsys.readouterr().out.endswith("failed on worker 0\n")
 
 
@@ -152,37 +152,14 @@ def test_a_worker_that_deviates_names_itself(monkeypatch, capsys):
         is_chief = False
         worker_index = 1
 
-    cluster = selftest.Cluster.of(["a:1", "b:1"], 1)
+    cluster = Cluster.of(["a:1", "b:1"], 1)
     monkeypatch.setenv("TF_CONFIG", cluster.to_tf_config())
-    monkeypatch.setattr(selftest, "auto_strategy", Second)
+    monkeypatch.setattr(probe, "auto_strategy", Second)
     monkeypatch.setattr(selftest, "self_test", lambda _: outcome(0.0, 0.5))
-    assert selftest.main() == 1
+    assert selftest.main([]) == 1
     assert capsys.readouterr().out == (
         "worker 1 (b:1) failed: its weights deviate by 0.5\n"
     )
-
-
-def test_a_worker_with_an_error_names_itself(monkeypatch, capsys):
-    def lonely():
-        raise TimeoutError("Every worker must be there.")
-
-    cluster = selftest.Cluster.of(["a:1", "b:1"], 0)
-    monkeypatch.setenv("TF_CONFIG", cluster.to_tf_config())
-    monkeypatch.setattr(selftest, "auto_strategy", lonely)
-    assert selftest.main("> ") == 1
-    output, errors = capsys.readouterr()
-    assert "> 2 workers on 2 hosts\n" in output
-    assert output.endswith(
-        "> worker 0 (a:1) failed: Every worker must be there.\n"
-    )
-    assert "Traceback" in errors
-
-
-def test_a_malformed_cluster_is_explained(monkeypatch, capsys):
-    monkeypatch.setenv("TF_CONFIG", "worker")
-    assert selftest.main() == 1
-    message = "this process failed: TF_CONFIG must be JSON. Received: worker"
-    assert message in capsys.readouterr().out
 
 
 def run(*args):
@@ -198,53 +175,8 @@ def test_without_workers_the_command_becomes_the_training(monkeypatch):
 
     monkeypatch.setattr(os, "execv", execv)
     assert run().exit_code == 3
-    command = (sys.executable, "-u", "-m", "tfdp.selftest")
+    command = [sys.executable, "-u", "-m", "tfdp.selftest"]
     assert became == [(sys.executable, command)]
-
-
-class FakeGroup:
-    outcome: WorkerFailure | Exception | None = None
-
-    def __init__(self, command, num_workers, *, on_line):
-        for line in ("noise", f"{command[-1]}passed"):
-            on_line(0, line)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        pass
-
-    def wait(self, timeout):
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return self.outcome
-
-
-@pytest.fixture
-def fake_group(monkeypatch):
-    # As an attribute of the package this name is the command.
-    module = sys.modules["tfdp.cli.selftest"]
-    monkeypatch.setattr(module, "WorkerGroup", FakeGroup)
-
-
-@pytest.mark.usefixtures("fake_group")
-def test_only_the_report_is_shown():
-    result = run("--workers", "2")
-    assert (result.exit_code, result.output) == (0, "passed\n")
-
-
-@pytest.mark.usefixtures("fake_group")
-@pytest.mark.parametrize(
-    "found",
-    [WorkerFailure(1, 3, None, ("out of data",)), TimeoutError("worker 1")],
-    ids=["failure", "timeout"],
-)
-def test_a_failure_is_told(monkeypatch, found):
-    monkeypatch.setattr(FakeGroup, "outcome", found)
-    result = run("--workers", "2")
-    assert result.exit_code == 1
-    assert f"Error: {found}" in result.output
 
 
 @pytest.mark.parametrize(

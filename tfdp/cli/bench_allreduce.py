@@ -1,15 +1,8 @@
 """`tfdp bench allreduce`: what all-reduces cost here, and which pack to use."""
 
-import os
-import sys
-
 import click
 
-from tfdp.workers import WorkerGroup
-
-_PROGRAM = (sys.executable, "-u", "-m", "tfdp.all_reduce_trials")
-# Tells the report from what TensorFlow prints.
-_PREFIX = "[allreduce] "
+from tfdp.cli import probe
 
 
 @click.command()
@@ -76,30 +69,10 @@ def allreduce(
             f"Received: --cpus-per-worker {cpus_per_worker} without "
             "--workers. Pass --workers too, or leave it out."
         )
-    program = [*_PROGRAM, "--quick"] if quick else [*_PROGRAM]
-    if num_workers is None:
-        sys.stdout.flush()
-        # Signals and the exit code are the program's own.
-        os.execv(program[0], program)
-    try:
-        group = WorkerGroup(
-            [*program, "--prefix", _PREFIX],
-            num_workers,
-            cpus_per_worker=cpus_per_worker,
-            on_line=_print_report,
-        )
-    except (ValueError, RuntimeError) as error:
-        raise click.UsageError(str(error)) from error
-    with group:
-        try:
-            failure = group.wait(timeout)
-        except TimeoutError as error:
-            raise click.ClickException(str(error)) from error
-    if failure:
-        raise click.ClickException(str(failure))
-
-
-def _print_report(worker: int, line: str) -> None:
-    _, found, text = line.partition(_PREFIX)
-    if found:
-        click.echo(text)
+    probe.run(
+        "tfdp.all_reduce_trials",
+        *(["--quick"] if quick else []),
+        num_workers=num_workers,
+        cpus_per_worker=cpus_per_worker,
+        timeout=timeout,
+    )

@@ -1,15 +1,8 @@
 """`tfdp selftest`: whether a training here is that of one device."""
 
-import os
-import sys
-
 import click
 
-from tfdp.workers import WorkerGroup
-
-_PROGRAM = (sys.executable, "-u", "-m", "tfdp.selftest")
-# Tells the report from what TensorFlow prints.
-_PREFIX = "[selftest] "
+from tfdp.cli import probe
 
 
 @click.command()
@@ -48,22 +41,4 @@ def selftest(num_workers: int | None, timeout: float) -> None:
       tfdp selftest --workers 2
       srun tfdp selftest
     """
-    if num_workers is None:
-        sys.stdout.flush()
-        # Signals and the exit code are the training's own.
-        os.execv(_PROGRAM[0], _PROGRAM)
-    with WorkerGroup(
-        [*_PROGRAM, _PREFIX], num_workers, on_line=_print_report
-    ) as group:
-        try:
-            failure = group.wait(timeout)
-        except TimeoutError as error:
-            raise click.ClickException(str(error)) from error
-    if failure:
-        raise click.ClickException(str(failure))
-
-
-def _print_report(worker: int, line: str) -> None:
-    _, found, text = line.partition(_PREFIX)
-    if found:
-        click.echo(text)
+    probe.run("tfdp.selftest", num_workers=num_workers, timeout=timeout)

@@ -1,0 +1,65 @@
+"""Numbers that the environment sets for a training, or leaves as they are.
+
+- `TFDP_START_TIMEOUT`: seconds to wait for the other workers at the start.
+- `TFDP_PACK_MIB`: size of the packs that gradients travel in, in MiB.
+"""
+
+import math
+import os
+
+# Several packs of a large model's gradients travel at once; a small model's
+# gradients fit in one.
+DEFAULT_PACK = 2 * 2**20
+_DEFAULT_START_TIMEOUT = 600.0
+
+
+def start_timeout() -> float:
+    """Returns how many seconds to wait for the other workers at the start.
+
+    Returns:
+        The value of `TFDP_START_TIMEOUT`; 600 where it is unset or empty.
+
+    Raises:
+        ValueError: If that is not a positive number.
+
+    Example:
+
+    >>> start_timeout()
+    600.0
+    """
+    return _positive("TFDP_START_TIMEOUT", "of seconds", _DEFAULT_START_TIMEOUT)
+
+
+def pack_bytes() -> int:
+    """Returns how large packs of gradients are to be, in bytes.
+
+    Returns:
+        The value of `TFDP_PACK_MIB`, in bytes; 2 MiB where it is unset or
+        empty.
+
+    Raises:
+        ValueError: If that is not a positive number.
+
+    Example:
+
+    >>> pack_bytes()
+    2097152
+    """
+    default = DEFAULT_PACK / 2**20
+    return math.ceil(_positive("TFDP_PACK_MIB", "of MiB", default) * 2**20)
+
+
+def _positive(name: str, unit: str, default: float) -> float:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ValueError(
+            f"{name} must be a positive number {unit}. Received: "
+            f"{name}={text!r}. Unset it for the default."
+        )
+    return value
