@@ -65,7 +65,8 @@ BENCHMARKS = two_workers update_profile one_process accumulation all_reduce upda
 	collectives monitor_overhead import_time compression
 
 define measure
-	@mkdir -p runs; for name in $(BENCHMARKS); do \
+	@mkdir -p runs; $(BIN)/python benchmarks/peers.py torch tf_keras >/dev/null
+	@for name in $(BENCHMARKS); do \
 		printf '\n## %s\n\n' $$name; \
 		$(BIN)/python benchmarks/$$name.py $(1) 2>runs/bench.log || \
 			{ tail -n 30 runs/bench.log >&2; exit 1; }; \
@@ -91,7 +92,8 @@ format: $(INSTALLED)  ## Puts the sources into the house style
 	$(BIN)/ruff format
 
 clean:  ## Removes what the other targets have made
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest runs/data runs/digits build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-torch $(VENV)-tf_keras
+	rm -rf runs/data runs/digits runs/bench.log build dist *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -111,8 +111,8 @@ def main():
     with ready(players):
         rows = in_turns(players, turn, rounds)
     answers = {number: [a for (a,) in each] for number, each in rows.items()}
-    seconds = {
-        number: [answer["seconds"] / turn for answer in each]
+    medians = {
+        number: statistics.median(answer["seconds"] / turn for answer in each)
         for number, each in answers.items()
     }
     print_head(
@@ -121,26 +121,18 @@ def main():
     )
     for number in (0, *steps):
         last = answers[number][-1]
-        bound = [
-            compute + (one - compute) / max(number, 1)
-            for compute, one in zip(seconds[0], seconds[1], strict=True)
-        ]
+        ideal = medians[0] + (medians[1] - medians[0]) / max(number, 1)
         print_row(
             number or "gradients only",
-            f"{statistics.median(seconds[number]) * 1e3:.1f}",
-            ratio(seconds[number], seconds[1]),
-            ratio(seconds[number], bound) if number else "",
+            f"{medians[number] * 1e3:.1f}",
+            f"{medians[number] / medians[1]:.2f}",
+            f"{medians[number] / ideal:.2f}" if number else "",
             *(
                 f"{last[name] / 1e6:,.1f}"
                 for name in ("peak", "accumulators", "gradients")
             ),
         )
     return None
-
-
-def ratio(numerators, denominators):
-    pairs = zip(numerators, denominators, strict=True)
-    return f"{statistics.median(a / b for a, b in pairs):.2f}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ TensorFlow's under tfdp's strategy, PyTorch's on gloo, and a plain exchange of
 as many bytes over TCP as a ring of two sends; each worker on a core of its own,
 in turns. GB/s are bytes of the tensor over the time, which for two workers is
 what each of them sends. The table shows medians over the rounds of the slower
-worker's time, and of ratios within a round.
+worker's time, and their ratio.
 """
 
 import argparse
@@ -14,11 +14,10 @@ import importlib.metadata
 import pathlib
 import platform
 import statistics
-import subprocess
 import sys
 
-from peers import python_of
-from turns import Player, in_turns, machine, median_ratio, ready
+from peers import python_of, version_of
+from turns import Player, in_turns, machine, ratio_of_medians, ready
 
 from tfdp.all_reduce_curve import KIBIBYTE, MEBIBYTE, size_text
 from tfdp.cluster import Cluster
@@ -70,9 +69,7 @@ def versions(names):
     yield f"tensorflow {importlib.metadata.version('tensorflow')}"
     yield f"tfdp {importlib.metadata.version('tfdp')}"
     if "gloo" in names or "gloo, bfloat16" in names:
-        code = "import importlib.metadata as m; print(m.version('torch'))"
-        command = [python_of("torch"), "-c", code]
-        yield f"torch {subprocess.check_output(command, text=True).strip()}"
+        yield version_of("torch")
 
 
 def main():
@@ -99,7 +96,7 @@ def main():
             }
             cells = [cell(size, each) for each in seconds.values()]
             if is_compared:
-                ratio = median_ratio(seconds["gloo"], seconds["tfdp"])
+                ratio = ratio_of_medians(seconds["gloo"], seconds["tfdp"])
                 cells.append(f"{ratio:.2f}")
             print(f"| {' | '.join([size_text(size), *cells])} |", flush=True)
 

@@ -2,9 +2,8 @@
 
     python benchmarks/import_time.py [--quick]
 
-Starts fresh interpreters in turns: one imports tensorflow and keras, the other
-tfdp after them. The table shows medians, that of the difference within rounds,
-and that of the last line of the second program alone, which varies less.
+Fresh interpreters import tensorflow and keras, and tfdp after them. The table
+shows medians.
 """
 
 import argparse
@@ -20,16 +19,16 @@ begin = time.perf_counter()
 import tensorflow
 import keras
 between = time.perf_counter()
-{line}
+import tfdp
 end = time.perf_counter()
-print(end - begin, end - between)
+print(between - begin, end - between)
 """
 
 
-def milliseconds(line):
-    """Returns the time of all imports, and of the line after them."""
+def milliseconds():
+    """Returns the time of TensorFlow and Keras, and of tfdp after them."""
     result = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(line=line)],
+        [sys.executable, "-c", PROGRAM],
         capture_output=True,
         text=True,
         check=True,
@@ -45,17 +44,10 @@ def main():
     arguments = parser.parse_args()
     rounds = arguments.rounds or (3 if arguments.quick else 25)
     # The first round compiles, and reads files that later ones find in memory.
-    pairs = [
-        [milliseconds("pass"), milliseconds("import tfdp")]
-        for _ in range(rounds + 1)
-    ][1:]
+    pairs = [milliseconds() for _ in range(rounds + 1)][1:]
     print_head("imported", "ms")
-    for label, values in {
-        "tensorflow, keras": [without[0] for without, _ in pairs],
-        "tensorflow, keras, tfdp": [ours[0] for _, ours in pairs],
-        "difference": [ours[0] - without[0] for without, ours in pairs],
-        "`import tfdp` alone": [ours[1] for _, ours in pairs],
-    }.items():
+    labels = ("tensorflow, keras", "tfdp, after them")
+    for label, values in zip(labels, zip(*pairs, strict=True), strict=True):
         print_row(label, f"{statistics.median(values):,.0f}")
 
 

@@ -13,12 +13,11 @@ with 95 % confidence.
 import argparse
 import itertools
 import json
-import os
-import platform
 import statistics
 import time
 
 from own_process import in_own_process
+from table import print_head, print_row
 
 WINDOW = 100
 WIDTH = 16
@@ -109,26 +108,20 @@ def main():
     if arguments.one:
         return measure(*map(int, arguments.one))
     stretches = 5 if arguments.quick else 100
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} "
-        f"cores, {stretches * WINDOW:,} steps each"
+    print_head(
+        *("replicas", "", "step", "difference (95 % interval)"),
+        more=[f"{stretches * WINDOW:,} steps each"],
     )
-    print("| replicas | | step | difference (95 % interval) |")
-    print("| --- | --- | --- | --- |")
     for replicas in (1, 2):
         means = in_own_process(__file__, replicas, stretches)
         for place, name in enumerate(("without", "monitor", "and listener")):
             step = statistics.median(row[place] for row in means) * 1e6
             differences = [(row[place] - row[0]) * 1e6 for row in means]
             low, high = interval_of_median(differences)
-            print(
-                f"| {replicas} | {name} | {step:,.0f} µs | "
-                + (
-                    f"{statistics.median(differences):.1f} µs "
-                    f"({low:.1f} to {high:.1f}) |"
-                    if place
-                    else "|"
-                )
+            middle = statistics.median(differences)
+            print_row(
+                *(replicas, name, f"{step:,.0f} µs"),
+                f"{middle:.1f} µs ({low:.1f} to {high:.1f})" if place else "",
             )
     return None
 

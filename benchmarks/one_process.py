@@ -17,9 +17,9 @@ import statistics
 import sys
 
 from fit_turns import fit_turns
-from peers import python_of
+from peers import python_of, version_of
 from table import print_head, print_row
-from turns import Player, in_turns, median_ratio, ready
+from turns import Player, in_turns, ratio_of_medians, ready
 
 # Name: (how it is distributed, accumulation steps).
 CONTESTANTS = {
@@ -159,6 +159,7 @@ def main():
     names = [name for name in CONTESTANTS if name not in arguments.skip]
     print_head(
         *("replicas", "model", "contestant", "ms per micro-step", "samples/s"),
+        more=[version_of(each) for each in names if each == "tf_keras"],
     )
     for replicas in (2,) if arguments.quick else (2, 4):
         for model_name in arguments.models:
@@ -171,7 +172,7 @@ def main():
             }
             for name, each in seconds.items():
                 middle = statistics.median(each) / steps * 1e3
-                ratio = median_ratio(seconds["plain Keras"], each)
+                ratio = ratio_of_medians(seconds["plain Keras"], each)
                 print_row(
                     *(replicas, model_name, name),
                     *(f"{middle:.2f}", f"{ratio:.2f}"),

@@ -64,6 +64,13 @@ def python_of(name, folder=ROOT):
     return python
 
 
+def version_of(name):
+    """Returns a peer's name and version, such as `torch 2.13.0`."""
+    code = f"import importlib.metadata as m; print(m.version({name!r}))"
+    command = [python_of(name), "-c", code]
+    return f"{name} {subprocess.check_output(command, text=True).strip()}"
+
+
 def _run(command):
     subprocess.run([str(word) for word in command], check=True)
 

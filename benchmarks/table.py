@@ -8,10 +8,11 @@ from turns import machine
 PACKAGES = ("tensorflow", "keras", "tfdp")
 
 
-def print_head(*columns, packages=PACKAGES):
-    """Prints the machine, the versions of packages, and the columns."""
+def print_head(*columns, packages=PACKAGES, more=()):
+    """Prints the machine, the versions of packages, more, and the columns."""
     found = [f"{p} {importlib.metadata.version(p)}" for p in packages]
-    print(machine(f"Python {platform.python_version()}", *found), end="\n\n")
+    python = f"Python {platform.python_version()}"
+    print(machine(python, *found, *more), end="\n\n")
     print_row(*columns)
     print_row(*["---"] * len(columns))
 

@@ -126,10 +126,9 @@ def in_turns(players, argument, rounds):
     return {name: each[1:] for name, each in answers.items()}
 
 
-def median_ratio(numerators, denominators):
-    """Returns the median over the rounds of a ratio within each round."""
-    pairs = zip(numerators, denominators, strict=True)
-    return statistics.median(a / b for a, b in pairs)
+def ratio_of_medians(numerators, denominators):
+    """Returns the ratio of the medians over the rounds."""
+    return statistics.median(numerators) / statistics.median(denominators)
 
 
 def machine(*versions):

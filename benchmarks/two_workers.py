@@ -4,9 +4,9 @@
 
 tfdp, PyTorch's DistributedDataParallel on gloo, and Keras 2 under TensorFlow's
 own strategy train the same network from the same weights on the same data, in
-turns. Samples per second are compared with those of DistributedDataParallel in
-float32 at the same accumulation, turn by turn; the table shows medians. Losses
-must agree, so that the work is the same. Plain Keras 3 does not run so.
+turns. The table shows medians, and samples per second over those of
+DistributedDataParallel in float32 at the same accumulation. Losses must agree,
+so that the work is the same. Plain Keras 3 does not run so.
 """
 
 import argparse
@@ -15,9 +15,9 @@ import statistics
 import sys
 
 from networks import BATCH
-from peers import python_of
+from peers import python_of, version_of
 from table import print_head, print_row
-from turns import Player, in_turns, median_ratio, ready
+from turns import Player, in_turns, ratio_of_medians, ready
 
 from tfdp.cluster import Cluster
 from tfdp.cores import core_shares, thread_variables
@@ -102,7 +102,7 @@ def measure(network, names, rounds):
         reference = "DDP" if CONTESTANTS[name][1] == 1 else "DDP ×8"
         if reference not in names:
             reference = names[0]
-        ratio = median_ratio(seconds[reference], seconds[name])
+        ratio = ratio_of_medians(seconds[reference], seconds[name])
         middle = statistics.median(seconds[name])
         print_row(
             network,
@@ -128,7 +128,11 @@ def main():
     networks = arguments.networks or NETWORKS[: 1 if arguments.quick else None]
     rounds = arguments.rounds or (3 if arguments.quick else 15)
     names = arguments.only or list(CONTESTANTS)
-    print_head("network", "", "ms per micro-step", "samples/s", "over DDP")
+    used = {CONTESTANTS[name][0] for name in names} - {"tfdp"}
+    print_head(
+        *("network", "", "ms per micro-step", "samples/s", "over DDP"),
+        more=[version_of(each) for each in sorted(used)],
+    )
     for network in networks:
         measure(network, names, rounds)
 

@@ -4,7 +4,7 @@
 
 Trains the dense network of `two_workers.py`, each worker on a core of its own,
 as `tfdp launch` starts them, and shows what `ThroughputMonitor` tells apart, in
-milliseconds per update, of the slower worker; medians over the rounds.
+milliseconds per update: means of the two workers, medians over the rounds.
 `--before` is an interpreter with another tfdp, which takes turns.
 """
 
@@ -18,7 +18,10 @@ import sys
 from networks import inputs_and_labels, model
 from table import print_head, print_row
 
-PARTS = ("compute", "waiting", "communication", "other", "voting", "held")
+PARTS = (
+    *("input", "compute", "waiting", "communication", "other"),
+    *("between", "voting", "held"),
+)
 VARIANTS = {"1": {}, "8": {}, "1, bfloat16": {"compression": "bfloat16"}}
 
 
@@ -55,7 +58,9 @@ def train(variant, updates):
     total = monitor.total
     if strategy.is_chief:
         parts = {
-            name: max(getattr(total.breakdown, name)) / total.rates.updates
+            # There is one replica for each worker, so that parts add up.
+            name: statistics.fmean(getattr(total.breakdown, name))
+            / total.rates.updates
             for name in PARTS
         }
         print("\n" + json.dumps(parts), flush=True)
@@ -99,7 +104,8 @@ def main():
             for part in PARTS
         }
         cells = (f"{value:.1f}" for value in parts.values())
-        print_row(label + name, *cells, f"{sum(parts.values()):.1f}")
+        whole = 1e3 * statistics.median(sum(p.values()) for p in profiles)
+        print_row(label + name, *cells, f"{whole:.1f}")
     return None
 
 

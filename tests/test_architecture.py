@@ -93,6 +93,7 @@ LAYERS = [
 # start, knows nothing of training.
 BESIDE = [
     {
+        "tfdp.allocator",
         "tfdp.blame",
         "tfdp.cores",
         "tfdp.cost_model",

@@ -34,7 +34,10 @@ def test_the_time_to_start_must_be_positive(monkeypatch, text):
 
 def test_packs_are_as_large_as_the_environment_says(monkeypatch):
     assert pack_bytes() == DEFAULT_PACK == 2 * 2**20
-    for text, size in [(" ", 2**21), ("8", 2**23), ("0.5", 2**19)]:
+    for text, size in [
+        *((" ", 2**21), ("8", 2**23), ("0.5", 2**19)),
+        *(("1e-9", 1), ("1e308", 2**40)),
+    ]:
         monkeypatch.setenv("TFDP_PACK_MIB", text)
         assert pack_bytes() == size
 

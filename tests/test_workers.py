@@ -1,6 +1,5 @@
 import json
 import os
-import platform
 import re
 import signal
 import socket
@@ -15,6 +14,7 @@ import psutil
 import pytest
 
 from tfdp import workers
+from tfdp.allocator import tunables
 from tfdp.workers import WorkerGroup
 
 INDEX = "import json, os; index = json.loads(os.environ['TF_CONFIG'])"
@@ -79,16 +79,7 @@ def test_environment_is_inherited_then_overridden(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "default"),
-    [
-        ("TF_CPP_MIN_LOG_LEVEL", "2"),
-        (
-            "GLIBC_TUNABLES",
-            "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:"
-            "glibc.malloc.trim_threshold=8589934592:"
-            "glibc.malloc.top_pad=67108864",
-        ),
-    ],
+    ("name", "default"), [("TF_CPP_MIN_LOG_LEVEL", "2"), *tunables().items()]
 )
 def test_variables_that_are_set_are_kept(monkeypatch, name, default):
     program = f"print(os.environ[{name!r}])"
@@ -96,31 +87,6 @@ def test_variables_that_are_set_are_kept(monkeypatch, name, default):
     assert run(program, 1).lines == [[default]]
     monkeypatch.setenv(name, "0")
     assert run(program, 1).lines == [["0"]]
-
-
-@pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="is told to glibc"
-)
-def test_memory_that_is_freed_stays_with_the_worker(monkeypatch):
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    code = """
-    import resource, threading
-
-    def faults():
-        bytearray(40 * 2**20)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(20):
-            bytearray(40 * 2**20)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-
-    faults()
-    thread = threading.Thread(target=faults)
-    thread.start()
-    thread.join()
-    """
-    (lines,) = run(code, 1).lines
-    # New memory would take 400, in pages of 2 MiB.
-    assert max(map(int, lines)) < 200
 
 
 def test_workers_have_no_input():

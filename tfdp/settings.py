@@ -10,6 +10,7 @@ import os
 # Several packs of a large model's gradients travel at once; a small model's
 # gradients fit in one.
 DEFAULT_PACK = 2 * 2**20
+_ALL_IN_ONE_PACK = 2**40
 _DEFAULT_START_TIMEOUT = 600.0
 
 
@@ -46,7 +47,8 @@ def pack_bytes() -> int:
     2097152
     """
     default = DEFAULT_PACK / 2**20
-    return math.ceil(_positive("TFDP_PACK_MIB", "of MiB", default) * 2**20)
+    mebibytes = _positive("TFDP_PACK_MIB", "of MiB", default)
+    return math.ceil(min(mebibytes * 2**20, _ALL_IN_ONE_PACK))
 
 
 def _positive(name: str, unit: str, default: float) -> float:

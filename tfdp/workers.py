@@ -3,8 +3,7 @@
 Environment variables set for a worker: `TF_CONFIG`, `PYTHONUNBUFFERED`,
 `TFDP_RESTART_COUNT`, `TFDP_WORKER_GROUP`, by which every process of the group
 can be found; and where they are unset `TF_CPP_MIN_LOG_LEVEL`, to 2 (errors
-only), and `GLIBC_TUNABLES`, for huge pages, and for memory that stays with the
-process when it is freed: gradients are copied several times on their way.
+only), and `GLIBC_TUNABLES`, as in `tfdp.allocator`.
 """
 
 import contextlib
@@ -16,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 
+from tfdp.allocator import tunables
 from tfdp.blame import Blame
 from tfdp.cluster import Cluster
 from tfdp.cores import core_shares, thread_variables
@@ -26,19 +26,7 @@ from tfdp.worker_failure import WorkerFailure, WorkerOutcome, lateness
 from tfdp.worker_output import WorkerOutput
 from tfdp.worker_process import WorkerProcess
 
-_MALLOC = {
-    "hugetlb": 1,
-    "mmap_threshold": 2**32,
-    "trim_threshold": 2**33,
-    # Of threads other than the first, what keeps it.
-    "top_pad": 2**26,
-}
-WHERE_UNSET = {
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-    "GLIBC_TUNABLES": ":".join(
-        f"glibc.malloc.{name}={value}" for name, value in _MALLOC.items()
-    ),
-}
+WHERE_UNSET = {"TF_CPP_MIN_LOG_LEVEL": "2", **tunables()}
 _POLL_SECONDS = 0.02
 _FAILURE_GRACE_SECONDS = 3.0
 

@@ -108,7 +108,14 @@ def test_without_workers_the_command_becomes_the_program(monkeypatch, options):
 
     monkeypatch.setattr(os, "execv", execv)
     assert run(*options).exit_code == 3
-    command = [sys.executable, "-u", "-m", "tfdp.all_reduce_trials", *options]
+    command = [
+        sys.executable,
+        "-P",
+        "-u",
+        "-m",
+        "tfdp.all_reduce_trials",
+        *options,
+    ]
     assert became == [(sys.executable, command)]
 
 

@@ -70,7 +70,7 @@ class FakeGroup:
 
     def __init__(self, program, num_workers, *, cpus_per_worker, on_line):
         assert program[:-1] == [
-            *(sys.executable, "-u", "-m", "some.module"),
+            *(sys.executable, "-P", "-u", "-m", "some.module"),
             *("--fast", "--prefix"),
         ]
         on_line(0, "noise")

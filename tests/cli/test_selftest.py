@@ -175,7 +175,7 @@ def test_without_workers_the_command_becomes_the_training(monkeypatch):
 
     monkeypatch.setattr(os, "execv", execv)
     assert run().exit_code == 3
-    command = [sys.executable, "-u", "-m", "tfdp.selftest"]
+    command = [sys.executable, "-P", "-u", "-m", "tfdp.selftest"]
     assert became == [(sys.executable, command)]
 
 

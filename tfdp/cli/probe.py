@@ -32,7 +32,8 @@ def run(
         click.UsageError: If such workers cannot be started.
         click.ClickException: If one has failed, or time is over.
     """
-    program = [sys.executable, "-u", "-m", module, *options]
+    # What lies in the folder that this is started in is not for the probe.
+    program = [sys.executable, "-P", "-u", "-m", module, *options]
     if num_workers is None:
         sys.stdout.flush()
         os.execv(program[0], program)
