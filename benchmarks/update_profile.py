@@ -22,6 +22,7 @@ PARTS = (
     *("input", "compute", "waiting", "communication", "other"),
     *("between", "voting", "held"),
 )
+MARK = "[profile] "
 VARIANTS = {"1": {}, "8": {}, "1, bfloat16": {"compression": "bfloat16"}}
 
 
@@ -63,7 +64,7 @@ def train(variant, updates):
             / total.rates.updates
             for name in PARTS
         }
-        print("\n" + json.dumps(parts), flush=True)
+        print("\n" + MARK + json.dumps(parts), flush=True)
 
 
 def profile(python, variant, updates):
@@ -77,19 +78,20 @@ def profile(python, variant, updates):
     result = subprocess.run(
         command, capture_output=True, text=True, env=os.environ, check=True
     )
-    lines = [line.partition("] ")[2] for line in result.stdout.splitlines()]
-    return json.loads(next(line for line in lines if line.startswith('{"comp')))
+    return json.loads(result.stdout.partition(MARK)[2].partition("\n")[0])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--before", metavar="PYTHON")
+    parser.add_argument("--rounds", type=int)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         return train(arguments.one[0], int(arguments.one[1]))
     rounds, updates = (1, 16) if arguments.quick else (5, 32)
+    rounds = arguments.rounds or rounds
     contestants = [("", sys.executable, name) for name in VARIANTS]
     if arguments.before:
         contestants += [("before: ", arguments.before, n) for n in ("1", "8")]
