@@ -125,10 +125,9 @@ def test_what_an_import_takes_is_measured():
     table = rows(run("import_time.py", "--rounds", "1"))[1:]
     assert [row[0] for row in table] == [
         "tensorflow, keras",
-        "tensorflow, keras, tfdp",
-        "difference",
-        "`import tfdp` alone",
+        "tfdp, after them",
     ]
+    assert all(float(row[1].replace(",", "")) > 1 for row in table)
 
 
 @pytest.mark.multi_worker
