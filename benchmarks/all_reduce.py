@@ -10,14 +10,13 @@ worker's time, and their ratio.
 """
 
 import argparse
-import importlib.metadata
 import pathlib
-import platform
 import statistics
 import sys
 
 from peers import python_of, version_of
-from turns import Player, in_turns, machine, ratio_of_medians, ready
+from table import print_head, print_row
+from turns import Player, in_turns, ratio_of_medians, ready
 
 from tfdp.all_reduce_curve import KIBIBYTE, MEBIBYTE, size_text
 from tfdp.cluster import Cluster
@@ -41,11 +40,11 @@ def player(arguments):
     """Starts the two workers of a contestant."""
     addresses = free_addresses(2)
     host, port = addresses[0].split(":")
-    is_tfdp = arguments[0] == "tfdp"
+    library = arguments[0]
     variables = [
         {
             # As `tfdp launch` starts its workers.
-            **(WHERE_UNSET if is_tfdp else {}),
+            **(WHERE_UNSET if library == "tfdp" else {}),
             **thread_variables(1),
             "TF_CONFIG": Cluster.of(addresses, rank).to_tf_config(),
             "MASTER_ADDR": host,
@@ -55,21 +54,13 @@ def player(arguments):
         }
         for rank in range(2)
     ]
-    is_torch = arguments[0] == "torch"
-    python = python_of("torch") if is_torch else sys.executable
+    python = python_of("torch") if library == "torch" else sys.executable
     return Player([python, WORKER, *arguments], variables, core_shares(2, 1))
 
 
 def cell(size, seconds):
     middle = statistics.median(seconds)
     return f"{middle * 1e3:.2f} ms, {size / middle / 1e9:.3g} GB/s"
-
-
-def versions(names):
-    yield f"tensorflow {importlib.metadata.version('tensorflow')}"
-    yield f"tfdp {importlib.metadata.version('tfdp')}"
-    if "gloo" in names or "gloo, bfloat16" in names:
-        yield version_of("torch")
 
 
 def main():
@@ -80,12 +71,14 @@ def main():
     names = arguments.only or list(CONTESTANTS)
     sizes, rounds = (QUICK_SIZES, 3) if arguments.quick else (SIZES, 15)
     players = {name: player(CONTESTANTS[name]) for name in names}
-    print(machine(f"Python {platform.python_version()}", *versions(names)))
     is_compared = {"tfdp", "gloo"} <= set(names)
     columns = ["tensor", *names, *(["tfdp / gloo"] if is_compared else [])]
-    print()
-    print(f"| {' | '.join(columns)} |")
-    print("| --- " * len(columns) + "|", flush=True)
+    has_torch = "torch" in {CONTESTANTS[name][0] for name in names}
+    print_head(
+        *columns,
+        packages=("tensorflow", "tfdp"),
+        more=[version_of("torch")] if has_torch else [],
+    )
     with ready(players):
         for size in sizes:
             calls = max(1, min(50, 8 * MEBIBYTE // size))
@@ -98,7 +91,7 @@ def main():
             if is_compared:
                 ratio = ratio_of_medians(seconds["gloo"], seconds["tfdp"])
                 cells.append(f"{ratio:.2f}")
-            print(f"| {' | '.join([size_text(size), *cells])} |", flush=True)
+            print_row(size_text(size), *cells)
 
 
 if __name__ == "__main__":

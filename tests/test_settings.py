@@ -9,27 +9,12 @@ def _nothing_is_set(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def message_of(function):
-    with pytest.raises(ValueError, match="Received: ") as caught:
-        function()
-    return str(caught.value)
-
-
 def test_the_start_takes_600_seconds_at_most(monkeypatch):
     assert start_timeout() == 600
     monkeypatch.setenv("TFDP_START_TIMEOUT", " ")
     assert start_timeout() == 600
     monkeypatch.setenv("TFDP_START_TIMEOUT", "2.5")
     assert start_timeout() == 2.5
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "10m"])
-def test_the_time_to_start_must_be_positive(monkeypatch, text):
-    monkeypatch.setenv("TFDP_START_TIMEOUT", text)
-    assert message_of(start_timeout) == (
-        "TFDP_START_TIMEOUT must be a positive number of seconds. Received: "
-        f"TFDP_START_TIMEOUT={text!r}. Unset it for the default."
-    )
 
 
 def test_packs_are_as_large_as_the_environment_says(monkeypatch):
@@ -42,10 +27,19 @@ def test_packs_are_as_large_as_the_environment_says(monkeypatch):
         assert pack_bytes() == size
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "2MiB"])
-def test_packs_must_have_a_size(monkeypatch, text):
-    monkeypatch.setenv("TFDP_PACK_MIB", text)
-    assert message_of(pack_bytes) == (
-        "TFDP_PACK_MIB must be a positive number of MiB. Received: "
-        f"TFDP_PACK_MIB={text!r}. Unset it for the default."
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "10m"])
+@pytest.mark.parametrize(
+    ("function", "name", "unit"),
+    [
+        (start_timeout, "TFDP_START_TIMEOUT", "seconds"),
+        (pack_bytes, "TFDP_PACK_MIB", "MiB"),
+    ],
+)
+def test_numbers_must_be_positive(monkeypatch, text, function, name, unit):
+    monkeypatch.setenv(name, text)
+    with pytest.raises(ValueError, match="Received: ") as caught:
+        function()
+    assert str(caught.value) == (
+        f"{name} must be a positive number of {unit}. Received: "
+        f"{name}={text!r}. Unset it for the default."
     )

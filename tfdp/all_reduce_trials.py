@@ -211,7 +211,8 @@ def ones(
             lambda: [tf.ones([size // dtype.size], dtype) for size in sizes]
         )
 
-    return make()
+    # Called as it is, a new graph each time would be warned of.
+    return make.get_concrete_function()()
 
 
 def all_reducing(

@@ -1,7 +1,7 @@
 """Who the workers of a job are, and which of them this process is.
 
-Environment variables read, here and nowhere else in tfdp (`tfdp.settings` has
-those with numbers):
+Environment variables read, here and nowhere else in tfdp (`tfdp.settings` reads
+those that name nobody):
 
 - `TF_CONFIG`: JSON with `cluster` (job name to list of `host:port`) and `task`
   (`type` and `index`). With neither, such as `{}`: a job of one process.

@@ -1,5 +1,6 @@
 import os
 import sys
+from unittest import mock
 
 import click
 import pytest
@@ -8,6 +9,7 @@ from tfdp import probe
 from tfdp.cli import probe as command
 from tfdp.cluster import Cluster
 from tfdp.worker_failure import WorkerFailure
+from tfdp.workers import WorkerGroup
 
 
 @pytest.fixture(autouse=True)
@@ -65,32 +67,13 @@ def test_a_malformed_cluster_is_explained(monkeypatch, capsys):
     assert message in capsys.readouterr().out
 
 
-class FakeGroup:
-    outcome: WorkerFailure | Exception | None = None
-
-    def __init__(self, program, num_workers, *, cpus_per_worker, on_line):
-        assert program[:-1] == [
-            *(sys.executable, "-P", "-u", "-m", "some.module"),
-            *("--fast", "--prefix"),
-        ]
-        on_line(0, "noise")
-        on_line(1, f"{program[-1]}{num_workers} {cpus_per_worker}")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        pass
-
-    def wait(self, timeout):
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return self.outcome
-
-
 @pytest.fixture
-def fake_group(monkeypatch):
-    monkeypatch.setattr(command, "WorkerGroup", FakeGroup)
+def group(monkeypatch):
+    """What `WorkerGroup` returns; a group that has ended well."""
+    made = mock.create_autospec(WorkerGroup)
+    made.return_value.wait.return_value = None
+    monkeypatch.setattr(command, "WorkerGroup", made)
+    return made.return_value
 
 
 def run(**changes):
@@ -98,23 +81,37 @@ def run(**changes):
     command.run("some.module", "--fast", **{**options, **changes})
 
 
-@pytest.mark.usefixtures("fake_group")
-def test_only_the_report_is_shown(capsys):
+def test_only_the_report_is_shown(group, capsys):
+    def wait(timeout):
+        (program, num_workers), options = command.WorkerGroup.call_args
+        *program, prefix = program
+        assert program == [
+            *(sys.executable, "-P", "-u", "-m", "some.module"),
+            *("--fast", "--prefix"),
+        ]
+        options["on_line"](0, "noise")
+        options["on_line"](1, f"{prefix}{num_workers} for {timeout} s")
+        assert options["cpus_per_worker"] == 3
+
+    group.wait.side_effect = wait
     run()
-    assert capsys.readouterr().out == "2 3\n"
+    assert capsys.readouterr().out == "2 for 1.0 s\n"
+    group.__exit__.assert_called_once()
 
 
-@pytest.mark.usefixtures("fake_group")
-@pytest.mark.parametrize(
-    "found",
-    [WorkerFailure(1, 3, None, ("out of data",)), TimeoutError("worker 1")],
-    ids=["failure", "timeout"],
-)
-def test_a_failure_is_told(monkeypatch, found):
-    monkeypatch.setattr(FakeGroup, "outcome", found)
+def test_a_failure_is_told(group):
+    found = WorkerFailure(1, 3, None, ("out of data",))
+    group.wait.return_value = found
     with pytest.raises(click.ClickException) as caught:
         run()
     assert caught.value.message == str(found)
+
+
+def test_a_timeout_is_told(group):
+    group.wait.side_effect = TimeoutError("worker 1")
+    with pytest.raises(click.ClickException, match="worker 1"):
+        run()
+    group.__exit__.assert_called_once()
 
 
 def test_workers_that_cannot_start_are_a_wrong_use():
