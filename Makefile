@@ -55,10 +55,10 @@ oldest-versions newest-versions: %-versions: $(INSTALLED)
 	$(BIN)/python -m venv --clear $(VENV)-$*
 	$(VENV)-$*/bin/python -m pip install -q --disable-pip-version-check \
 		-e '.[test]' $($*)
-	$(VENV)-$*/bin/pytest tests/test_contracts.py tests/test_strategy_contract.py
+	$(VENV)-$*/bin/pytest tests/upstream tests/strategy/test_strategy_contract.py
 
 failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
-	@$(BIN)/python tests/workers/failures.py 2>/dev/null
+	@$(BIN)/python tests/shared/failures.py 2>/dev/null
 
 # One after the other.
 BENCHMARKS = two_workers update_profile one_process accumulation all_reduce update_time \
@@ -86,6 +86,9 @@ lint: $(INSTALLED)  ## Checks style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	@rm -rf build/rooms && mkdir -p build/rooms && cp -R tfdp build/rooms
+	@cp -R callbacks build/rooms/tfdp
+	cd build/rooms && ../../$(BIN)/lint-imports --no-cache ../../setup.cfg
 
 format: $(INSTALLED)  ## Puts the sources into the house style
 	$(BIN)/ruff check --fix

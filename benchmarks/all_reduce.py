@@ -18,11 +18,11 @@ from peers import python_of, version_of
 from table import print_head, print_row
 from turns import Player, in_turns, ratio_of_medians, ready
 
-from tfdp.all_reduce_curve import KIBIBYTE, MEBIBYTE, size_text
-from tfdp.cluster import Cluster
-from tfdp.cores import core_shares, thread_variables
-from tfdp.nodes import free_addresses
-from tfdp.workers import WHERE_UNSET
+from tfdp.bench.all_reduce_curve import KIBIBYTE, MEBIBYTE, size_text
+from tfdp.cluster.cluster import Cluster
+from tfdp.cluster.nodes import free_addresses
+from tfdp.launch.worker_group import WHERE_UNSET
+from tfdp.machine.cores import core_shares, thread_variables
 
 WORKER = pathlib.Path(__file__).with_name("all_reduce_worker.py")
 CONTESTANTS = {

@@ -71,8 +71,8 @@ def tfdp(dtype):
     """TensorFlow's all-reduce under tfdp's strategy."""
     import tensorflow as tf
 
-    from tfdp.all_reduce_trials import all_reducing, ones
-    from tfdp.strategy import MultiWorkerMirroredStrategy
+    from tfdp.bench.all_reduce_trials import all_reducing, ones
+    from tfdp.strategy.strategy import MultiWorkerMirroredStrategy
 
     strategy = MultiWorkerMirroredStrategy()
 

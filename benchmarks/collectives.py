@@ -43,7 +43,7 @@ def counted(strategy, widths, accumulation_steps):
     import tensorflow as tf
 
     import tfdp
-    from tfdp import ballot
+    from tfdp.agreement import ballot
 
     votes, votes_before_step, gather = [], [], ballot.all_gather
 

@@ -19,10 +19,10 @@ from peers import python_of, version_of
 from table import print_head, print_row
 from turns import Player, in_turns, ratio_of_medians, ready
 
-from tfdp.cluster import Cluster
-from tfdp.cores import core_shares, thread_variables
-from tfdp.nodes import free_addresses
-from tfdp.workers import WHERE_UNSET as VARIABLES
+from tfdp.cluster.cluster import Cluster
+from tfdp.cluster.nodes import free_addresses
+from tfdp.launch.worker_group import WHERE_UNSET as VARIABLES
+from tfdp.machine.cores import core_shares, thread_variables
 
 HERE = pathlib.Path(__file__).parent
 NETWORKS = ("dense", "convolutional", "transformer")

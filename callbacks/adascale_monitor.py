@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from tfdp.adascale import AdaScale
 from tfdp.batch import checked_count
+from tfdp.large_batch import AdaScale
 
 
 class AdaScaleMonitor(keras.callbacks.Callback):

@@ -10,14 +10,18 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from tfdp import _keras, inspection
-from tfdp.backup_folder import Backup, BackupFolder
-from tfdp.backup_sharing import shared
+from tfdp.backup import (
+    Backup,
+    BackupFolder,
+    DataPosition,
+    Position,
+    Replay,
+    TrainingState,
+    shared,
+)
 from tfdp.batch import checked_count
 from tfdp.callbacks.data_parallel import DataParallel
-from tfdp.data_position import DataPosition, Position
-from tfdp.replay import Replay
-from tfdp.training_state import TrainingState
+from tfdp.upstream import inspection, keras_fit
 
 
 class BackupAndRestore(keras.callbacks.Callback):
@@ -148,7 +152,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Ends what a resumed epoch has left."""
-        _keras.begin_at_epoch(self.model, None)
+        keras_fit.begin_at_epoch(self.model, None)
         if self._restored is not None:
             self._fill_history(self._restored)
             self._restored = None
@@ -178,7 +182,7 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Deletes the backups, or marks that training has reached its end."""
-        _keras.begin_at_epoch(self.model, None)
+        keras_fit.begin_at_epoch(self.model, None)
         if self._replay is not None and self._replay.is_on:
             self._replay.stop()
         if self._restored is not None:
@@ -295,7 +299,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             )
         self._restored = backup
         self._epoch, self._batch = about["epoch"], batch
-        _keras.begin_at_epoch(self.model, about["epoch"])
+        keras_fit.begin_at_epoch(self.model, about["epoch"])
 
         def restore() -> None:
             # Callbacks that have begun the epoch again may have changed it.
@@ -337,7 +341,7 @@ def _check_built(optimizers: list[keras.optimizers.Optimizer]) -> None:
 
 
 def _edges() -> DataParallel:
-    callbacks = _keras.callbacks_in_use(depth=2) or []
+    callbacks = keras_fit.callbacks_in_use(depth=2) or []
     for callback in callbacks:
         if isinstance(callback, DataParallel):
             return callback

@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 
-from tfdp import inspection
-from tfdp.data_parallel_strategy import DataParallelStrategy
 from tfdp.optimizer import DistributedOptimizer
+from tfdp.strategy import DataParallelStrategy
+from tfdp.upstream import inspection
 
 _HOOKS = [name for name in dir(keras.callbacks.Callback) if name[:3] == "on_"]
 _WRITERS = (

@@ -7,17 +7,14 @@ from typing import Any
 
 import keras
 
-from tfdp import _keras, inspection
-from tfdp.agreement import check_same
-from tfdp.audit import audit
-from tfdp.ballot import Ballot
-from tfdp.batch_statistics import BatchStatistics
+from tfdp.agreement import Ballot, check_same, program
+from tfdp.audits.model_audit import audit
+from tfdp.backup import TrainingState
 from tfdp.callbacks.chief_only import on_chief_only
-from tfdp.data_parallel_strategy import DataParallelStrategy
-from tfdp.lost_workers import naming_lost_workers
+from tfdp.cluster import naming_lost_workers
 from tfdp.optimizer import DistributedOptimizer
-from tfdp.same_program import program
-from tfdp.training_state import TrainingState
+from tfdp.strategy import BatchStatistics, DataParallelStrategy
+from tfdp.upstream import inspection, keras_fit
 
 
 class DataParallel(keras.callbacks.Callback):
@@ -70,7 +67,7 @@ class DataParallel(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks what would go wrong later, and less legibly."""
-        callbacks = _keras.callbacks_in_use()
+        callbacks = keras_fit.callbacks_in_use()
         _check_first(self, callbacks)
         findings = audit(self.model)
         errors = findings.of("error")
@@ -93,9 +90,9 @@ class DataParallel(keras.callbacks.Callback):
             self.ballot = Ballot(strategy)
             self._at_epoch: list[Callable[[int], None]] = []
             self._at_update: list[Callable[[frozenset[str]], None]] = []
-            _keras.change_callbacks(self._with_last_word)
+            keras_fit.change_callbacks(self._with_last_word)
             if strategy.num_workers > 1:
-                _keras.change_callbacks(on_chief_only)
+                keras_fit.change_callbacks(on_chief_only)
                 self._agree(strategy, callbacks or [])
 
     def hear(
@@ -112,7 +109,7 @@ class DataParallel(keras.callbacks.Callback):
         Args:
             at_epoch: Called at the begin of each epoch, with its index.
             at_update: Called after each update, with what some worker has
-                asked for; see `tfdp.ballot`.
+                asked for; see `tfdp.agreement.ballot`.
             signals: Signals which then ask, instead of ending this worker.
         """
         self._at_epoch.append(at_epoch)

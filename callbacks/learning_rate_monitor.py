@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
-from tfdp import _keras, inspection
-from tfdp.adascale import AdaScale
+from tfdp.large_batch import AdaScale
+from tfdp.upstream import inspection, keras_optimizers
 
 
 class LearningRateMonitor(keras.callbacks.Callback):
@@ -77,7 +77,7 @@ def _parts(
     optimizer: keras.optimizers.Optimizer,
 ) -> list[keras.optimizers.Optimizer]:
     optimizer = inspection.innermost(optimizer)
-    if _keras.is_multi_optimizer(optimizer):
+    if keras_optimizers.is_multi_optimizer(optimizer):
         return list(optimizer.optimizers)
     return [optimizer]
 
@@ -85,7 +85,7 @@ def _parts(
 def _last_rate(optimizer: keras.optimizers.Optimizer) -> float:
     if isinstance(optimizer, AdaScale):
         return optimizer.rate_of_last_update()
-    rate = _keras.given_rate(optimizer)
+    rate = keras_optimizers.given_rate(optimizer)
     if isinstance(rate, LearningRateSchedule):
         # Accumulating, Keras's own optimizers have it count micro-batches.
         steps = optimizer.gradient_accumulation_steps or 1

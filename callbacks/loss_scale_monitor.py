@@ -6,8 +6,7 @@ from typing import Any
 import keras
 
 from tfdp.batch import checked_count
-from tfdp.loss_scale import FLOOR
-from tfdp.optimizer import DistributedOptimizer
+from tfdp.optimizer import FLOOR, DistributedOptimizer
 
 
 class LossScaleMonitor(keras.callbacks.Callback):

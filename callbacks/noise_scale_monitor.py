@@ -4,9 +4,7 @@ from typing import Any
 
 import keras
 
-from tfdp.gradient_statistics import checked_smoothing
-from tfdp.noise_scale import NoiseScale
-from tfdp.optimizer import DistributedOptimizer
+from tfdp.optimizer import DistributedOptimizer, NoiseScale, checked_smoothing
 
 
 class NoiseScaleMonitor(keras.callbacks.Callback):
@@ -47,8 +45,8 @@ class NoiseScaleMonitor(keras.callbacks.Callback):
             to print nothing. Defaults to 1.
 
     Attributes:
-        noise_scale: The last `tfdp.noise_scale.NoiseScale`; `None` before the
-            end of the first epoch.
+        noise_scale: The last `tfdp.optimizer.noise_scale.NoiseScale`; `None`
+            before the end of the first epoch.
 
     Raises:
         TypeError: If `smoothing` is not a number.

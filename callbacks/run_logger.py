@@ -8,11 +8,9 @@ from typing import Any, Literal
 
 import keras
 
-from tfdp import _keras, inspection
 from tfdp.batch import checked_count
-from tfdp.event_file import EventFile, opened
-from tfdp.run_header import run_header
-from tfdp.run_log import RunLog, numbers_in
+from tfdp.run_log import EventFile, RunLog, numbers_in, opened, run_header
+from tfdp.upstream import inspection, keras_fit
 
 
 class RunLogger(keras.callbacks.Callback):
@@ -89,7 +87,7 @@ class RunLogger(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Looks for monitors, and opens the files."""
-        self._monitors = _monitors_before(self, _keras.callbacks_in_use())
+        self._monitors = _monitors_before(self, keras_fit.callbacks_in_use())
         for monitor in self._monitors:
             if hasattr(monitor, "listen"):
                 monitor.listen(self._write_window)

@@ -11,19 +11,24 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from tfdp import _keras, inspection
 from tfdp.agreement import all_gather
+from tfdp.backup import is_replaying
 from tfdp.batch import checked_count
 from tfdp.callbacks.data_parallel import DataParallel
-from tfdp.data_parallel_strategy import DataParallelStrategy
-from tfdp.limit import Limit, limit
 from tfdp.optimizer import DistributedOptimizer
-from tfdp.replay import is_replaying
-from tfdp.step_meter import CAPACITY, Settings, StepMeter
-from tfdp.step_times import StepLog, StepTimes
-from tfdp.throughput import Rates
-from tfdp.throughput_table import print_table
-from tfdp.window import Memory, Window
+from tfdp.step import CAPACITY, Settings, StepMeter
+from tfdp.strategy import DataParallelStrategy
+from tfdp.throughput import (
+    Limit,
+    Memory,
+    Rates,
+    StepLog,
+    StepTimes,
+    Window,
+    limit,
+    print_table,
+)
+from tfdp.upstream import inspection, keras_fit
 
 _LONGEST_WINDOW = 10_000
 
@@ -175,8 +180,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
         """Returns what limits the speed of the last fit.
 
         Returns:
-            A `tfdp.limit.Limit`, whose `str` says what to try; `None` before
-            an epoch has ended, or where all of it was warm-up.
+            A `tfdp.throughput.limits.Limit`, whose `str` says what to try;
+            `None` before an epoch has ended, or where all of it was warm-up.
         """
         if self._total is None:
             return None
@@ -224,7 +229,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._is_measured = False
         self._log = StepLog(self._replicas)
         self._meter.start(strategy)
-        for callback in _keras.callbacks_in_use() or []:
+        for callback in keras_fit.callbacks_in_use() or []:
             if isinstance(callback, DataParallel):
                 callback.watch_votes(self._see_vote)
         self._vote_begin: float | None = None

@@ -16,51 +16,12 @@ Usage:
     model.fit(dataset, callbacks=[tfdp.callbacks.DataParallel()])
 """
 
-import importlib
-import pathlib
-import sys
-from importlib import metadata
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-# The command line, which starts processes, answers without TensorFlow.
-_program = pathlib.PurePath(sys.argv[0])
-if _program.name == "-m":
-    _is_command = "tfdp.cli" in sys.orig_argv
-else:
-    _is_command = (_program.parent.name, _program.name) == ("bin", "tfdp")
+from tfdp.upstream.registration import register_beside_keras
 
-if TYPE_CHECKING:
-    from tfdp import testing as testing
-
-if TYPE_CHECKING or not _is_command:
-    # Its folder has another name in the checkout, where mypy looks.
-    from tfdp import callbacks as callbacks  # type: ignore[attr-defined]
-    from tfdp.adascale import AdaScale as AdaScale
-    from tfdp.audit import audit as audit
-    from tfdp.batch import BatchPlan as BatchPlan
-    from tfdp.cluster import Cluster as Cluster
-    from tfdp.lars import LARS as LARS
-    from tfdp.learning_rate import linear_scaled_rate as linear_scaled_rate
-    from tfdp.learning_rate import sqrt_scaled_rate as sqrt_scaled_rate
-    from tfdp.losses import DistributedLoss as DistributedLoss
-    from tfdp.momentum import MomentumCorrectedSGD as MomentumCorrectedSGD
-    from tfdp.optimizer import DistributedOptimizer as DistributedOptimizer
-    from tfdp.precision import set_precision as set_precision
-    from tfdp.scaling import scale_learning_rate as scale_learning_rate
-    from tfdp.schedules import ScaledSchedule as ScaledSchedule
-    from tfdp.schedules import StretchedSchedule as StretchedSchedule
-    from tfdp.strategy import MirroredStrategy as MirroredStrategy
-    from tfdp.strategy import (
-        MultiWorkerMirroredStrategy as MultiWorkerMirroredStrategy,
-    )
-    from tfdp.strategy import auto_strategy as auto_strategy
-    from tfdp.warmup import WarmupSchedule as WarmupSchedule
-
-__version__ = metadata.version("tfdp")
-
-
-def __getattr__(name: str) -> Any:
-    # A training does not need it, and it takes a tenth of the import.
-    if name == "testing":
-        return importlib.import_module("tfdp.testing")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__version__ = "0.1.0"
+# Names and where they live are in `__init__.pyi`. Each is imported when it is
+# first used, so that what needs no TensorFlow does not wait for it.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+register_beside_keras()

@@ -5,8 +5,8 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from tfdp import _keras
-from tfdp.samples import LossWeight, local_samples, weigh_by
+from tfdp.step import LossWeight, local_samples, weigh_by
+from tfdp.upstream import keras_losses
 
 
 @keras.saving.register_keras_serializable(package="tfdp")
@@ -78,7 +78,7 @@ class DistributedLoss(keras.losses.Loss):
                 "`loss` must be a loss. Received: loss=None. Pass a "
                 "`keras.losses.Loss`, a function, or a name."
             )
-        self.loss = _keras.as_loss(loss)
+        self.loss = keras_losses.as_loss(loss)
         if self.loss.reduction in (None, "none"):
             raise ValueError(
                 "`loss` must be reduced to one number per batch. Received: "
@@ -115,7 +115,9 @@ class DistributedLoss(keras.losses.Loss):
                     "tfdp strategy, such as `tfdp.auto_strategy()`."
                 )
             return self.loss(y_true, y_pred, sample_weight)
-        values, mask = self._values(y_true, y_pred, _keras.mask_of(y_pred))
+        values, mask = self._values(
+            y_true, y_pred, keras_losses.mask_of(y_pred)
+        )
         is_scalar = values.shape.rank == 0
         if self.over == "batch" or (is_scalar and self.over == "auto"):
             return self._over_batch(y_true, y_pred, sample_weight, samples)
@@ -166,7 +168,7 @@ class DistributedLoss(keras.losses.Loss):
             (y_true, y_pred),
         )
         values = self.loss.call(y_true, y_pred)
-        own_mask = _keras.mask_of(values)
+        own_mask = keras_losses.mask_of(values)
         masks = [m for m in (mask, own_mask) if m is not None]
         return values, tf.reduce_all(masks, axis=0) if masks else None
 
@@ -174,7 +176,7 @@ class DistributedLoss(keras.losses.Loss):
         self, values: tf.Tensor, mask: tf.Tensor | None, sample_weight: Any
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns what Keras would divide, and what by."""
-        total, weights = _keras.weighted_sum(values, sample_weight, mask)
+        total, weights = keras_losses.weighted_sum(values, sample_weight, mask)
         if self.reduction == "sum":
             return total, tf.ones_like(total)
         if self.reduction == "mean_with_sample_weight" and weights is not None:
@@ -216,7 +218,7 @@ class DistributedLoss(keras.losses.Loss):
     ) -> tf.Tensor:
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         gathered = _Gathering(samples)
-        mask = _keras.mask_of(y_pred)
+        mask = keras_losses.mask_of(y_pred)
         y_true, y_pred, sample_weight, mask = keras.tree.map_structure(
             lambda t: None if t is None else gathered(t),
             (y_true, y_pred, sample_weight, mask),

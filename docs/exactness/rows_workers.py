@@ -28,7 +28,7 @@ from sides import (
 )
 
 import tfdp
-from tfdp.workers import WorkerGroup
+from tfdp.launch.worker_group import WorkerGroup
 
 MARK = "[row] "
 SECONDS = 45

@@ -1,15 +1,15 @@
 """Files are written by the chief, and by no other worker."""
 
 import csv
-import pathlib
 
 import keras
 import numpy as np
 import pytest
+from places import SHARED
 
 import tfdp
 
-SCRIPT = pathlib.Path(__file__).parents[1] / "workers" / "writers.py"
+SCRIPT = SHARED / "writers.py"
 
 
 @pytest.fixture(scope="module")

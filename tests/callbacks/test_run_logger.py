@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import pathlib
 import types
 
 import keras
@@ -11,11 +10,12 @@ import numpy as np
 import problem
 import pytest
 import tensorflow as tf
+from places import SHARED
 
 import tfdp
-from tfdp import inspection
+from tfdp.upstream import inspection
 
-SCRIPT = pathlib.Path(__file__).parents[1] / "workers" / "run_logger.py"
+SCRIPT = SHARED / "run_logger.py"
 BATCH = 16
 
 
@@ -477,7 +477,7 @@ def test_gpus_have_the_names_of_their_models(
         optimizer=None,
         weights=[],
     )
-    names = tfdp.run_header.run_header(model)["devices"]
+    names = tfdp.run_log.header.run_header(model)["devices"]
     assert names == ["NVIDIA H200", "GPU", "GPU"]
 
 

@@ -1,18 +1,17 @@
 """What holds a run back is found, where it is known by construction."""
 
-import pathlib
 import time
 
 import keras
 import problem
 import pytest
 import tensorflow as tf
+from places import SHARED
 
 import tfdp
 
 BATCH = 16
 UPDATES = 6
-WORKERS = pathlib.Path(__file__).parents[1] / "workers"
 
 
 def asleep(seconds, tensor):
@@ -127,7 +126,7 @@ def test_slow_callbacks_are_named(two_replicas):
 @pytest.fixture(scope="module")
 def two_workers():
     return tfdp.testing.run_workers(
-        WORKERS / "large_gradients.py", 2, timeout=400
+        SHARED / "large_gradients.py", 2, timeout=400
     )
 
 

@@ -1,18 +1,17 @@
 import csv
 import itertools
 import math
-import pathlib
 
 import keras
 import problem
 import pytest
 import tensorflow as tf
+from places import SHARED
 
 import tfdp
-from tfdp.throughput import Rates
+from tfdp.throughput.rates import Rates
 
 BATCH = 16
-WORKERS = pathlib.Path(__file__).parents[1] / "workers"
 
 
 class Clock(keras.callbacks.Callback):
@@ -193,9 +192,9 @@ def test_callbacks_that_follow_see_the_rates(two_replicas):
 
 def test_stamps_are_read_at_the_end_of_a_window(two_replicas, monkeypatch):
     reads = []
-    method = tfdp.step_meter.StepMeter.read
+    method = tfdp.step.meter.StepMeter.read
     monkeypatch.setattr(
-        tfdp.step_meter.StepMeter,
+        tfdp.step.meter.StepMeter,
         "read",
         lambda self: reads.append(self) or method(self),
     )
@@ -479,7 +478,7 @@ def test_arguments_are_checked(arguments, error, message):
 @pytest.mark.multi_worker
 def test_workers_measure_themselves_and_log_the_same():
     chief, other = tfdp.testing.run_workers(
-        WORKERS / "throughput.py", 2, timeout=400
+        SHARED / "throughput.py", 2, timeout=400
     )
     # Batches of 64, 64, 64 and 58 samples; the first is warm-up.
     assert chief["own_samples"] == other["own_samples"] == [2 * 125]

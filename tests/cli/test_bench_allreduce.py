@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 
-from tfdp import all_reduce_trials, probe
-from tfdp.all_reduce_curve import AllReduceCurve
-from tfdp.all_reduce_trials import (
+from tfdp.bench import all_reduce_trials, probe
+from tfdp.bench.all_reduce_curve import AllReduceCurve
+from tfdp.bench.all_reduce_trials import (
     QUICK,
     all_reducing,
     in_rounds,
@@ -113,7 +113,7 @@ def test_without_workers_the_command_becomes_the_program(monkeypatch, options):
         "-P",
         "-u",
         "-m",
-        "tfdp.all_reduce_trials",
+        "tfdp.bench.all_reduce_trials",
         *options,
     ]
     assert became == [(sys.executable, command)]

@@ -11,15 +11,16 @@ import keras
 import problem
 import pytest
 from click.testing import CliRunner
+from places import SHARED
 
 import tfdp
-from tfdp import scaling_trial
+from tfdp.bench import scaling_trial
+from tfdp.bench.cost_model import Point
 from tfdp.cli import main
-from tfdp.cores import usable_cores
-from tfdp.cost_model import Point
-from tfdp.worker_failure import WorkerFailure
+from tfdp.launch.worker_failure import WorkerFailure
+from tfdp.machine.cores import usable_cores
 
-SCRIPT = str(pathlib.Path(__file__).parents[1] / "workers" / "scaled.py")
+SCRIPT = str(SHARED / "scaled.py")
 ONE = Point(1, 1, 2, 16.0, 0.1, 0.0, 0.0, 0.0, 1_000_000)
 SEVERAL = {"waiting": 0.002, "communication": 0.01, "voting": 0.001}
 # As an attribute of the package this name is the command.

@@ -5,11 +5,11 @@ from unittest import mock
 import click
 import pytest
 
-from tfdp import probe
+from tfdp.bench import probe
 from tfdp.cli import probe as command
-from tfdp.cluster import Cluster
-from tfdp.worker_failure import WorkerFailure
-from tfdp.workers import WorkerGroup
+from tfdp.cluster.cluster import Cluster
+from tfdp.launch.worker_failure import WorkerFailure
+from tfdp.launch.worker_group import WorkerGroup
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tfdp import probe, selftest
+from tfdp.bench import probe, selftest
+from tfdp.bench.selftest import median_seconds
+from tfdp.bench.selftest_outcome import MEBIBYTE, Outcome, weight_deviation
 from tfdp.cli import main
-from tfdp.cluster import Cluster
-from tfdp.selftest import median_seconds
-from tfdp.selftest_outcome import MEBIBYTE, Outcome, weight_deviation
+from tfdp.cluster.cluster import Cluster
 
 SMALL = {"_ALL_REDUCE_SIZES": (4096,)}
 
@@ -175,7 +175,7 @@ def test_without_workers_the_command_becomes_the_training(monkeypatch):
 
     monkeypatch.setattr(os, "execv", execv)
     assert run().exit_code == 3
-    command = [sys.executable, "-P", "-u", "-m", "tfdp.selftest"]
+    command = [sys.executable, "-P", "-u", "-m", "tfdp.bench.selftest"]
     assert became == [(sys.executable, command)]
 
 

@@ -70,7 +70,7 @@ def allreduce(
             "--workers. Pass --workers too, or leave it out."
         )
     probe.run(
-        "tfdp.all_reduce_trials",
+        "tfdp.bench.all_reduce_trials",
         *(["--quick"] if quick else []),
         num_workers=num_workers,
         cpus_per_worker=cpus_per_worker,

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from tfdp.cores import core_shares, usable_cores
-from tfdp.workers import WorkerGroup
+from tfdp.launch import WorkerGroup
+from tfdp.machine import core_shares, usable_cores
 
-_PROGRAM = (sys.executable, "-u", "-m", "tfdp.scaling_trial")
+_PROGRAM = (sys.executable, "-u", "-m", "tfdp.bench.scaling_trial")
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
@@ -138,7 +138,7 @@ def scaling(
       tfdp bench scaling --bandwidth 25 --latency 20 train.py
     """
     cpus_per_worker = _cores(numbers[-1], cpus_per_worker)
-    from tfdp.scaling_report import Measurement, Point, prediction, print_table
+    from tfdp.bench import Measurement, Point, prediction, print_table
 
     measurements = []
     for number in numbers:

@@ -5,8 +5,7 @@ import sys
 
 import click
 
-from tfdp.diagnosis import diagnosis
-from tfdp.section import Section
+from tfdp.doctor import Section, diagnosis
 
 _MARKS = {"fine": "✓", "warning": "!", "error": "✗"}
 _ASCII_MARKS = {"fine": "+", "warning": "!", "error": "x"}

@@ -6,11 +6,9 @@ import sys
 
 import click
 
-from tfdp.cores import core_shares
-from tfdp.launcher import Launcher
-from tfdp.nodes import Nodes
-from tfdp.ports import is_of_this_machine
-from tfdp.workers import WorkerGroup
+from tfdp.cluster import Nodes
+from tfdp.launch import Launcher, WorkerGroup
+from tfdp.machine import core_shares, is_of_this_machine
 
 _COLORS = ("cyan", "magenta", "green", "yellow", "blue")
 _SECONDS = click.FloatRange(min=0, min_open=True)

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from tfdp.workers import WorkerGroup
+from tfdp.launch import WorkerGroup
 
 # Tells the report from what TensorFlow prints.
 _PREFIX = "[report] "
@@ -18,7 +18,7 @@ def run(
     cpus_per_worker: int | None = None,
     timeout: float,
 ) -> None:
-    """Runs a module of `tfdp.probe`.
+    """Runs a module of `tfdp.bench.probe`.
 
     Args:
         module: Its name.

@@ -41,4 +41,4 @@ def selftest(num_workers: int | None, timeout: float) -> None:
       tfdp selftest --workers 2
       srun tfdp selftest
     """
-    probe.run("tfdp.selftest", num_workers=num_workers, timeout=timeout)
+    probe.run("tfdp.bench.selftest", num_workers=num_workers, timeout=timeout)

@@ -1,1 +1,7 @@
-"""A page of charts from the logs of training runs."""
+"""A page of charts from the logs of runs.
+
+Reads what `tfdp.run_log` has written and knows no other room; the libraries
+that draw are those of the extra `report`.
+"""
+
+from tfdp.report.comparison import read

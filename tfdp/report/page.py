@@ -12,15 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import jinja2
 import markupsafe
 
-from tfdp.report.breakdown_chart import breakdown_chart
-from tfdp.report.chart import Chart, script
-from tfdp.report.colors import series, style
+from tfdp.report.charts.breakdown_chart import breakdown_chart
+from tfdp.report.charts.chart import Chart, script
+from tfdp.report.charts.colors import series, style
+from tfdp.report.charts.line_chart import line_chart
+from tfdp.report.charts.scaling_chart import scaling_chart
 from tfdp.report.comparison import scalings, unit_of
 from tfdp.report.facts import facts, results, words
 from tfdp.report.learning_figures import learning_figures
-from tfdp.report.line_chart import line_chart
 from tfdp.report.run import Run
-from tfdp.report.scaling_chart import scaling_chart
 from tfdp.report.speed_figures import speed_figures
 from tfdp.report.words import milliseconds, percent, rate
 

@@ -1,0 +1,149 @@
+"""What two workers agree on at the edges of a fit."""
+
+import numpy as np
+import pytest
+from places import SHARED
+
+import tfdp
+
+SCRIPT = SHARED / "agreement.py"
+
+pytestmark = pytest.mark.multi_worker
+
+
+@pytest.fixture(scope="module")
+def reports():
+    return tfdp.testing.run_workers(SCRIPT, 2, timeout=300)
+
+
+def test_objects_of_different_lengths_reach_all_workers(reports):
+    for worker in reports:
+        assert worker["gathered"] == [
+            {"worker": 0, "text": "é"},
+            {"worker": 1, "text": "é" * 10},
+        ]
+
+
+def test_all_workers_get_the_chiefs_arrays_bit_by_bit(reports):
+    chiefs = reports[0]["given"]
+    assert {"bfloat16", "bool", "scalar", "empty"} < chiefs.keys()
+    special = np.frombuffer(bytes.fromhex(chiefs["float64"][2]))
+    assert np.isnan(special[0])
+    assert np.signbit(special[1])
+    for worker in reports:
+        assert worker["broadcast"] == chiefs
+
+
+def test_items_that_differ_are_named_on_all_workers(reports):
+    for worker in reports:
+        assert (
+            "Received epochs: 1 on worker 0, 2 on worker 1; "
+            in (worker["checked"])
+        )
+        assert "same: " not in worker["checked"]
+
+
+def test_an_item_of_one_worker_alone_differs(reports):
+    for worker in reports:
+        assert (
+            "only here: None on worker 0, 1 on worker 1." in (worker["checked"])
+        )
+
+
+@pytest.mark.parametrize(
+    ("case", "item", "on_chief", "on_other"),
+    [
+        ("epochs", "epochs: ", "1", "2"),
+        ("momentum", "optimizer 0: ", '"momentum": 0.5', '"momentum": 0.9'),
+        (
+            "elements",
+            "elements of the data: ",
+            "'float32 (1,)']",
+            "'int32 (1,)']",
+        ),
+        (
+            "layers",
+            "shapes of weights: ",
+            "/head/kernel (8, 1) float32",
+            "/other/kernel (8, 1) float32",
+        ),
+    ],
+)
+def test_fit_refuses_to_train_different_programs(
+    reports, case, item, on_chief, on_other
+):
+    for worker in reports:
+        rule, _, received = worker[case]["end"].partition(" Received ")
+        assert rule == (
+            "RuntimeError: Every worker must train the same model in the same "
+            "way."
+        )
+        assert received.startswith(item)
+        chiefs, _, others = received.partition(" on worker 0, ")
+        assert on_chief in chiefs
+        assert on_other in others.partition(" on worker 1")[0]
+
+
+def test_weights_that_differ_become_the_chiefs(reports):
+    for worker in reports:
+        assert worker["weights"]["end"] == ""
+        assert worker["weights"]["after"] == reports[0]["weights"]["chiefs"]
+
+
+def test_the_chief_warns_of_weights_that_differ(reports):
+    warned, silent = (
+        [w for w in worker["weights"]["warnings"] if "same weights" in w]
+        for worker in reports
+    )
+    (warning,) = warned
+    assert "Received: other values than the chief's of " in warning
+    assert "/head/kernel" in warning
+    assert silent == []
+
+
+def test_shards_that_overlap_are_warned_of(reports):
+    for here, worker in enumerate(reports):
+        (warning,) = worker["not sharded"]
+        assert "a shard of its own" in warning
+        assert (
+            f"64 of the first 64 samples of worker {here} among those of "
+            f"worker {1 - here}."
+        ) in warning
+
+
+def test_shards_of_their_own_are_not_warned_of(reports):
+    assert [worker["sharded"] for worker in reports] == [[], []]
+
+
+def test_arrays_in_another_order_on_one_worker_are_refused(reports):
+    for worker in reports:
+        assert worker["permuted"]["end"].startswith(
+            "ValueError: Every worker must be given the same samples in the "
+            "same order. Received: data that begins with other samples than "
+            "the chief's on worker 1."
+        )
+
+
+# Asked for in the third micro-batch, of an update of one or two of them.
+@pytest.mark.parametrize(
+    ("case", "end"), [("stopped", ""), ("interrupted", "KeyboardInterrupt: ")]
+)
+@pytest.mark.parametrize(
+    ("steps", "batches", "updates"), [(1, 3, 3), (2, 4, 2)]
+)
+def test_a_worker_ends_training_for_all_after_the_same_update(
+    reports, case, end, steps, batches, updates
+):
+    for worker in reports:
+        found = worker[case][steps - 1]
+        assert found["end"] == end
+        assert (found["batches"], found["updates"]) == (batches, updates)
+
+
+def test_ctrl_c_belongs_to_whom_it_did_afterwards(reports):
+    for worker in reports:
+        assert all(each["is given back"] for each in worker["interrupted"])
+
+
+def test_a_process_may_have_a_second_strategy(reports):
+    assert [worker["second strategy"] for worker in reports] == [2, 2]

@@ -1,0 +1,56 @@
+"""Packs leave when their gradients are there, and large ones uncopied."""
+
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from tensorflow.python.distribute import cross_device_utils
+
+from tfdp.optimizer.packs import ready_first
+
+LIMIT = 100 * 4
+
+
+def packs_of(sizes):
+    """The packs that TensorFlow makes, as places, first sent first."""
+    tensors = [tf.zeros(size) for size in sizes]
+    order = ready_first(tensors, LIMIT)
+    assert sorted(order) == list(range(len(sizes)))
+    sent = [tf.zeros(sizes[i]) for i in order][::-1]
+    packs = cross_device_utils.group_by_size(sent, LIMIT)
+    places = iter(order[::-1])
+    return [[next(places) for _ in pack] for pack in packs]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "packs"),
+    [
+        ([], []),
+        ([10, 10], [[1, 0]]),
+        ([101, 10, 101, 10], [[2], [0], [3, 1]]),
+        ([60, 60, 60, 60], [[3, 2], [1, 0]]),
+        ([60, 200, 60, 60], [[3, 2], [1], [0]]),
+    ],
+)
+def test_packs(sizes, packs):
+    assert packs_of(sizes) == packs
+
+
+@given(st.lists(st.integers(1, 250), max_size=12))
+def test_a_large_gradient_travels_alone(sizes):
+    for pack in packs_of(sizes):
+        assert len(pack) == 1 or all(sizes[place] <= 100 for place in pack)
+
+
+def test_what_has_no_known_size_is_sent_too():
+    @tf.function
+    def order(x):
+        slices = tf.IndexedSlices(x, tf.range(2))
+        return ready_first([tf.zeros(200), x, slices], LIMIT)
+
+    unknown = tf.TensorSpec((None, 3))
+    assert list(order.get_concrete_function(unknown)(tf.zeros((2, 3)))) == [
+        1,
+        2,
+        0,
+    ]

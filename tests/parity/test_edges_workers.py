@@ -1,0 +1,79 @@
+"""What two workers agree on besides plain updates."""
+
+import keras
+import numpy as np
+import problem
+import pytest
+from places import SHARED
+
+import tfdp
+
+SCRIPT = SHARED / "edges.py"
+BATCH = 32
+
+pytestmark = pytest.mark.multi_worker
+
+
+def root_of_mean(y_true, y_pred):
+    error = keras.ops.mean(keras.ops.square(y_true - y_pred))
+    return keras.ops.sqrt(error + 1e-3)
+
+
+@pytest.fixture(scope="module")
+def reports():
+    return tfdp.testing.run_workers(SCRIPT, 2, timeout=400)
+
+
+def train_on_one_device(loss, rate, x, y, **fit):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(rate), loss)
+    fit = {"batch_size": BATCH, "shuffle": False, "verbose": 0, **fit}
+    return model, model.fit(x, y, **fit).history
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [
+        ("whole batch", root_of_mean),
+        ("sum", keras.losses.MeanSquaredError(reduction="sum")),
+    ],
+)
+def test_distributed_losses_equal_one_device(reports, name, loss):
+    model, history = train_on_one_device(
+        loss, 0.002, *problem.arrays(97), epochs=2
+    )
+    for report in (worker["losses"][name] for worker in reports):
+        weights = [np.array(w) for w in report["weights"]]
+        assert problem.deviation(weights, model.get_weights()) <= 1e-6
+        np.testing.assert_allclose(report["loss"], history["loss"], rtol=1e-4)
+
+
+def test_an_overflow_on_one_worker_skips_that_update_on_all(reports):
+    """Keras's own would leave the workers waiting for each other."""
+    x, y = problem.arrays(4 * BATCH)
+    sound = np.r_[: 2 * BATCH, 3 * BATCH : 4 * BATCH]
+    model, _ = train_on_one_device("mse", 0.05, x[sound], y[sound])
+    for report in (worker["overflow"] for worker in reports):
+        assert (report["updates"], report["skipped"]) == (3, 1)
+        assert report["scale"] == 2.0**14
+        weights = [np.array(w) for w in report["weights"]]
+        assert problem.deviation(weights, model.get_weights()) <= 1e-6
+
+
+def test_workers_draw_different_masks(reports):
+    first, second = (worker["masks"] for worker in reports)
+    assert first != second
+
+
+def test_statistics_are_the_mean_over_workers(reports):
+    x, _ = problem.arrays(BATCH)
+    for worker in reports:
+        np.testing.assert_allclose(
+            worker["statistics"], x.mean(axis=0), atol=1e-6
+        )
+
+
+def test_several_steps_per_execution_are_refused(reports):
+    for worker in reports:
+        assert "steps_per_execution=2 with 2 workers" in worker["refusal"]

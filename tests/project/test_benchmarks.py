@@ -1,0 +1,169 @@
+"""The benchmarks run, and print the tables that their page shows."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from places import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def run(script, *arguments):
+    result = subprocess.run(
+        [sys.executable, BENCHMARKS / script, *arguments],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def rows(output):
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in output.splitlines()
+        if line.startswith("|") and "---" not in line
+    ]
+
+
+def test_large_batches_are_measured_once(tmp_path):
+    arguments = (
+        "--quick",
+        *("--task", "digits", "--rules", "none", "AdaScale"),
+        *("--output", str(tmp_path)),
+    )
+    output = run("large_batch.py", *arguments)
+    accuracy = {row[0]: row[1:] for row in rows(output)[:4]}
+    assert accuracy["held-out accuracy at batch"] == ["16", "256"]
+    assert re.fullmatch(r"[\d.]+%", accuracy["base"][0])
+    assert re.fullmatch(r"[\d.]+%", accuracy["AdaScale"][1])
+    (plot,) = tmp_path.glob("*.png")
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    lines = (tmp_path / "runs.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+    assert run("large_batch.py", *arguments) == output
+    assert (tmp_path / "runs.jsonl").read_text().splitlines() == lines
+
+
+def test_what_the_monitor_costs_is_measured():
+    output = run("monitor_overhead.py", "--quick")
+    table = rows(output)[1:]
+    assert [row[:2] for row in table] == [
+        [replicas, name]
+        for replicas in ("1", "2")
+        for name in ("without", "monitor", "and listener")
+    ]
+    for row in table:
+        assert float(row[2].removesuffix(" µs").replace(",", "")) > 100
+        assert (" µs (" in row[3]) == (row[1] != "without")
+
+
+def test_replicas_in_one_process_train_alike():
+    output = run(
+        "one_process.py",
+        *("--quick", "--models", "tiny", "--rounds", "1", "--steps", "8"),
+        *("--skip", "tf_keras", "tfdp, accumulation 8"),
+    )
+    table = rows(output)[1:]
+    # The program stops where losses differ.
+    assert [row[:3] for row in table] == [
+        ["2", "tiny", contestant]
+        for contestant in ("plain Keras", "tfdp", "one device")
+    ]
+    assert table[0][4] == "1.00"
+    assert all(float(row[3]) > 0 and float(row[4]) > 0 for row in table)
+
+
+def test_losses_that_differ_are_told():
+    program = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from one_process import check_losses
+one, other = [{"loss": 1.0}] * 2, [{"loss": 1.0}, {"loss": 1.01}]
+check_losses({"one device": one, "tfdp, accumulation 8": other}, "tiny")
+check_losses({"one device": one, "tfdp": other}, "tiny")
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program, BENCHMARKS],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert "tfdp (tiny) must lose what one device does" in result.stderr
+    assert "1.01 instead of 1.0 in round 2" in result.stderr
+
+
+def test_accumulators_are_as_large_as_the_gradients():
+    output = run(
+        "accumulation.py",
+        *("--quick", "--steps", "1", "4", "--rounds", "1"),
+        *("--widths", "64", "1024", "10"),
+    )
+    table = rows(output)[1:]
+    assert [row[0] for row in table] == ["gradients only", "1", "4"]
+    size = f"{4 * (64 * 1024 + 1024 + 1024 * 10 + 10) / 1e6:.1f}"
+    assert [row[5] for row in table] == ["0.0", "0.0", size]
+    assert {row[6] for row in table} == {size}
+
+
+def test_updates_are_measured_as_they_grow():
+    output = run("update_time.py", "--quick", "--rounds", "1")
+    assert [row[:2] for row in rows(output)[1:]] == [
+        *([f"{n}00,000", "10"] for n in (1, 3)),
+        *([f"{n},000,000", "10"] for n in (1, 3, 1)),
+        ["1,000,000", "100"],
+    ]
+    assert re.search(r"to the power of -?\d\.\d\d", output)
+
+
+def test_what_an_import_takes_is_measured():
+    table = rows(run("import_time.py", "--rounds", "1"))[1:]
+    assert [row[0] for row in table] == [
+        "tensorflow, keras",
+        "tfdp, after them",
+    ]
+    assert all(float(row[1].replace(",", "")) > 1 for row in table)
+
+
+@pytest.mark.multi_worker
+def test_gradients_travel_once_per_update():
+    output = run("collectives.py", "--quick")
+    head, *table = rows(output)
+    each, accumulated = (dict(zip(head, row, strict=True)) for row in table)
+    assert (each["updates"], accumulated["updates"]) == ("8", "1")
+    # A small model's gradients fit in one pack.
+    for row in (each, accumulated):
+        assert row["gradients"] == row["votes"] == row["updates"]
+        assert (row["input"], row["logs"]) == ("8", "16")
+    assert re.search(r"A sum of one number: [\d,]+ µs", output)
+
+
+def test_two_workers_do_the_same_work():
+    output = run(
+        "two_workers.py",
+        *("--quick", "--rounds", "1", "--only", "tfdp", "tfdp, bfloat16"),
+    )
+    table = rows(output)[1:]
+    assert [row[:2] for row in table] == [
+        ["dense", "tfdp"],
+        ["dense", "tfdp, bfloat16"],
+    ]
+    assert table[0][4] == "1.00"
+    assert all(float(row[2]) > 1 for row in table)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("script", "first"),
+    [
+        ("compression.py", ["float32", "bfloat16", "float16"]),
+        ("update_profile.py", ["1", "8", "1, bfloat16"]),
+    ],
+)
+def test_others_print_their_tables(script, first):
+    assert [row[0] for row in rows(run(script, "--quick"))[1:]] == first

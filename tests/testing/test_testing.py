@@ -1,0 +1,203 @@
+import subprocess
+import sys
+import textwrap
+
+import plain
+import pytest
+
+from tfdp.testing import testing
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Writes a script and returns its path."""
+
+    def write(code):
+        path = tmp_path / "worker.py"
+        head = "import json, os, sys, time\nfrom tfdp.testing import report\n"
+        head += "index = json.loads(os.environ['TF_CONFIG'])['task']['index']\n"
+        path.write_text(head + textwrap.dedent(code))
+        return path
+
+    return write
+
+
+def test_reports_come_back_by_index_of_the_worker(script):
+    path = script(
+        """
+        time.sleep(0.3 - 0.1 * index)
+        print('unfinished line ', end='')
+        report({'index': index, 'args': sys.argv[1:], 'of': os.environ['OF']})
+        print('more')
+        """
+    )
+    reports = testing.run_workers(path, 3, ["--a", "b"], env={"OF": "é"})
+    assert reports == [
+        {"index": i, "args": ["--a", "b"], "of": "é"} for i in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", [None, 1.5, "a\nb\u2028", [1, [2]], {"a": {}}]
+)
+def test_reported_values_survive_the_journey(script, value):
+    assert testing.run_workers(script(f"report({value!r})"), 1) == [value]
+
+
+def test_large_report_survives_the_journey(script):
+    path = script("report(list(range(100_000)))")
+    assert testing.run_workers(path, 1) == [list(range(100_000))]
+
+
+def test_report_must_be_json():
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        testing.report(object())
+
+
+def test_failure_is_told_with_the_log_of_the_worker(script):
+    path = script(
+        """
+        if index == 0:
+            time.sleep(60)
+        for i in range(100): print('line', i)
+        raise ValueError('wrong weights')
+        """
+    )
+    with pytest.raises(RuntimeError) as caught:
+        testing.run_workers(path, 2)
+    message = str(caught.value)
+    assert f"Every worker of {path} must end with exit code 0" in message
+    assert "Received: Worker 1 failed with exit code 1." in message
+    assert "  line 0\n" in message
+    assert message.endswith("ValueError: wrong weights")
+
+
+@pytest.mark.parametrize(
+    ("code", "counts"),
+    [
+        ("if index == 0: report(1)", [1, 0]),
+        ("report(1)\nif index == 1: report(1)", [1, 2]),
+    ],
+)
+def test_every_worker_must_report_once(script, code, counts):
+    with pytest.raises(RuntimeError) as caught:
+        testing.run_workers(script(code), 2)
+    assert f"Received: {counts} reports, by worker." in str(caught.value)
+
+
+def test_timeout_tells_what_the_workers_did():
+    with pytest.raises(TimeoutError, match="timeout=2 seconds") as caught:
+        testing.run_workers(plain.wait, 2, timeout=2)
+    assert "waits 0" in str(caught.value)
+    assert "waits 1" in str(caught.value)
+
+
+def test_function_returns_what_its_workers_find():
+    assert testing.run_workers(plain.place, 2, [1, None]) == [
+        [0, [1, None], False],
+        [1, [1, None], False],
+    ]
+
+
+def test_function_may_belong_to_a_class():
+    assert testing.run_workers(plain.Places.of, 1, ["é"]) == [["é"]]
+
+
+def test_function_must_return_json():
+    with pytest.raises(RuntimeError, match="not JSON serializable") as caught:
+        testing.run_workers(plain.no_json, 1)
+    assert "Every worker of no_json must end with" in str(caught.value)
+
+
+def test_function_of_the_main_program_does_not_run_that_again(tmp_path):
+    path = tmp_path / "main.py"
+    path.write_text(
+        "def seven(): return 7\n"
+        "if __name__ == '__main__':\n"
+        "    from tfdp.testing import run_workers\n"
+        "    print(run_workers(seven, 1))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, path], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[7]\n"
+
+
+def test_lambda_is_not_found_by_its_name():
+    with pytest.raises(ValueError, match=r"Received: .*<lambda> of .*Define"):
+        testing.run_workers(lambda: 1, 1)
+
+
+def test_function_inside_of_another_is_not_found():
+    def inner():
+        return 1
+
+    with pytest.raises(ValueError, match=r"Received: .*<locals>\.inner of"):
+        testing.run_workers(inner, 1)
+
+
+@pytest.mark.parametrize("value", [print, plain.Places])
+def test_what_is_no_function_is_refused(value):
+    with pytest.raises(TypeError, match="must run a script or a function"):
+        testing.run_workers(value, 1)
+
+
+def test_function_takes_what_json_can_hold():
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        testing.run_workers(plain.place, 1, [object()])
+
+
+def test_logs_are_kept_where_asked(tmp_path):
+    testing.run_workers(plain.place, 2, ["a"], log_dir=tmp_path / "logs")
+    for worker in (0, 1):
+        log = (tmp_path / "logs" / f"worker-{worker}.log").read_text()
+        assert log.endswith(f'[tfdp report] [{worker}, ["a"], false]\n')
+
+
+def test_workers_are_at_least_one(script):
+    with pytest.raises(ValueError, match="num_workers=0"):
+        testing.run_workers(script(""), 0)
+
+
+def test_logical_cpus_are_made_once_before_tensorflow_starts(script):
+    path = script(
+        """
+        from tfdp.testing import logical_cpus
+        findings = {'names': logical_cpus(3)}
+        import tensorflow as tf
+        findings['changed in time'] = logical_cpus(4)
+        tf.constant(1.0)
+        devices = tf.config.list_logical_devices('CPU')
+        findings['devices'] = [device.name for device in devices]
+        findings['again'] = logical_cpus(4)
+        try:
+            logical_cpus(2)
+        except RuntimeError as error:
+            findings['error'] = str(error)
+        report(findings)
+        """
+    )
+    (findings,) = testing.run_workers(path, 1)
+    names = [f"CPU:{i}" for i in range(4)]
+    assert findings["names"] == names[:3]
+    assert findings["changed in time"] == names
+    assert findings["devices"] == [f"/device:{name}" for name in names]
+    assert findings["again"] == names
+    assert findings["error"] == (
+        "Logical devices must be made before TensorFlow starts its runtime. "
+        "Received: count=2, with the runtime started on 4. Call "
+        "`logical_cpus(2)` before anything else, for example in "
+        "`pytest_configure` of conftest.py."
+    )
+
+
+@pytest.mark.parametrize("count", [0, -2])
+def test_count_of_logical_cpus_is_at_least_one(count):
+    with pytest.raises(ValueError, match=rf"count={count}\. Use 1"):
+        testing.logical_cpus(count)
+
+
+@pytest.mark.parametrize("count", [2.0, "2", True, None])
+def test_count_of_logical_cpus_is_an_integer(count):
+    with pytest.raises(TypeError, match="`count` must be an integer"):
+        testing.logical_cpus(count)

@@ -1,0 +1,170 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from tfdp.throughput.breakdown import Breakdown
+from tfdp.throughput.limits import limit
+from tfdp.throughput.rates import Rates
+from tfdp.throughput.window import Memory, Window
+
+
+def window(
+    *,
+    between=(0,),
+    voting=None,
+    held=None,
+    replicas=(1,),
+    samples=25_600,
+    **parts,
+):
+    """100 updates whose parts are seconds of each replica."""
+    count, workers = sum(replicas), len(replicas)
+    given = {
+        name: tuple(np.broadcast_to(parts.get(name, 0), count).tolist())
+        for name in ("input", "compute", "waiting", "communication", "other")
+    }
+    seconds = np.sum(list(given.values()), axis=0)
+    return Window(
+        epoch=0,
+        update=100,
+        rates=Rates(
+            seconds=tuple(seconds[np.cumsum((0, *replicas[:-1]))].tolist()),
+            samples=tuple((samples // count,) * n for n in replicas),
+            updates=100,
+        ),
+        breakdown=Breakdown(
+            **given,
+            between=tuple(between),
+            voting=voting or (0,) * workers,
+            held=held or (0,) * workers,
+            replicas_by_worker=replicas,
+        ),
+        steps=np.ones((workers, 100)),
+        memory=Memory((0.0,) * workers, (0.0,) * count),
+    )
+
+
+def test_communication_says_how_far_to_accumulate():
+    found = limit(window(communication=61, compute=39), 1)
+    assert found.kind == "communication"
+    assert found.share == pytest.approx(0.61)
+    assert str(found) == (
+        "communication is 61 % of the time; accumulation_steps=4 would bring "
+        "it to 28 %, at a global batch of about 1,024 samples."
+    )
+
+
+def test_accumulation_grows_from_where_it_is():
+    words = str(limit(window(communication=40, compute=60), 8))
+    assert "accumulation_steps=16 would bring it to 25 %" in words
+
+
+def test_hopeless_communication_is_not_promised_away():
+    words = str(limit(window(communication=99, compute=1), 1))
+    assert "accumulation_steps=64 would bring it to 61 %" in words
+
+
+def test_input_says_what_it_costs():
+    found = limit(window(input=50, compute=50), 1)
+    assert found.kind == "input"
+    assert "waiting for data is 50 % of the time" in str(found)
+    assert "2 times the samples/s. Try `dataset.prefetch" in str(found)
+
+
+def test_what_fetching_takes_at_any_speed_is_no_slow_input():
+    # A millisecond of each of 512 micro-batches.
+    found = limit(window(input=50, compute=50), 512)
+    assert found.kind == "small batch"
+    assert found.share == pytest.approx(0.5)
+
+
+def test_a_straggler_is_named_with_its_factor():
+    found = limit(
+        window(
+            replicas=(2, 2),
+            between=(0, 0),
+            compute=(30, 30, 30, 90),
+            waiting=(60, 60, 60, 0),
+            communication=10,
+        ),
+        1,
+    )
+    assert found.kind == "straggler"
+    assert found.share == pytest.approx(0.45)
+    assert str(found) == (
+        "replica 3 (worker 1) takes 3 times as long as the median, 900 ms an "
+        "update in computation; replicas wait for the slowest 45 % of the "
+        "time. Look at what else runs there, or leave it out."
+    )
+
+
+def test_a_worker_that_callbacks_keep_is_a_straggler():
+    found = limit(
+        window(
+            replicas=(1, 1),
+            between=(100, 0),
+            held=(0, 100),
+            compute=50,
+            other=20,
+        ),
+        1,
+    )
+    assert found.kind == "straggler"
+    assert "replica 0 (worker 0) takes 3 times" in str(found)
+    assert "an update between its steps" in str(found)
+
+
+def test_replicas_that_take_turns_are_no_straggler():
+    found = limit(window(replicas=(2,), compute=60, waiting=40), 1)
+    assert found.kind == "straggler"
+    assert "take turns at it (skew 1.00)" in str(found)
+
+
+def test_votes_between_workers_are_communication():
+    found = limit(
+        window(replicas=(1, 1), between=(0, 0), voting=(100, 100), compute=100),
+        1,
+    )
+    assert (found.kind, found.share) == ("communication", 0.5)
+
+
+def test_callbacks_of_all_are_a_limit():
+    found = limit(window(compute=100, between=(100,)), 1)
+    assert (found.kind, found.share) == ("callbacks", 0.5)
+    assert "between steps take 50 % of the time" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("steps", "at"),
+    [
+        (1, "at a global batch of about 512."),
+        (4, "with accumulation_steps=2 at the same global batch."),
+    ],
+)
+def test_small_batches_should_grow(steps, at):
+    found = limit(window(other=40, compute=60, replicas=(2,)), steps)
+    assert found.kind == "small batch"
+    now = 128 // steps
+    assert f"2 times the per-replica batch (now {now} samples)" in str(found)
+    assert str(found).endswith(f"would bring it to 25 %, {at}")
+
+
+def test_computation_is_no_limit_to_cure():
+    found = limit(window(compute=90, communication=10), 1)
+    assert (found.kind, found.share) == ("none", 0.9)
+    assert str(found).startswith("computation is 90 % of the time")
+
+
+def test_bounds_are_said_to_be_bounds():
+    found = window(compute=100)
+    words = str(limit(dataclasses.replace(found, is_bound=True), 1))
+    assert "parts of a step are bounds" in words
+
+
+def test_nothing_measured_is_no_limit():
+    empty = window(compute=100)
+    nothing = Breakdown(*((0.0,),) * 8, replicas_by_worker=(1,))
+    assert limit(dataclasses.replace(empty, breakdown=nothing), 1) is None
+    assert math.isnan(nothing.share("compute"))

@@ -1,0 +1,115 @@
+"""Which private name of Keras moved, of those that `keras_data` uses."""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from contracts import contract
+from keras.src.trainers.data_adapters import (
+    array_data_adapter,
+    array_slicing,
+    get_data_adapter,
+)
+
+from tfdp.upstream import (
+    keras_data,
+    tf_datasets,
+)
+
+
+@contract(
+    "EpochIterator.data_adapter",
+    "TFEpochIterator.__init__ calling experimental_distribute_dataset",
+    serves="workers shuffle the arrays given to `fit` in different orders",
+)
+def test_epoch_iterator_distributes_the_data_of_its_adapter(in_fit):
+    callers = in_fit.strategy.callers_of_distribute
+    assert callers
+    for name, caller in callers:
+        assert name == "__init__"
+        assert type(caller).__name__ == "TFEpochIterator"
+        assert isinstance(
+            caller.data_adapter, array_data_adapter.ArrayDataAdapter
+        )
+
+
+@contract(
+    "ArrayDataAdapter",
+    "_shuffle",
+    "_inputs",
+    "_num_samples",
+    serves="workers shuffle the arrays given to `fit` in different orders",
+)
+@pytest.mark.parametrize("shuffle", [True, False, "batch"])
+def test_array_adapter_keeps_what_it_was_given(shuffle):
+    x, y = np.zeros((10, 3)), np.zeros((10, 1))
+    adapter = array_data_adapter.ArrayDataAdapter(
+        x, y, batch_size=4, shuffle=shuffle
+    )
+    assert adapter._shuffle == shuffle
+    assert type(adapter._shuffle) is type(shuffle)
+    assert adapter._inputs[0] is x
+    assert adapter._inputs[1] is y
+    assert adapter._num_samples == 10
+    assert adapter.batch_size == 4
+
+
+@contract(
+    "GeneratorDataAdapter",
+    "PyDatasetAdapter",
+    serves="an order that Python decides on is not told when backing up",
+)
+def test_python_code_that_shuffles_is_known():
+    class Rows(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return np.zeros((2, 3)), np.zeros((2, 1))
+
+    def shuffles(data, **options):
+        adapter = get_data_adapter(data, **options)
+        fit = types.SimpleNamespace(data_adapter=adapter)
+        return keras_data.shuffles_in_python(fit)
+
+    assert shuffles(row for row in [Rows()[0]])
+    assert shuffles(Rows(workers=0), shuffle=True)
+    assert not shuffles(Rows(workers=0), shuffle=False)
+    assert not shuffles(np.zeros((4, 3)), shuffle=True)
+
+
+@contract(
+    "array_slicing.convert_to_sliceable",
+    serves="workers shuffle the arrays given to `fit` in different orders",
+)
+def test_arrays_are_converted_in_their_structure():
+    arrays = {"a": np.zeros((4, 2)), "b": [np.ones(4), tf.ones((4, 1))]}
+    converted = array_slicing.convert_to_sliceable(
+        arrays, target_backend="tensorflow"
+    )
+    keras.tree.assert_same_structure(arrays, converted)
+    np.testing.assert_array_equal(converted["b"][0], np.ones(4))
+
+
+def test_arrays_to_shuffle_are_found_from_fit_alone(in_fit):
+    fit, validation, *others = in_fit.strategy.reshuffled
+    assert [validation, *others] == [None] * (1 + len(others))
+    batches = list(fit)
+    assert [len(y) for _, y in batches] == [4, 4]
+    x, y = (tf.concat(part, 0) for part in zip(*batches, strict=True))
+    order = np.argsort(np.ravel(y))
+    assert list(order) != sorted(order), "the arrays were not shuffled"
+    np.testing.assert_array_equal(tf.gather(x, order), in_fit.x)
+    np.testing.assert_array_equal(tf.gather(y, order), in_fit.y)
+
+
+@contract(
+    "_distributed_dataset",
+    serves="BackupAndRestore does not know how often the data were begun",
+)
+def test_epoch_iterator_holds_the_dataset_that_the_strategy_made(placing):
+    dataset = keras_data.distributed_dataset(placing.callback.fits[0])
+    assert isinstance(dataset, tf_datasets.DistributedDataset)
+    assert dataset.times_begun >= 1

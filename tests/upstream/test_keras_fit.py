@@ -1,0 +1,141 @@
+"""Which private name of Keras moved, of those that `keras_fit` uses."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from contracts import contract
+from watched_fit import Asking, Recording
+
+from tfdp.upstream import (
+    keras_fit,
+)
+
+
+@contract(
+    "_maybe_symbolic_build",
+    serves="tfdp's strategies do not know Keras's call that wants the shape of "
+    "a batch, and fail on several workers or uneven batches",
+)
+def test_symbolic_build_reduces_a_batch(in_fit):
+    strategy = in_fit.strategy
+    assert callable(in_fit.model._maybe_symbolic_build)
+    assert "_maybe_symbolic_build" in strategy.callers_of_reduce
+    assert strategy.symbolic_builds == [
+        caller == "_maybe_symbolic_build"
+        for caller in strategy.callers_of_reduce
+    ]
+
+
+def test_a_reduction_of_the_user_is_no_symbolic_build(in_fit):
+    strategy = Recording()
+    strategy.reduce("SUM", strategy.run(lambda: tf.constant(1.0)), axis=None)
+    assert strategy.symbolic_builds == [False]
+
+
+@pytest.mark.parametrize("name", ["train_step", "test_step"])
+@contract(
+    "the bound train_step and test_step given to Strategy.run",
+    serves="a replica without samples fails or spoils the metrics",
+)
+def test_steps_are_run_as_methods_of_the_model(in_fit, name):
+    steps = in_fit.steps["fit"]
+    named = [s for s in steps if getattr(s, "__name__", None) == name]
+    assert named, f"`fit` ran {steps}"
+    assert all(inspect.ismethod(step) for step in named)
+    assert all(step.__self__ is in_fit.model for step in named)
+    assert all(keras_fit.model_of_step(s, name) is in_fit.model for s in named)
+    (other,) = {"train_step", "test_step"} - {name}
+    assert not any(keras_fit.model_of_step(s, other) for s in named)
+
+
+@contract(
+    "TensorFlowTrainer.make_predict_function.<locals>.one_step_on_data",
+    serves="`predict` fails where the last batch leaves a replica empty",
+)
+def test_predict_runs_a_function_of_known_name(in_fit):
+    steps = in_fit.steps["predict"]
+    assert steps
+    names = {step.__qualname__ for step in steps}
+    assert names == {
+        "TensorFlowTrainer.make_predict_function.<locals>.one_step_on_data"
+    }
+    assert all(keras_fit.is_predict_step(step) for step in steps)
+    assert not any(keras_fit.is_predict_step(s) for s in in_fit.steps["fit"])
+    for name in ("train_step", "test_step"):
+        assert not any(keras_fit.model_of_step(step, name) for step in steps)
+
+
+@pytest.mark.parametrize(
+    "hook",
+    ["on_train_begin", "on_train_batch_end", "on_test_begin", "on_epoch_end"],
+)
+@contract(
+    "the frame of keras.callbacks.CallbackList around a hook",
+    serves="callbacks.DataParallel cannot check that it comes first",
+)
+def test_callbacks_are_found_from_a_hook(in_fit, hook):
+    found = in_fit.asking.found[hook]
+    assert found is not None
+    assert found[:2] == [*in_fit.others, in_fit.asking]
+
+
+def test_callbacks_are_not_found_outside_of_a_fit():
+    assert keras_fit.callbacks_in_use() is None
+    asking = Asking()
+    asking.on_train_begin()
+    assert asking.found == {"on_train_begin": None}
+
+
+@contract(
+    "keras.callbacks.CallbackList.callbacks",
+    "CallbackList.params",
+    "CallbackList.model",
+    serves="workers do not agree on a stop or a signal at the end of a step",
+)
+def test_a_callback_that_a_hook_adds_is_called(placing):
+    model = placing.model
+    assert placing.seen == [("begin", model, 1), ("end", model, 0)]
+
+
+def test_no_callback_is_added_outside_of_a_fit():
+    keras_fit.change_callbacks(pytest.fail)
+
+
+@contract(
+    "EpochIterator",
+    "the variable `epoch_iterator` of TensorFlowTrainer.fit",
+    serves="a signal ends one worker at once, and the others wait for it; "
+    "BackupAndRestore does not know its place in the data",
+)
+def test_the_fit_under_way_is_found_from_its_callbacks(placing):
+    # Two steps, and a validation inside.
+    assert len(placing.callback.fits) == 4
+    (iterator,) = set(placing.callback.fits)
+    assert type(iterator).__name__ == "TFEpochIterator"
+    assert iterator.steps_per_epoch is None
+
+
+def test_no_fit_is_under_way_outside_of_one():
+    assert keras_fit.fit_under_way() is None
+
+
+@contract(
+    "_initial_epoch",
+    serves="BackupAndRestore begins at the first epoch again",
+)
+def test_fit_begins_at_the_epoch_that_a_callback_sets(placing):
+    epochs = []
+
+    class Later(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            keras_fit.begin_at_epoch(self.model, 2)
+
+        def on_epoch_begin(self, epoch, logs=None):
+            epochs.append(epoch)
+
+    x, y = np.ones((8, 2), "float32"), np.ones((8, 1), "float32")
+    placing.model.fit(x, y, epochs=4, verbose=0, callbacks=[Later()])
+    assert epochs == [2, 3]

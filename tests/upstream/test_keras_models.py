@@ -1,0 +1,98 @@
+"""Which private name of Keras moved, of those that `keras_models` uses."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from contracts import contract
+
+from tfdp.upstream import (
+    keras_models,
+)
+
+
+@contract(
+    "keras.random.SeedGenerator.__init__",
+    serves="random layers draw the same numbers on every replica",
+)
+def test_seed_generator_makes_its_state_in_its_constructor():
+    found = []
+
+    def creator(next_creator, **arguments):
+        found.append(keras_models.seed_generator_under_construction())
+        return next_creator(**arguments)
+
+    with tf.variable_creator_scope(creator):
+        generator = keras.random.SeedGenerator(1)
+        layer = keras.layers.Dropout(0.5)
+        keras.Variable(1.0)
+    assert found == [generator, layer.seed_generator, None]
+
+
+@contract(
+    "_non_trainable_variables",
+    serves="the statistics of BatchNormalization are not averaged over "
+    "replicas, or the seeds of random layers are",
+)
+def test_layer_keeps_statistics_apart_from_seeds_and_metrics():
+    class Counting(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.seed_generator = keras.random.SeedGenerator(1)
+            self.mean = keras.metrics.Mean()
+
+    normalization = keras.layers.BatchNormalization()
+    normalization.build((None, 2))
+    held = normalization._non_trainable_variables
+    assert [v.name for v in held] == ["moving_mean", "moving_variance"]
+    found = keras_models.own_non_trainable_weights(normalization)
+    assert [id(v) for v in found] == [id(v) for v in held]
+    counting = Counting()
+    (seed,) = counting.non_trainable_variables
+    assert seed is counting.seed_generator.state
+    assert counting.metrics_variables
+    assert keras_models.own_non_trainable_weights(counting) == []
+
+
+@contract("_symbolic_build", serves="an audit cannot build a model")
+def test_symbolic_build_makes_model_and_metrics():
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", ["mse"], metrics=["mae"])
+    keras_models.build(model, (tf.ones((2, 3)), tf.ones((2, 1)), None))
+    assert model.built
+    assert model.metrics_variables
+    np.testing.assert_array_equal(model.metrics[0].result(), 0)
+
+
+@contract(
+    "_call_has_training_arg",
+    serves="an audit does not know how to call a model",
+)
+def test_calls_with_and_without_training_are_told_apart():
+    class Plain(keras.Model):
+        def call(self, x):
+            return x
+
+    class Dropping(keras.Model):
+        def call(self, x, training=True):
+            return x * 0 if training else x
+
+    for model in (Plain(), Dropping()):
+        np.testing.assert_array_equal(
+            keras_models.outputs_of(model, tf.ones(2)), 1
+        )
+
+
+@contract(
+    "_flatten_layers",
+    serves="tfdp overlooks layers inside of layers, such as a "
+    "BatchNormalization in a nested model",
+)
+def test_layers_inside_of_layers_are_found():
+    inner = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    dense = keras.layers.Dense(2)
+    wrapped = keras.layers.TimeDistributed(inner)
+    model = keras.Sequential([keras.Input((3, 2)), dense, wrapped])
+    found = list(model._flatten_layers(include_self=False, recursive=True))
+    assert all(each in found for each in (dense, wrapped, inner, *inner.layers))
+    assert model not in found
+    assert keras_models.all_layers(model) == found

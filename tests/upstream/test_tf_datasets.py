@@ -1,0 +1,101 @@
+"""Which private name of TensorFlow moved, of those that `tf_datasets` uses."""
+
+import pytest
+import tensorflow as tf
+from contracts import contract
+
+from tfdp.upstream import (
+    tf_datasets,
+)
+
+
+@contract(
+    "_seed",
+    "_seed2",
+    serves="workers that shuffle in different orders are not noticed",
+)
+def test_shuffled_dataset_holds_its_seeds():
+    dataset = tf.data.Dataset.range(8).shuffle(8, seed=3)
+    assert int(dataset._seed2) == 3
+    assert int(dataset._seed) >= 0
+    assert tf_datasets.shuffle_seeds(dataset) == [
+        int(dataset._seed),
+        int(dataset._seed2),
+    ]
+
+
+@contract(
+    "_inputs",
+    serves="workers that shuffle in different orders are not noticed",
+)
+def test_dataset_knows_what_it_was_made_from():
+    source = tf.data.Dataset.range(8)
+    shuffled = source.shuffle(8, seed=3)
+    batched = shuffled.batch(2)
+    assert batched._inputs() == [shuffled]
+    zipped = tf.data.Dataset.zip(batched, source)
+    assert list(zipped._inputs()) == [batched, source]
+    seeds = tf_datasets.shuffle_seeds(shuffled)
+    assert tf_datasets.shuffle_seeds(zipped) == seeds
+
+
+@contract(
+    "_functions",
+    serves="workers that shuffle inside of `Dataset.map` or `interleave` in "
+    "different orders are not noticed",
+)
+def test_dataset_knows_its_functions():
+    def dataset(seed):
+        return tf.data.Dataset.range(2).map(
+            lambda _: tf.random.shuffle(tf.range(8), seed=seed)
+        )
+
+    (wrapper,) = dataset(3)._functions()
+    operations = [n.op for n in wrapper.function.graph.as_graph_def().node]
+    assert "RandomShuffle" in operations
+    assert 3 in tf_datasets.shuffle_seeds(dataset(3))
+    assert 3 not in tf_datasets.shuffle_seeds(dataset(4))
+
+
+@contract(
+    "_functions",
+    serves="workers that shuffle inside of `Dataset.interleave` in different "
+    "orders are not noticed",
+)
+@pytest.mark.parametrize("method", ["interleave", "flat_map"])
+def test_seeds_of_nested_datasets_are_found(method):
+    def seeds(seed):
+        def nested(_):
+            return tf.data.Dataset.range(8).shuffle(8, seed=seed)
+
+        outer = tf.data.Dataset.range(2)
+        return tf_datasets.shuffle_seeds(getattr(outer, method)(nested))
+
+    assert seeds(3) == seeds(3)
+    assert seeds(3) != seeds(4)
+
+
+@contract(
+    "input_lib.DistributedDataset",
+    serves="Keras, or a `for` in a `tf.function`, does not take the dataset "
+    "that counts its epochs for a distributed one",
+)
+def test_a_strategy_makes_distributed_datasets(two_replicas):
+    plain = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
+    )
+    made = plain.experimental_distribute_dataset(
+        tf.data.Dataset.range(4).batch(2)
+    )
+    assert isinstance(made, tf_datasets.DistributedDataset)
+
+
+@contract(
+    "_inputs",
+    serves="workers that are given other samples are not noticed",
+)
+def test_the_sources_of_a_pipeline_are_found():
+    one, other = tf.data.Dataset.range(8), tf.data.Dataset.range(9)
+    zipped = tf.data.Dataset.zip(one.shuffle(8).batch(2), other.map(abs))
+    assert tf_datasets.source_datasets(zipped.prefetch(1)) == [one, other]
+    assert tf_datasets.source_datasets(one) == [one]

@@ -1,0 +1,116 @@
+"""Which private name of TensorFlow moved, of those that `tf_functions` uses."""
+
+import pytest
+import tensorflow as tf
+from contracts import contract
+from tensorflow.python.autograph.core import ag_ctx
+from tensorflow.python.eager.polymorphic_function import polymorphic_function
+
+from tfdp.upstream import (
+    tf_functions,
+)
+
+
+@contract(
+    "polymorphic_function.Function",
+    serves="tfdp's strategies take a `tf.function` for a plain function",
+)
+def test_tf_function_is_an_instance_of_its_class():
+    made = tf.function(lambda: 1)
+    assert isinstance(made, polymorphic_function.Function)
+    assert tf_functions.is_tf_function(made)
+    assert not tf_functions.is_tf_function(lambda: 1)
+
+
+@contract(
+    "_clone",
+    serves="a `tf.function` given to a strategy's `run` loses its options",
+)
+def test_clone_of_a_tf_function_keeps_its_options():
+    signature = [tf.TensorSpec([None], tf.float32)]
+    function = tf.function(
+        lambda x: x + 1,
+        input_signature=signature,
+        jit_compile=True,
+        autograph=False,
+        reduce_retracing=True,
+    )
+    clone = tf_functions.wrapped_inside(
+        function, lambda inside: lambda x: x + 2
+    )
+    assert clone is not function
+    # `Strategy.run` converts what it is given.
+    assert tf_functions.is_tf_function(
+        tf_functions.converted_by_autograph(clone)
+    )
+    assert float(clone(tf.zeros([1]))[0]) == 2.0
+    assert float(clone(tf.zeros([2]))[0]) == 2.0
+    assert float(function(tf.zeros([1]))[0]) == 1.0
+    assert clone.experimental_get_tracing_count() == 1
+    assert clone.input_signature == tuple(signature)
+    for option in ("_jit_compile", "_autograph", "_reduce_retracing"):
+        assert getattr(clone, option) == getattr(function, option)
+
+
+@contract(
+    "_autograph",
+    serves="a Python `if` on a tensor fails in a `tf.function` given to a "
+    "tfdp strategy's `run`",
+)
+@pytest.mark.parametrize("autograph", [True, False])
+def test_a_tf_function_tells_whether_autograph_converts_it(autograph):
+    assert tf.function(lambda: 1, autograph=autograph)._autograph is autograph
+
+
+@contract(
+    "__internal__",
+    serves="a Python `if` on a tensor fails in a function given to a tfdp "
+    "strategy's `run`",
+)
+def test_autograph_converts_as_strategy_run_does():
+    def sign(x):
+        if x > 0:
+            return tf.constant(1)
+        return tf.constant(-1)
+
+    @tf.function
+    def converted(x):
+        return tf_functions.converted_by_autograph(sign)(x)
+
+    plain = tf.distribute.get_strategy()
+
+    @tf.function
+    def run(x):
+        return plain.run(sign, args=(x,))
+
+    for function in (converted, run):
+        assert [int(function(tf.constant(v))) for v in (2.0, -2.0)] == [1, -1]
+
+    @tf.autograph.experimental.do_not_convert
+    def not_converted(x):
+        return tf_functions.converted_by_autograph(sign)(x)
+
+    with pytest.raises(tf.errors.OperatorNotAllowedInGraphError):
+        tf.function(not_converted)(tf.constant(2.0))
+
+
+@contract(
+    "ag_ctx.ControlStatusCtx",
+    "ag_ctx.Status",
+    serves="a Python `if` on a tensor fails in a `tf.function` given to a "
+    "tfdp strategy's `run`",
+)
+def test_conversion_by_autograph_is_asked_for_by_a_context():
+    def sign(x):
+        if x > 0:
+            return tf.constant(1)
+        return tf.constant(-1)
+
+    enabled = ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED)
+    converted = tf.__internal__.autograph.tf_convert(sign, enabled)
+
+    @tf.function(autograph=False)
+    def function(x):
+        return converted(x)
+
+    assert [int(function(tf.constant(v))) for v in (2.0, -2.0)] == [1, -1]

@@ -1,0 +1,27 @@
+# What `tfdp` shows, and where it lives; loaded when a name is first used.
+
+# Its folder has another name in the checkout, where mypy looks.
+from . import callbacks as callbacks  # type: ignore[attr-defined]
+from . import testing as testing
+from .audits.model_audit import audit as audit
+from .batch import BatchPlan as BatchPlan
+from .cluster.cluster import Cluster as Cluster
+from .large_batch.adascale import AdaScale as AdaScale
+from .large_batch.lars import LARS as LARS
+from .large_batch.learning_rate import linear_scaled_rate as linear_scaled_rate
+from .large_batch.learning_rate import sqrt_scaled_rate as sqrt_scaled_rate
+from .large_batch.momentum import MomentumCorrectedSGD as MomentumCorrectedSGD
+from .large_batch.scaling import scale_learning_rate as scale_learning_rate
+from .large_batch.schedules import ScaledSchedule as ScaledSchedule
+from .large_batch.schedules import StretchedSchedule as StretchedSchedule
+from .large_batch.warmup import WarmupSchedule as WarmupSchedule
+from .losses import DistributedLoss as DistributedLoss
+from .optimizer.optimizer import DistributedOptimizer as DistributedOptimizer
+from .precision import set_precision as set_precision
+from .strategy.auto import auto_strategy as auto_strategy
+from .strategy.mirrored import MirroredStrategy as MirroredStrategy
+from .strategy.multi_worker import (
+    MultiWorkerMirroredStrategy as MultiWorkerMirroredStrategy,
+)
+
+__version__: str

@@ -1,0 +1,22 @@
+"""What workers tell each other outside of steps, to do the same thing.
+
+Every function is a collective. Knows a strategy by what it says of its workers
+only; must not know how one steps, updates or reports.
+"""
+
+from tfdp.agreement.ballot import Ballot
+from tfdp.agreement.datasets import (
+    check_same_dataset,
+    have_same_length,
+    warn_of_overlap,
+)
+from tfdp.agreement.gathering import (
+    Workers,
+    agreed_seed,
+    all_gather,
+    broadcast,
+    check_same,
+    check_same_packs,
+    gather_objects,
+)
+from tfdp.agreement.same_program import program

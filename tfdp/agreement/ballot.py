@@ -1,0 +1,106 @@
+"""What some worker asks for, agreed by all at the same step.
+
+A worker that stopped by itself would leave the others waiting in the next
+step. So each asks, and all hear of it at the end of the same update.
+"""
+
+import signal
+import sys
+import threading
+from typing import Any
+
+from tfdp.agreement.gathering import Workers, all_gather
+from tfdp.upstream import keras_fit
+
+_QUESTIONS = ("stop", "interrupt", "terminate", "backup")
+_OF_SIGNAL = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminate"}
+
+
+class Ballot:
+    """Gathers what the workers ask for.
+
+    - `"stop"`: the end of training, as `model.stop_training` asks for it.
+    - `"interrupt"`: what Ctrl-C asks for.
+    - `"terminate"`: what SIGTERM asks for, sent by a scheduler.
+    - `"backup"`: a backup now.
+
+    Args:
+        strategy: The strategy whose workers meet.
+
+    Example:
+
+    >>> ballot = Ballot(tfdp.MirroredStrategy(["CPU:0"]))
+    >>> ballot.ask("stop")
+    >>> sorted(ballot.count()), sorted(ballot.count())
+    (['stop'], [])
+    """
+
+    def __init__(self, strategy: Workers) -> None:
+        self._strategy = strategy
+        self._asked: set[str] = set()
+        self._previous: dict[signal.Signals, Any] = {}
+        self._fit: Any = None
+
+    def ask(self, question: str) -> None:
+        """Asks for something, on this worker.
+
+        Args:
+            question: One of those above.
+        """
+        self._asked.add(question)
+
+    def count(self) -> frozenset[str]:
+        """Returns what any worker has asked for since the last count.
+
+        A collective, where there are several workers.
+        """
+        asked, self._asked = self._asked, set()
+        if self._strategy.num_workers > 1:
+            own = [int(question in asked) for question in _QUESTIONS]
+            table = all_gather(self._strategy, own, often=True)
+            votes = table.sum(axis=0).tolist()
+            asked = {
+                q for q, vote in zip(_QUESTIONS, votes, strict=True) if vote
+            }
+        return frozenset(asked)
+
+    def listen(self, number: signal.Signals) -> None:
+        """Makes a signal ask, instead of ending this worker by itself.
+
+        A second signal ends it, as does one that comes when the `fit` that is
+        running now has ended, by an error perhaps.
+        Without effect outside of the main thread, where Python handles no
+        signals.
+
+        Args:
+            number: SIGINT or SIGTERM.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._fit = keras_fit.fit_under_way()
+        if number not in self._previous:
+            self._previous[number] = signal.signal(number, self._heard)
+
+    def close(self) -> None:
+        """Gives the signals back to whom they belonged."""
+        for number in list(self._previous):
+            self._give_back(number)
+
+    def _heard(self, number: int, frame: Any) -> None:
+        number = signal.Signals(number)
+        question = _OF_SIGNAL[number]
+        fit = keras_fit.fit_under_way(frame)
+        if question in self._asked or fit is None or fit is not self._fit:
+            self._give_back(number)
+            signal.raise_signal(number)
+        else:
+            print(
+                f"{number.name}: training ends after this update; send it "
+                "again to end at once.",
+                file=sys.stderr,
+                flush=True,
+            )
+            self.ask(question)
+
+    def _give_back(self, number: signal.Signals) -> None:
+        signal.signal(number, self._previous.pop(number) or signal.SIG_DFL)

@@ -1,0 +1,93 @@
+"""What every worker's program must have in common."""
+
+import json
+import platform
+import re
+import warnings
+from importlib import metadata
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdp.upstream import inspection, keras_data, keras_fit
+
+
+def program(model: keras.Model, params: dict[str, Any]) -> dict[str, Any]:
+    """Describes what a worker is about to train, and how.
+
+    Args:
+        model: The compiled model, in a `fit` or before it.
+        params: Parameters of the `fit`: `"epochs"` and `"steps"`.
+
+    Returns:
+        Items by name, for `tfdp.agreement.check_same`.
+    """
+    versions = {
+        "Python": platform.python_version(),
+        "TensorFlow": tf.__version__,
+        "Keras": keras.__version__,
+        "tfdp": metadata.version("tfdp"),
+    }
+    return {
+        **{f"version of {name}": value for name, value in versions.items()},
+        "epochs": params.get("epochs"),
+        "steps per epoch": params.get("steps"),
+        "steps per execution": model.steps_per_execution,
+        "elements of the data": _elements(),
+        "shapes of weights": [
+            f"{_unnumbered(v.path)} {tuple(v.shape)} {v.dtype}"
+            for v in model.weights
+        ],
+        **{
+            f"optimizer {i}": _configuration(optimizer)
+            for i, optimizer in enumerate(inspection.optimizers(model))
+        },
+    }
+
+
+def _elements() -> list[str] | None:
+    """Types of a sample, as the fit under way is given it."""
+    fit = keras_fit.fit_under_way()
+    if fit is None:
+        return None
+    spec = keras_data.distributed_dataset(fit).source.element_spec
+    # The first axis is the batch, whose size workers may know or not.
+    return [
+        f"{leaf.dtype.name} {leaf.shape[1:]}"
+        for leaf in tf.nest.flatten(spec)
+        if leaf is not None
+    ]
+
+
+def _configuration(optimizer: keras.optimizers.Optimizer) -> str:
+    kind = type(optimizer).__name__
+    try:
+        with warnings.catch_warnings():
+            # Of a rate that is a lambda.
+            warnings.simplefilter("ignore")
+            config = keras.saving.serialize_keras_object(optimizer)["config"]
+    except NotImplementedError:
+        # A schedule need not say how it is made.
+        return kind
+    config = json.dumps(_unnamed(config), sort_keys=True, default=_named)
+    return f"{kind} {config}"
+
+
+def _unnumbered(path: str) -> str:
+    # Keras numbers names by what else the process has made.
+    return re.sub(r"_\d+(?=/)", "", path)
+
+
+def _unnamed(config: Any) -> Any:
+    if isinstance(config, dict):
+        if config.get("class_name") == "__lambda__":
+            return "lambda"
+        return {k: _unnamed(v) for k, v in config.items() if k != "name"}
+    if isinstance(config, list | tuple):
+        return [_unnamed(value) for value in config]
+    return config
+
+
+def _named(value: Any) -> str:
+    return getattr(value, "__name__", type(value).__name__)

@@ -1,0 +1,212 @@
+"""What cannot be repaired from outside of a model, found and named."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdp.audits import loss_audit
+from tfdp.audits.findings import Finding, Findings
+from tfdp.optimizer import DistributedOptimizer
+from tfdp.precision import half_precision_findings
+from tfdp.strategy import DataParallelStrategy
+from tfdp.upstream import inspection
+
+_NO_STRATEGY = type(tf.distribute.get_strategy())
+
+
+def audit(model: keras.Model, data: Any = None) -> Findings:
+    """Looks for what would make a model train differently on several replicas.
+
+    `callbacks.DataParallel` does so at the begin of training, without data: it
+    raises errors and warns of warnings. The model's values stay what they are,
+    and no worker waits for another.
+
+    | Found                                            | Severity | Needs data |
+    | ------------------------------------------------ | -------- | ---------- |
+    | model or compile outside of the scope            | error    | no         |
+    | `jit_compile`; `steps_per_execution` on workers  | error    | no         |
+    | a loss that returns one scalar                   | error    | no         |
+    | a loss over a mask or ignored classes; a sum     | error    | no         |
+    | a DistributedLoss beside losses or regularizers  | error    | no         |
+    | a loss not divided by the number of replicas     | error    | yes        |
+    | any other loss that is no mean over samples      | error    | yes        |
+    | an optimizer that is not a DistributedOptimizer  | warning  | no         |
+    | a loss divided by sample weights, if there are   | warning  | no         |
+    | a softmax or loss in half precision              | warning  | no         |
+    | `BatchNormalization` that is not synchronized    | note     | no         |
+
+    On one replica without accumulation nothing is divided, and what is found
+    about losses is but a note.
+
+    Args:
+        model: A compiled model, built or not; what depends on shapes is only
+            looked at once it is built, which it is by `data`.
+        data: A batch as `train_step` sees it, of at least two samples: a tuple
+            `(x, y)` or `(x, y, sample_weight)` of arrays or tensors, or a
+            `tf.data.Dataset` or `keras.utils.PyDataset`, of which the first
+            batch is taken. Defaults to `None`.
+
+    Returns:
+        The findings, worst first; empty for a sound model.
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If `model` is not compiled, or `data` has less than two
+            samples.
+        RuntimeError: If called with data in the scope of a strategy.
+
+    Example:
+
+    >>> strategy = tfdp.MirroredStrategy(tfdp.testing.logical_cpus(4)[:2])
+    >>> with strategy.scope():
+    ...     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    ...     optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1))
+    ...     model.compile(optimizer, keras.losses.Tversky())
+    >>> print(tfdp.audit(model))  # doctest: +NORMALIZE_WHITESPACE
+    error: A loss must be a mean over samples. Received: `tversky`, which
+    returns one scalar per batch. Wrap it: tfdp.DistributedLoss(loss).
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "`model` must be a `keras.Model`. Received: "
+            f"model={model!r} (of type {type(model).__name__})."
+        )
+    if not model.compiled:
+        raise ValueError(
+            "`model` must be compiled. Received: a model that is not. Call "
+            "`model.compile(...)` in the strategy's scope first."
+        )
+    findings = Findings(
+        [
+            *_scope(model),
+            *_compilation(model),
+            *_losses(loss_audit.findings(model), model),
+            *_optimizers(model),
+            *_precision(model),
+            *_statistics(model),
+        ]
+    )
+    if data is not None and not findings.of("error"):
+        found = loss_audit.findings_in_data(model, data)
+        findings.extend(_losses(found, model))
+    order = ["error", "warning", "note"]
+    return Findings(sorted(findings, key=lambda f: order.index(f.severity)))
+
+
+def _scope(model: keras.Model) -> Iterator[Finding]:
+    rule = "The model must be built and compiled in the strategy's scope."
+    way_out = (
+        "Move building the model and `model.compile(...)` into "
+        "`with strategy.scope():`."
+    )
+    strategy = model.distribute_strategy
+    if isinstance(strategy, _NO_STRATEGY):
+        yield Finding(
+            rule,
+            "a model made outside of any scope, which would train on one "
+            "device, and on each worker for itself",
+            "error",
+            way_out,
+        )
+    if not isinstance(strategy, DataParallelStrategy):
+        return
+    metrics = [v for metric in model.metrics for v in metric.variables]
+    outside = [
+        variable.path
+        for variable in (*model.weights, *metrics)
+        if not strategy.extended.variable_created_in_scope(variable.value)
+    ]
+    if outside:
+        yield Finding(
+            rule,
+            f"{len(outside)} variables made outside of it, such as "
+            f"{outside[0]}",
+            "error",
+            way_out,
+        )
+
+
+def _compilation(model: keras.Model) -> Iterator[Finding]:
+    if model.jit_compile is True:
+        yield Finding(
+            "A step under a strategy cannot be compiled by XLA as a whole.",
+            "jit_compile=True",
+            "error",
+            "Compile the model with `jit_compile=False`.",
+        )
+    workers = getattr(model.distribute_strategy, "num_workers", 1)
+    if model.steps_per_execution > 1 and workers > 1:
+        yield Finding(
+            "Several workers must come together after each step.",
+            f"steps_per_execution={model.steps_per_execution} with "
+            f"{workers} workers",
+            "error",
+            "Compile the model with `steps_per_execution=1`.",
+        )
+
+
+def _losses(
+    findings: Iterable[Finding], model: keras.Model
+) -> Iterator[Finding]:
+    """Passes on findings about losses; notes where nothing is divided yet."""
+    accumulates = any(
+        getattr(optimizer, "accumulation_steps", 1) > 1
+        for optimizer in inspection.optimizers(model)
+    )
+    for finding in findings:
+        if _replicas(model) == 1 and not accumulates:
+            finding = dataclasses.replace(finding, severity="note")
+        yield finding
+
+
+def _optimizers(model: keras.Model) -> Iterator[Finding]:
+    if _replicas(model) == 1:
+        return
+    for optimizer in inspection.optimizers(model):
+        if not isinstance(optimizer, DistributedOptimizer):
+            yield Finding(
+                "Gradients must be weighed by samples, and clipped once they "
+                "are summed.",
+                f"the optimizer `{optimizer.name}`, which clips on each "
+                "replica, and weighs all replicas alike",
+                "warning",
+                "Wrap it: tfdp.DistributedOptimizer(optimizer).",
+            )
+
+
+def _precision(model: keras.Model) -> Iterator[Finding]:
+    for message in half_precision_findings(model):
+        where, _, way_out = message.partition(". ")
+        yield Finding(
+            "Probabilities and losses need the digits of float32.",
+            where,
+            "warning",
+            way_out,
+        )
+
+
+def _statistics(model: keras.Model) -> Iterator[Finding]:
+    if _replicas(model) == 1:
+        return
+    found = [
+        f"`{layer.name}`"
+        for layer in inspection.layers(model)
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and layer.trainable
+        and not inspection.synchronizes(layer)
+    ]
+    if found:
+        yield Finding(
+            "Batch statistics are those of each replica's samples.",
+            ", ".join(found),
+            "note",
+            "`callbacks.DataParallel` averages the moving statistics; for "
+            "those of the whole micro-batch give the layer synchronized=True.",
+        )
+
+
+def _replicas(model: keras.Model) -> int:
+    return model.distribute_strategy.num_replicas_in_sync

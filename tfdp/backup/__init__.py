@@ -1,0 +1,11 @@
+"""What a training is made of, how it is put on disk, and how it goes on.
+
+Knows the optimizer, strategies and agreement. When to back up is decided by a
+callback, which it must not know.
+"""
+
+from tfdp.backup.backup_folder import Backup, BackupFolder
+from tfdp.backup.data_position import DataPosition, Position
+from tfdp.backup.replay import Replay, is_replaying
+from tfdp.backup.sharing import shared
+from tfdp.backup.training_state import TrainingState

@@ -1,0 +1,76 @@
+"""Steps that only take data, until a fit is where it was."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from tfdp.backup.data_position import DataPosition, skip
+from tfdp.upstream import keras_fit
+
+
+class Replay:
+    """Stands in for the training step of the fit that is about to begin.
+
+    So other callbacks see the steps of the resumed epoch in their order.
+
+    Args:
+        model: The model that is fitted, from `on_train_begin` of a callback.
+        position: Where its fit is in its data.
+        batches: Batches of the epoch to skip.
+        ahead: Batches to skip before them, of earlier epochs.
+        restore: Called in the first step, when all callbacks have begun the
+            epoch.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        position: DataPosition,
+        *,
+        batches: int,
+        ahead: int,
+        restore: Callable[[], None],
+    ) -> None:
+        self._model = model
+        self._position = position
+        self._left = batches
+        self._ahead = ahead
+        self._restore: Callable[[], None] | None = restore
+        self._fit = keras_fit.fit_under_way()
+        self._train = model.train_function
+        self.is_on = True
+        model.train_function = self._step
+
+    def stop(self) -> None:
+        """Gives the training step back."""
+        self.is_on = False
+        self._model.train_function = self._train
+
+    def _step(self, iterator: Any) -> Any:
+        if keras_fit.fit_under_way() is not self._fit:
+            # That one was aborted before it got here.
+            self.stop()
+            return self._train(iterator)
+        if self._restore is not None:
+            self._restore()
+            self._restore = None
+            skip(iterator, self._ahead)
+            self._position.end_step(self._ahead)
+        if self._left > 0:
+            per_step = self._model.steps_per_execution
+            skip(iterator, min(per_step, self._left))
+            self._left -= per_step
+            return self._model.get_metrics_result()
+        self.stop()
+        return self._train(iterator)
+
+
+def is_replaying(model: keras.Model) -> bool:
+    """Whether the next step of a fit may only take data.
+
+    Args:
+        model: The model that is fitted.
+    """
+    step = getattr(model.train_function, "__self__", None)
+    return isinstance(step, Replay)

@@ -1,0 +1,223 @@
+"""The values of everything that training changes, on every replica."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdp.agreement import all_gather, broadcast
+from tfdp.optimizer import DistributedOptimizer
+from tfdp.strategy import DataParallelStrategy
+from tfdp.upstream import inspection
+
+Arrays = dict[str, np.ndarray]
+
+
+class TrainingState:
+    """Reads and writes the state of a model in training.
+
+    Weights, seeds and the optimizers' variables are the same on all replicas.
+    Statistics of layers, sums of metrics, and counts of samples are each
+    replica's own.
+
+    Args:
+        model: A built and compiled model.
+        strategy: The strategy in whose scope it was built.
+    """
+
+    def __init__(
+        self, model: keras.Model, strategy: DataParallelStrategy
+    ) -> None:
+        self._strategy = strategy
+        optimizers = inspection.optimizers(model)
+        statistics = inspection.statistics(model)
+        apart = {id(variable) for variable in statistics}
+        shared = {
+            id(variable): variable
+            for variable in (
+                *model.variables,
+                *(v for optimizer in optimizers for v in optimizer.variables),
+            )
+            if id(variable) not in apart
+        }
+        self._paths = {
+            **{f"shared {i}": v.path for i, v in enumerate(shared.values())},
+            **{f"mean {i}": v.path for i, v in enumerate(statistics)},
+        }
+        self._shared = {
+            f"shared {i}": v.value for i, v in enumerate(shared.values())
+        }
+        self._means = {f"mean {i}": v.value for i, v in enumerate(statistics)}
+        counters = [
+            optimizer.sample_counter
+            for optimizer in optimizers
+            if isinstance(optimizer, DistributedOptimizer) and optimizer.built
+        ]
+        self._sums = {
+            **{
+                f"sum {i}": variable.value
+                for i, variable in enumerate(model.metrics_variables)
+            },
+            **{f"samples {i}": each for i, each in enumerate(counters)},
+        }
+
+    def captured(self) -> Arrays:
+        """Returns the values, by name; a collective.
+
+        Returns:
+            Arrays in the shape of their variables; those that are each
+            replica's own have an axis of all replicas before. Of what is the
+            same everywhere, nothing but on the chief.
+        """
+        shared = self._shared if self._strategy.is_chief else {}
+        return {
+            **{name: self._first(v) for name, v in shared.items()},
+            **self._of_all_replicas({**self._means, **self._sums}),
+        }
+
+    def check(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Checks that values are those of this model.
+
+        Args:
+            arrays: What `captured` has returned, in another process perhaps.
+
+        Raises:
+            ValueError: If names or shapes differ.
+        """
+        variables = {**self._shared, **self._means, **self._sums}
+        expected = {name: tuple(v.shape) for name, v in variables.items()}
+        received = {
+            name: array.shape if name in self._shared else array.shape[1:]
+            for name, array in arrays.items()
+        }
+        if expected != received:
+            name = next(
+                name
+                for name in (*expected, *received)
+                if expected.get(name) != received.get(name)
+            )
+            raise ValueError(
+                "A backup must be of the model and optimizer that resume. "
+                f"Received: {received.get(name, 'nothing')} in the backup, "
+                f"for {self._paths.get(name, name)} of shape "
+                f"{expected.get(name, 'nothing')} in the model. Build the "
+                "same model, or delete the backup to begin anew."
+            )
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Gives everything but metrics the values that were captured.
+
+        Where the number of replicas has changed, all get the mean of the
+        statistics, and the first one the counts of all.
+
+        Args:
+            arrays: What `captured` has returned.
+        """
+        for name, variable in self._shared.items():
+            for component in self._components(variable):
+                _assign(component, arrays[name])
+        for name, statistic in self._means.items():
+            values = self._spread(arrays[name], adds=False)
+            self._assign_own(statistic, values)
+        self._restore_sums("samples", arrays)
+
+    def restore_metrics(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Gives metrics the values that were captured.
+
+        Args:
+            arrays: What `captured` has returned.
+        """
+        self._restore_sums("sum", arrays)
+
+    def broadcast(self) -> list[str]:
+        """Gives every worker the chief's values; a collective.
+
+        Returns:
+            Names of the variables that differed on some worker.
+        """
+        if self._strategy.num_workers == 1:
+            return []
+        own = {**self._shared, **self._means}
+        digests = all_gather(
+            self._strategy, [_digest(self._first(v)) for v in own.values()]
+        )
+        differing = [
+            name
+            for name, column in zip(own, digests.T, strict=True)
+            if (column != column[0]).any()
+        ]
+        for name in differing:
+            values = broadcast(self._strategy, self._first(own[name]))
+            for component in self._components(own[name]):
+                _assign(component, values)
+        return [self._paths[name] for name in differing]
+
+    def _restore_sums(
+        self, kind: str, arrays: Mapping[str, np.ndarray]
+    ) -> None:
+        for name, total in self._sums.items():
+            if name.startswith(kind):
+                values = self._spread(arrays[name], adds=True)
+                self._assign_own(total, values)
+
+    def _first(self, variable: Any) -> np.ndarray:
+        return _value(self._components(variable)[0])
+
+    def _components(self, variable: Any) -> Sequence[tf.Variable]:
+        return self._strategy.experimental_local_results(variable)
+
+    def _of_all_replicas(self, variables: Mapping[str, Any]) -> Arrays:
+        own = {
+            name: np.stack([_value(c) for c in self._components(variable)])
+            for name, variable in variables.items()
+        }
+        if self._strategy.num_workers == 1:
+            return own
+        flat = [array.astype(np.float64).ravel() for array in own.values()]
+        rows = all_gather(self._strategy, np.concatenate([*flat, [0.0]]))
+        ends = np.cumsum([each.size for each in flat])
+        return {
+            name: np.concatenate(
+                [
+                    row[end - array.size : end].reshape(array.shape)
+                    for row in rows
+                ]
+            ).astype(array.dtype)
+            for (name, array), end in zip(own.items(), ends, strict=True)
+        }
+
+    def _assign_own(self, variable: Any, values: np.ndarray) -> None:
+        components = self._components(variable)
+        first = self._strategy.worker_index * len(components)
+        for place, component in enumerate(components, first):
+            _assign(component, values[place])
+
+    def _spread(self, values: np.ndarray, *, adds: bool) -> np.ndarray:
+        """Values of other replicas, for those of this strategy."""
+        replicas = self._strategy.num_replicas_in_sync
+        if len(values) == replicas:
+            return values
+        if adds:
+            others = np.zeros((replicas - 1, *values.shape[1:]), values.dtype)
+            return np.concatenate([values.sum(0, keepdims=True), others])
+        is_floating = np.issubdtype(values.dtype, np.floating)
+        value = values.mean(0) if is_floating else values[0]
+        return np.stack([value] * replicas)
+
+
+def _value(component: tf.Variable) -> np.ndarray:
+    value = component.numpy()
+    # NumPy's files know no bfloat16.
+    is_numpy = value.dtype.kind in "biuf"
+    return value if is_numpy else value.astype(np.float32)
+
+
+def _assign(component: tf.Variable, value: np.ndarray) -> None:
+    component.assign(tf.cast(value, component.dtype))
+
+
+def _digest(value: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(value).tobytes())

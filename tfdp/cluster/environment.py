@@ -1,0 +1,87 @@
+"""Where the environment says who the workers are.
+
+Environment variables read, here and nowhere else in tfdp (`tfdp.settings` reads
+those that name nobody):
+
+- `TF_CONFIG`: JSON with `cluster` (job name to list of `host:port`) and `task`
+  (`type` and `index`). With neither, such as `{}`: a job of one process.
+- Those that Slurm's `srun` sets, and `CUDA_VISIBLE_DEVICES`, where `TF_CONFIG`
+  is unset or empty; see `tfdp.cluster.slurm`. Without them, too: a job of one
+  process.
+- `TFDP_PORT`: the port of each node's first worker under Slurm. Unset: chosen
+  by the numbers of job and step.
+
+Another scheduler is one more module beside `slurm`, asked here.
+"""
+
+import os
+
+from tfdp.cluster import slurm
+from tfdp.cluster.tf_config import Place, names_nobody, parsed
+
+
+def tf_config_text() -> str:
+    """Returns the text of `TF_CONFIG`, without blanks around it; maybe empty.
+
+    Example:
+
+    >>> tf_config_text()
+    ''
+    """
+    return os.environ.get("TF_CONFIG", "").strip()
+
+
+def place() -> Place | None:
+    """Returns who the workers are, from `TF_CONFIG` or else from Slurm.
+
+    Returns:
+        What it says, or `None` for a job of one process.
+
+    Raises:
+        ValueError: If `TF_CONFIG` is malformed, or what Slurm tells is
+            contradictory.
+
+    Example:
+
+    >>> print(place())
+    None
+    """
+    text = tf_config_text()
+    if text:
+        return None if names_nobody(text) else parsed(text)
+    step = slurm.step_of(os.environ)
+    if step is None:
+        return None
+    jobs = {"worker": step.addresses}
+    return Place(jobs, "worker", step.rank, {}, step.visible_gpus)
+
+
+def source() -> str:
+    """Says where `place` finds what it returns.
+
+    Returns:
+        The name of the variable, or of the step, or what is missing.
+
+    Raises:
+        ValueError: If what Slurm tells is contradictory.
+
+    Example:
+
+    >>> source()
+    'neither TF_CONFIG nor srun'
+    """
+    if tf_config_text():
+        return "TF_CONFIG"
+    if slurm.step_of(os.environ):
+        job, step = (
+            os.environ.get(name, "?")
+            for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")
+        )
+        return f"Slurm, step {job}.{step}"
+    waiting = slurm.waiting_tasks(os.environ)
+    if waiting > 1:
+        return (
+            f"a Slurm job of {waiting} tasks, but not in srun, which starts "
+            "them all"
+        )
+    return "neither TF_CONFIG nor srun"

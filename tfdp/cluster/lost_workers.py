@@ -1,0 +1,79 @@
+"""What TensorFlow says when a worker is gone, in words that name it."""
+
+import atexit
+import faulthandler
+import functools
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tfdp.cluster.cluster import Cluster
+from tfdp.cluster.rendezvous import unreachable
+
+_TASK = re.compile(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)")
+_EXIT_SECONDS = 3
+
+
+def naming_lost_workers(
+    function: Callable[..., Any], cluster: Cluster
+) -> Callable[..., Any]:
+    """Returns `function`, whose errors say which worker was lost.
+
+    Args:
+        function: What runs steps together with other workers.
+        cluster: Who they are.
+    """
+
+    # This room is there without TensorFlow.
+    from tensorflow import errors
+
+    signs = (
+        errors.AbortedError,
+        errors.CancelledError,
+        errors.DeadlineExceededError,
+        errors.InternalError,
+        errors.UnavailableError,
+    )
+
+    @functools.wraps(function)
+    def naming(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except signs as error:
+            lost = _lost(error, cluster)
+            if lost:
+                error.add_note(
+                    f"Lost {lost}: it was killed, failed, or hangs; its own "
+                    "output says more. Training on several workers cannot go "
+                    "on without one. Start all of them again, as `tfdp launch "
+                    "--max-restarts` does; `callbacks.BackupAndRestore` "
+                    "resumes where they were."
+                )
+                _exit_in_time()
+            raise
+
+    return naming
+
+
+def _lost(error: Exception, cluster: Cluster) -> str:
+    found = unreachable(cluster)
+    for job, index in _TASK.findall(str(error)):
+        addresses = cluster.jobs.get(job, ())
+        if int(index) < len(addresses):
+            address = addresses[int(index)]
+            if address == cluster.address or address not in cluster.workers:
+                continue
+            worker = f"worker {cluster.workers.index(address)} ({address})"
+            if worker not in found:
+                found.append(worker)
+    return ", ".join(found)
+
+
+@functools.cache
+def _exit_in_time() -> None:
+    # TensorFlow's own end sometimes waits for the lost one for a minute.
+    null = open(os.devnull, "w")  # noqa: SIM115
+    atexit.register(
+        faulthandler.dump_traceback_later, _EXIT_SECONDS, exit=True, file=null
+    )

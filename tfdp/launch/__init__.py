@@ -1,0 +1,9 @@
+"""Processes as workers: started, watched, blamed and ended together.
+
+Knows the machine and the cluster. Must not know TensorFlow, nor what the
+workers do.
+"""
+
+from tfdp.launch.launcher import Launcher
+from tfdp.launch.worker_function import command_of
+from tfdp.launch.worker_group import WorkerGroup

@@ -1,0 +1,147 @@
+"""Runs a group of workers to its end: restarts, signals, and a summary."""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, signal_name
+from tfdp.launch.worker_group import WorkerGroup
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_TIMED_OUT = 124
+
+
+class Launcher:
+    """Runs a group of workers, and starts all of them again when one fails.
+
+    SIGINT and SIGTERM are passed on to the workers; a second signal kills
+    them. Must run in the main thread, which is where Python handles signals.
+
+    Args:
+        start_group: Called as `start_group(restart_count)`; returns a new
+            group.
+        max_restarts: How often a group may be started again. Defaults to 0.
+        timeout: Seconds after which to end the workers, restarts included.
+            Defaults to `None`, no limit.
+        say: Called with each message to the user.
+
+    Example:
+
+    >>> launcher = Launcher(lambda count: WorkerGroup(["true"], 2), say=print)
+    >>> launcher.run()  # doctest: +ELLIPSIS
+    2 workers ended after ... s
+    0
+    """
+
+    def __init__(
+        self,
+        start_group: Callable[[int], WorkerGroup],
+        *,
+        say: Callable[[str], object],
+        max_restarts: int = 0,
+        timeout: float | None = None,
+    ) -> None:
+        """Starts nothing yet."""
+        self._start_group = start_group
+        self._say = say
+        self._max_restarts = max_restarts
+        self._timeout = timeout
+        self._started = math.nan
+        self._group: WorkerGroup | None = None
+        self._signal = 0
+
+    def run(self) -> int:
+        """Runs the workers until they have succeeded, or may not go on.
+
+        Returns:
+            0 where all workers of the last attempt ended with 0; after a
+            signal to this process 128 plus its number; after `timeout` 124;
+            else the exit code of the worker that failed.
+
+        Raises:
+            OSError: If a worker cannot be started, or its output not be
+                passed on.
+        """
+        self._started = time.monotonic()
+        outcomes: list[list[WorkerOutcome]] = []
+        exit_code = 0
+        with self._handled_signals():
+            for restart_count in range(self._max_restarts + 1):
+                if restart_count:
+                    self._say(
+                        f"restart {restart_count} of {self._max_restarts}"
+                    )
+                exit_code, is_final = self._attempt(restart_count, outcomes)
+                if is_final:
+                    break
+        self._summarize(outcomes, exit_code)
+        return exit_code
+
+    def _attempt(
+        self, restart_count: int, outcomes: list[list[WorkerOutcome]]
+    ) -> tuple[int, bool]:
+        failure: WorkerFailure | None = None
+        timeout_message = ""
+        with self._start_group(restart_count) as group:
+            self._group = group
+            if self._signal:
+                group.end(self._signal)
+            try:
+                failure = group.wait(self._seconds_left())
+            except TimeoutError as error:
+                timeout_message = str(error)
+            outcomes.append(group.outcomes)
+        if self._signal:
+            return 128 + self._signal, True
+        if timeout_message:
+            self._say(f"the {self._timeout:g} s of all attempts have passed")
+            self._say(timeout_message)
+            return _TIMED_OUT, True
+        if failure is None:
+            return 0, True
+        self._say(str(failure))
+        return failure.exit_code, False
+
+    def _seconds_left(self) -> float | None:
+        if self._timeout is None:
+            return None
+        return max(self._timeout - (time.monotonic() - self._started), 0.0)
+
+    @contextlib.contextmanager
+    def _handled_signals(self) -> Iterator[None]:
+        previous = {s: signal.signal(s, self._handle) for s in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        is_first = not self._signal
+        self._signal = self._signal or number
+        if self._group:
+            self._group.end(number)
+        if is_first:
+            # It may have come while this very stream was written to.
+            with contextlib.suppress(RuntimeError, OSError):
+                self._say(
+                    f"{signal_name(number)}: the workers are told; a second "
+                    "signal kills them"
+                )
+
+    def _summarize(
+        self, outcomes: list[list[WorkerOutcome]], exit_code: int
+    ) -> None:
+        if exit_code == 0 and len(outcomes) == 1:
+            count = len(outcomes[0])
+            seconds = time.monotonic() - self._started
+            workers = f"{count} worker{'s' if count > 1 else ''}"
+            self._say(f"{workers} ended after {seconds:.0f} s")
+            return
+        for attempt, group in enumerate(outcomes, start=1):
+            for outcome in group:
+                prefix = f"attempt {attempt}, " if len(outcomes) > 1 else ""
+                self._say(f"{prefix}{outcome}")

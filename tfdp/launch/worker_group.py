@@ -1,0 +1,249 @@
+"""Local worker processes, started, watched and ended together.
+
+Environment variables set for a worker: `TF_CONFIG`, `PYTHONUNBUFFERED`,
+`TFDP_RESTART_COUNT`, `TFDP_WORKER_GROUP`, by which every process of the group
+can be found; and where they are unset `TF_CPP_MIN_LOG_LEVEL`, to 2 (errors
+only), and `GLIBC_TUNABLES`, as in `tfdp.machine.allocator`.
+"""
+
+import contextlib
+import dataclasses
+import math
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+
+from tfdp.cluster import Cluster, free_addresses
+from tfdp.launch.blame import Blame
+from tfdp.launch.guardian import MARK, Guardian
+from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, lateness
+from tfdp.launch.worker_output import WorkerOutput
+from tfdp.launch.worker_process import WorkerProcess
+from tfdp.machine import core_shares, oom_kills, thread_variables, tunables
+
+WHERE_UNSET = {"TF_CPP_MIN_LOG_LEVEL": "2", **tunables()}
+_POLL_SECONDS = 0.02
+_FAILURE_GRACE_SECONDS = 3.0
+
+
+class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
+    """Runs a command as several processes that find each other by `TF_CONFIG`.
+
+    Making the object starts the processes. They read no input, and end
+    together: after `wait` or `stop`, or at the end of a `with` block, none is
+    left, nor any process they started. So it is when this process dies,
+    however it dies. POSIX systems only.
+
+    Args:
+        command: Program and arguments, the same for every worker.
+        num_workers: Number of processes here; at least 1.
+        addresses: Address (`"host:port"`) of every worker of the job, those
+            elsewhere included. Defaults to free ports of 127.0.0.1.
+        first_index: Place among `addresses` of the first of these processes;
+            each is known by its place there. Defaults to 0.
+        cpus_per_worker: Cores that each worker is kept on, none shared, with
+            as many threads for TensorFlow. Defaults to `None`, no limit.
+        env: Variables to set for the workers, besides those of this process.
+            Defaults to none.
+        restart_count: How often the job was started again. Defaults to 0.
+        log_dir: Folder for `worker-0.log` and so on, which output is added to.
+            Defaults to `None`, no files.
+        on_line: Called as `on_line(worker, line)` with each line of output
+            (stdout and stderr, without the line end), from a thread, one call
+            at a time. What it raises, `wait` raises. Defaults to nothing.
+        keep_lines: Number of last lines per worker to show when something
+            fails. Defaults to 20.
+        grace_seconds: Time between the signal and SIGKILL for a worker that is
+            to end; at most 3 after a failure, and in `stop`. Defaults to 5.
+
+    Raises:
+        ValueError: If `num_workers` is below 1, `addresses` are malformed, or
+            there are too few of them or of the cores.
+        RuntimeError: If this system cannot keep a process on chosen cores.
+        OSError: If the command cannot be started, or a log not be written.
+
+    Example:
+
+    >>> with WorkerGroup(["true"], num_workers=2) as group:
+    ...     failure = group.wait(timeout=60)
+    >>> print(failure)
+    None
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        num_workers: int,
+        *,
+        addresses: Sequence[str] | None = None,
+        first_index: int = 0,
+        cpus_per_worker: int | None = None,
+        env: Mapping[str, str] | None = None,
+        restart_count: int = 0,
+        log_dir: str | os.PathLike[str] | None = None,
+        on_line: Callable[[int, str], object] | None = None,
+        keep_lines: int = 20,
+        grace_seconds: float = 5.0,
+    ) -> None:
+        """Starts the workers."""
+        if num_workers < 1:
+            raise ValueError(
+                "A group must have at least one worker. Received: "
+                f"num_workers={num_workers}. Use 1 for a single process."
+            )
+        indices = range(first_index, first_index + num_workers)
+        if addresses is None:
+            addresses = free_addresses(indices.stop)
+        clusters = [Cluster.of(addresses, index) for index in indices]
+        shares: Sequence[set[int] | None] = [None] * num_workers
+        variables = {**WHERE_UNSET, **os.environ}
+        if cpus_per_worker is not None:
+            shares = core_shares(num_workers, cpus_per_worker)
+            variables |= thread_variables(cpus_per_worker)
+        variables |= {**(env or {}), "PYTHONUNBUFFERED": "1"}
+        variables["TFDP_RESTART_COUNT"] = str(restart_count)
+        self._grace_seconds = grace_seconds
+        self._kill_at = math.inf
+        self._oom_kills = oom_kills()
+        self._processes: dict[int, WorkerProcess] = {}
+        self._output = WorkerOutput(
+            indices,
+            on_line=on_line,
+            log_dir=log_dir,
+            keep_lines=keep_lines,
+            restart_count=restart_count,
+        )
+        mark = uuid.uuid4().hex
+        self._guardian = Guardian(mark, env=variables)
+        variables[MARK] = mark
+        try:
+            for index, cluster, cores in zip(
+                indices, clusters, shares, strict=True
+            ):
+                self._processes[index] = WorkerProcess(
+                    command,
+                    index=index,
+                    env={**variables, "TF_CONFIG": cluster.to_tf_config()},
+                    cores=cores,
+                    on_line=self._output.hear,
+                )
+                self._guardian.watch(self._processes[index].pid)
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *exception: object) -> None:
+        """Ends what still runs."""
+        self.stop()
+
+    @property
+    def pids(self) -> dict[int, int]:
+        """Process id of each worker, by its index."""
+        return {index: p.pid for index, p in self._processes.items()}
+
+    @property
+    def outcomes(self) -> list[WorkerOutcome]:
+        """What has become of each worker so far."""
+        return [p.outcome for p in self._processes.values()]
+
+    def signal(self, worker: int, number: int) -> None:
+        """Sends a signal to one worker, if it runs, not to its children.
+
+        Args:
+            worker: Index of the worker.
+            number: The signal.
+
+        Raises:
+            ValueError: If there is no such worker here.
+        """
+        if worker not in self._processes:
+            raise ValueError(
+                "The worker must be one of this group. Received: "
+                f"worker={worker}. Use one of {list(self._processes)}."
+            )
+        self._processes[worker].send(number)
+
+    def end(self, number: int) -> None:
+        """Asks all workers to end; may be called from a signal handler.
+
+        They have `grace_seconds`, then `wait` kills them; it does at once
+        where this is called again, or while they are being ended anyhow.
+
+        Args:
+            number: The signal to send.
+        """
+        if self._kill_at < math.inf:
+            self._kill_at = -math.inf
+            return
+        self._kill_at = time.monotonic() + self._grace_seconds
+        for process in list(self._processes.values()):
+            process.send(number)
+            if process.is_stopped:
+                process.send(signal.SIGCONT)
+
+    def wait(self, timeout: float | None = None) -> WorkerFailure | None:
+        """Waits until every worker has ended with 0, or one has failed.
+
+        Nothing of the group is left running. A worker that has been stopped
+        (SIGSTOP) for 3 seconds has failed.
+
+        Args:
+            timeout: Seconds after which to end the workers, with SIGTERM and
+                `grace_seconds`. Defaults to `None`, no limit.
+
+        Returns:
+            The failure of the worker to blame (see
+            `tfdp.launch.blame.Blame`), or `None` on success and after `end`.
+
+        Raises:
+            TimeoutError: If a worker still ran after `timeout`.
+            Exception: What `on_line` raised.
+        """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        blame, culprit = Blame(), None
+        late: list[int] = []
+        while culprit is None and not self._output.error:
+            now = time.monotonic()
+            codes = {i: p.poll() for i, p in self._processes.items()}
+            running = [i for i, code in codes.items() if code is None]
+            if self._kill_at == math.inf:
+                stopped = [i for i in running if self._processes[i].is_stopped]
+                culprit = blame.look(now, codes, stopped)
+                if now >= deadline and not any(codes.values()):
+                    late = running
+                    self.end(signal.SIGTERM)
+            if culprit is None and (not running or now >= self._kill_at):
+                break
+            time.sleep(_POLL_SECONDS)
+        self.stop()
+        if self._output.error:
+            raise self._output.error
+        last_lines = self._output.last_lines
+        if late and timeout is not None:
+            raise lateness(timeout, late, last_lines)
+        if culprit is None:
+            return None
+        return WorkerFailure.of(
+            *dataclasses.astuple(culprit),
+            last_lines=last_lines[culprit.worker],
+            is_out_of_memory=oom_kills() > self._oom_kills,
+        )
+
+    def stop(self) -> None:
+        """Ends what is left of the group: SIGTERM, then SIGKILL."""
+        for process in self._processes.values():
+            process.was_ended |= process.poll() is None
+        now = time.monotonic()
+        if now < self._kill_at:
+            grace = min(self._grace_seconds, _FAILURE_GRACE_SECONDS)
+            self._kill_at = min(self._kill_at, now + grace)
+            self._guardian.signal_members(signal.SIGTERM)
+            while time.monotonic() < self._kill_at and self._guardian.members():
+                time.sleep(_POLL_SECONDS)
+        self._guardian.kill_members()
+        self._guardian.close()
+        for process in self._processes.values():
+            process.close()
+        self._output.close()

@@ -1,0 +1,408 @@
+"""The optimizer that a user compiles with: settings, state, and its saving."""
+
+import contextvars
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from tfdp.batch import checked_count
+from tfdp.optimizer.compression import check_devices
+from tfdp.optimizer.loss_scale import LossScale, resolved_loss_scale
+from tfdp.optimizer.measurement import Measurement
+from tfdp.optimizer.noise_scale import NoiseScale
+from tfdp.optimizer.synchronization import Synchronous
+from tfdp.optimizer.update import Update
+from tfdp.step import Gradient, StepMeter
+from tfdp.strategy import check_scope, counts_samples
+
+# A model that cannot train here can still be loaded, to predict.
+_is_loading = contextvars.ContextVar("_is_loading", default=False)
+
+
+@keras.saving.register_keras_serializable(package="tfdp")
+class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
+    """Updates the weights once per `accumulation_steps` micro-batches.
+
+    Use it when the batch you want does not fit in memory, or when
+    communication is what limits you: four micro-batches of 64 give the update
+    of one batch of 256, up to rounding, for one all-reduce. Layers with batch
+    statistics (`BatchNormalization`) still see 64 samples.
+
+    Gradients are weighted by their samples and summed on the replica; once per
+    update they are summed over replicas, divided by the samples of the whole
+    cycle, clipped, and handed to a copy of `inner_optimizer`. Between updates
+    nothing of it moves: not its momenta, weight decay, or iteration count. A
+    learning rate schedule therefore counts updates, whereas with Keras's
+    `gradient_accumulation_steps` it counts micro-batches.
+
+    Use `callbacks.DataParallel()` with it, which updates with what a short
+    last cycle of an epoch has gathered before anything looks at the weights.
+
+    Args:
+        inner_optimizer: A `keras.optimizers.Optimizer`. Its clipping, weight
+            decay and moving average act on the reduced gradient.
+        accumulation_steps: Micro-batches per update; an integer of at least
+            1. Above 1 it needs a tfdp strategy. Defaults to 1.
+        loss_scale: `"auto"` (dynamic when the global dtype policy computes in
+            float16, otherwise none), `"dynamic"`, a positive number, or
+            `None`. Defaults to `"auto"`.
+        initial_scale: Loss scale to begin with where it is dynamic. Defaults
+            to 32,768.
+        dynamic_growth_steps: Updates without overflow after which a dynamic
+            loss scale is doubled. Defaults to 2,000.
+        compression: `"bfloat16"` or `"float16"`, to send gradients between
+            replicas in 16 bits, which halves the bytes; or `None`. Everything
+            else, sums over micro-batches included, stays in float32. Each
+            replica's part of the mean gradient is rounded, and so is every
+            sum of two replicas' on the way: by 0.4 % at most in bfloat16,
+            which has the range of float32; in float16 by 0.05 % where they
+            are above 6e-5, by more below, and all of what is below 3e-8 is
+            lost, while an update with a number above 65,504 is skipped.
+            Defaults to `None`, which is exact.
+        name: Optional name of the optimizer.
+
+    Attributes:
+        micro_step: Scalar int64; micro-batches since the last update, in
+            `[0, accumulation_steps)`.
+        iterations: Scalar int64; updates made so far.
+        skipped_updates: Scalar int64; updates skipped for overflow.
+
+    Raises:
+        TypeError: If `inner_optimizer` is no optimizer, or
+            `accumulation_steps` no integer.
+        ValueError: If `accumulation_steps` is not positive, if
+            `inner_optimizer` already accumulates, scales the loss or was
+            already used, or if `loss_scale` or `compression` is none of the
+            above, or is bfloat16 on several GPUs of one process.
+        RuntimeError: If `accumulation_steps` is above 1, or `inner_optimizer`
+            an `AdaScale`, outside of the scope of a tfdp strategy; or if an
+            `AdaScale` has but one gradient per update to look at.
+
+    Example:
+
+    >>> with tfdp.auto_strategy().scope():
+    ...     optimizer = tfdp.DistributedOptimizer(
+    ...         keras.optimizers.Adam(1e-3), accumulation_steps=4
+    ...     )
+    >>> optimizer.accumulation_steps
+    4
+    """
+
+    weighs_samples = True
+
+    def __init__(
+        self,
+        inner_optimizer: keras.optimizers.Optimizer,
+        accumulation_steps: int = 1,
+        *,
+        loss_scale: Literal["auto", "dynamic"] | float | None = "auto",
+        initial_scale: float = 2.0**15,
+        dynamic_growth_steps: int = 2000,
+        compression: Literal["bfloat16", "float16"] | None = None,
+        name: str | None = None,
+    ) -> None:
+        accumulation_steps = checked_count(
+            "accumulation_steps", accumulation_steps
+        )
+        loss_scale = resolved_loss_scale(loss_scale)
+        synchronization = Synchronous(inner_optimizer, compression)
+        super().__init__(
+            synchronization.inner_optimizer,
+            initial_scale=(
+                initial_scale if loss_scale == "dynamic" else loss_scale or 1.0
+            ),
+            dynamic_growth_steps=dynamic_growth_steps,
+            name=name or "distributed_optimizer",
+        )
+        self.accumulation_steps = accumulation_steps
+        self.loss_scale = loss_scale
+        self._strategy = tf.distribute.get_strategy()
+        self._synchronization = synchronization
+        self._edges_are_kept = False
+        self._measurement = Measurement(
+            self._strategy,
+            accumulation_steps,
+            feeds_update=synchronization.wants_moments,
+        )
+        self._update = Update(synchronization, self._measurement, loss_scale)
+        if not _is_loading.get():
+            is_counted = counts_samples(self._strategy)
+            self._measurement.check_counted(is_counted=is_counted)
+            check_devices(compression, self._strategy)
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Creates the state of the optimizer for the variables it trains.
+
+        Args:
+            variables: The model's trainable variables, in the order in which
+                they will be given to `apply`.
+
+        Raises:
+            RuntimeError: If called in the scope of another strategy than the
+                one that the optimizer was created in.
+        """
+        check_scope(self._strategy)
+        self._synchronization.build(variables)
+        keras.optimizers.Optimizer.build(self, variables)
+        self.micro_step = self._counter("micro_step")
+        self.skipped_updates = self._counter("skipped_updates")
+        self.step_counter = self._counter("step_counter")
+        noise = self.add_variable(
+            (4,),
+            dtype="float32",
+            aggregation="only_first_replica",
+            name="noise",
+        )
+        self._measurement.build(noise)
+        self.dynamic_scale = self.add_variable(
+            (),
+            initializer=keras.initializers.Constant(self.initial_scale),
+            dtype="float32",
+            aggregation="only_first_replica",
+            name="dynamic_scale",
+        )
+        scaling = LossScale(
+            self.dynamic_scale,
+            self.step_counter,
+            self.skipped_updates,
+            growth_interval=self.dynamic_growth_steps,
+            is_dynamic=self.loss_scale == "dynamic",
+        )
+        self._cycle = self._update.build(
+            self._strategy,
+            variables,
+            accumulation_steps=self.accumulation_steps,
+            micro_step=self.micro_step,
+            scaling=scaling,
+        )
+        # For a `tf.train.Checkpoint`.
+        self._accumulated = self._cycle.variables
+
+    @tf.autograph.experimental.do_not_convert
+    def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
+        """Scales the loss where loss scaling is on.
+
+        Where gradients of one replica's loss reach others, as they do through
+        a synchronized `BatchNormalization`, it weighs the loss as well.
+
+        Args:
+            loss: Scalar loss of this replica.
+
+        Returns:
+            The loss to differentiate.
+        """
+        return self._update.scaled(loss, self.initial_scale)
+
+    @tf.autograph.experimental.do_not_convert
+    def apply(
+        self,
+        grads: Sequence[Gradient | None],
+        trainable_variables: Sequence[keras.Variable] | None = None,
+    ) -> None:
+        """Takes the gradients of one micro-batch, and updates when it is time.
+
+        Called on every replica: by `fit`, or by a step given to
+        `strategy.run`.
+
+        Args:
+            grads: Gradients of this replica's loss (its mean over its own
+                samples, divided by the number of replicas, as Keras's losses
+                are).
+            trainable_variables: The variables, in the same order. Defaults to
+                those that the optimizer was built with.
+
+        Raises:
+            RuntimeError: If called in cross-replica context, in the scope of
+                another strategy, or, when accumulating, not from inside
+                `strategy.run` of a tfdp strategy.
+            ValueError: If, when accumulating, micro-batches give gradients
+                for different variables, or the loss is one of a whole
+                micro-batch; or if losses of one step are averaged over
+                different things.
+        """
+        context = tf.distribute.get_replica_context()
+        if context is None:
+            raise RuntimeError(
+                "`apply` must be called on every replica. Received: a call "
+                "in cross-replica context. Call it from a function given to "
+                "`strategy.run`."
+            )
+        check_scope(self._strategy)
+        if trainable_variables is None:
+            trainable_variables = self._trainable_variables
+        variables = list(trainable_variables)
+        if not self.built:
+            self.build(variables)
+        grads, variables = self._filter_empty_gradients(grads, variables)
+        places = []
+        if self.accumulation_steps > 1:
+            places = [self._get_variable_index(v) for v in variables]
+        self._update.take(grads, variables, places)
+
+    @property
+    def compression(self) -> str | None:
+        """The number format of gradients between replicas, if not their own."""
+        return self._synchronization.compression
+
+    @property
+    def is_mid_cycle(self) -> bool:
+        """Whether micro-batches were seen that no update has used yet."""
+        return self.accumulation_steps > 1 and self._cycle.is_under_way
+
+    @property
+    def sample_counter(self) -> tf.Variable:
+        """Scalar int64; samples that each replica has trained on."""
+        return self._measurement.samples.variable
+
+    def samples_by_replica(self) -> list[int]:
+        """Returns how many samples each replica of this worker trained on.
+
+        Returns:
+            One count per replica on this worker, since the optimizer was
+            built; zeros where the strategy is not one of tfdp's.
+        """
+        return self._measurement.samples.by_replica()
+
+    def measure_time(self, meter: StepMeter) -> StepMeter:
+        """Has steps timed by a meter, while it is on.
+
+        Args:
+            meter: A meter that is new.
+
+        Returns:
+            It, or one with the same settings that was given before.
+        """
+        return self._measurement.time_by(meter)
+
+    def measure_noise(self, smoothing: float) -> bool:
+        """Has the noise in gradients measured from the next trace on.
+
+        Args:
+            smoothing: Weight of the past in the averages, in `[0, 1)`.
+
+        Returns:
+            Whether this changes the graph of an update.
+
+        Raises:
+            TypeError: If `smoothing` is not a number.
+            ValueError: If it is out of range.
+            RuntimeError: If samples are not counted, or an update has but one
+                gradient to look at.
+        """
+        return self._measurement.smooth_noise(smoothing)
+
+    @property
+    def noise_scale(self) -> NoiseScale:
+        """What was measured since `measure_noise`; unknown before."""
+        return self._measurement.noise_scale
+
+    def flush(self) -> None:
+        """Updates with what an unfinished cycle has gathered, if anything.
+
+        The mean is over the samples that were seen, so that a short last
+        cycle weighs as it should. Called outside of any step, by all workers.
+        """
+        if self.built:
+            self._cycle.flush(self._measurement.smoothing)
+
+    def finalize_variable_values(
+        self, var_list: Sequence[keras.Variable]
+    ) -> None:
+        """Ends training: flushes, and lets the inner optimizer finish.
+
+        Args:
+            var_list: The model's trainable variables.
+        """
+        if self.accumulation_steps > 1 and not self._edges_are_kept:
+            warnings.warn(
+                "An accumulation cycle that an epoch leaves unfinished runs "
+                "on into the next, and validation does not see it. Received: "
+                f"accumulation_steps={self.accumulation_steps} without "
+                "`callbacks.DataParallel`. Give `fit` "
+                "`callbacks=[tfdp.callbacks.DataParallel(), ...]`.",
+                stacklevel=2,
+            )
+            self._edges_are_kept = True
+        self.flush()
+        self._synchronization.finalize(var_list)
+
+    def keep_edges(self) -> None:
+        """Says that a callback flushes at the end of each epoch."""
+        self._edges_are_kept = True
+
+    def save_own_variables(self, store: Any) -> None:
+        """Saves the state, a cycle under way included.
+
+        In the middle of a cycle it is a collective: all workers must save.
+
+        Args:
+            store: Mapping to save to, by name.
+        """
+        super().save_own_variables(store)
+        self._cycle.save(store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads the state; a cycle under way goes on where it was.
+
+        Args:
+            store: Mapping to load from, by name.
+
+        Raises:
+            ValueError: If the state was saved in the middle of a cycle, and
+                this optimizer does not accumulate.
+        """
+        super().load_own_variables(self._cycle.load(store))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the configuration, for saving.
+
+        Returns:
+            Arguments of the constructor, the inner optimizer serialised.
+        """
+        return {
+            "inner_optimizer": keras.saving.serialize_keras_object(
+                self.inner_optimizer
+            ),
+            "accumulation_steps": self.accumulation_steps,
+            "loss_scale": self.loss_scale,
+            "initial_scale": self.initial_scale,
+            "dynamic_growth_steps": self.dynamic_growth_steps,
+            "compression": self.compression,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> "DistributedOptimizer":
+        """Creates an optimizer from its configuration.
+
+        Args:
+            config: What `get_config` returned.
+            custom_objects: Classes by name, for the inner optimizer.
+
+        Returns:
+            The optimizer. One that needs the scope of a tfdp strategy to
+            train may be created anywhere, so that a model can be loaded to
+            predict.
+        """
+        config = dict(config)
+        inner = keras.saving.deserialize_keras_object(
+            config.pop("inner_optimizer"), custom_objects=custom_objects
+        )
+        token = _is_loading.set(True)
+        try:
+            return cls(inner, **config)
+        finally:
+            _is_loading.reset(token)
+
+    def _counter(self, name: str) -> keras.Variable:
+        return self.add_variable(
+            (),
+            dtype="int64",
+            aggregation="only_first_replica",
+            name=name,
+        )

@@ -1,0 +1,68 @@
+"""What a fit trains, and on what."""
+
+import math
+import platform
+from importlib import metadata
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdp.machine import usable_cores
+from tfdp.upstream import inspection
+
+
+def run_header(model: keras.Model, *, unit: str = "samples") -> dict[str, Any]:
+    """Describes a fit, for the first row of its log.
+
+    Args:
+        model: The model that is fitted; built and compiled.
+        unit: What it is that throughput counts. Defaults to `"samples"`.
+
+    Returns:
+        What `tfdp.run_log.RunLog` tells of a run, but for its time and its
+        place in the training. Devices are those of this worker, replicas
+        those of all; parameters are all numbers in the model's weights,
+        trained or not.
+    """
+    strategy = model.distribute_strategy
+    return {
+        "versions": {
+            "tfdp": metadata.version("tfdp"),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": f"{platform.machine()}, {usable_cores()} cores",
+        "strategy": type(strategy).__name__,
+        "workers": getattr(strategy, "num_workers", 1),
+        "replicas": strategy.num_replicas_in_sync,
+        "devices": _devices(strategy),
+        "accumulation_steps": getattr(model.optimizer, "accumulation_steps", 1),
+        "optimizer": ", ".join(
+            type(inspection.innermost(each)).__name__
+            for each in inspection.optimizers(model)
+        ),
+        "unit": unit,
+        "parameters": sum(math.prod(each.shape) for each in model.weights),
+    }
+
+
+def _devices(strategy: tf.distribute.Strategy) -> list[str]:
+    try:
+        names = strategy.extended.worker_devices
+    except RuntimeError:
+        # Outside of any strategy, TensorFlow takes the first device.
+        first = tf.config.list_logical_devices("GPU") or ["CPU:0"]
+        names = [getattr(first[0], "name", first[0])]
+    return [_model_name(tf.DeviceSpec.from_string(name)) for name in names]
+
+
+def _model_name(device: tf.DeviceSpec) -> str:
+    gpus = tf.config.get_visible_devices("GPU")
+    if device.device_type != "GPU" or device.device_index >= len(gpus):
+        return device.device_type
+    details = tf.config.experimental.get_device_details(
+        gpus[device.device_index]
+    )
+    return details.get("device_name", "GPU")

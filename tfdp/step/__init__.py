@@ -1,0 +1,27 @@
+"""What one replica knows inside of a step: its samples, gradients and times.
+
+Works in replica context, within a graph. Knows no strategy, no optimizer, and
+no other worker.
+"""
+
+from tfdp.step.gradients import (
+    Gradient,
+    at_least_float32,
+    deduplicated,
+    is_finite,
+    on_values,
+    weighted,
+)
+from tfdp.step.keras_steps import fitted
+from tfdp.step.meter import CAPACITY, Settings, StepMeter, stamped
+from tfdp.step.randomness import seeded_per_replica
+from tfdp.step.samples import (
+    LossWeight,
+    SampleCounter,
+    counted,
+    evening_factor,
+    gradients_mix,
+    local_samples,
+    taken_weight,
+    weigh_by,
+)

@@ -1,0 +1,172 @@
+"""Steps of Keras, on whatever part of a batch a replica is given.
+
+A last batch of fewer samples than replicas leaves some with none. Kernels for
+convolution fail on no rows, and means of no rows are not numbers. Such a
+replica computes on one made-up row instead, and forgets it: its gradient
+weighs nothing, its state is put back, its predictions are left out.
+
+`train_on_batch` and its like give every replica the whole batch. Each of them
+takes its share.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdp.step.samples import counted, mixing_gradients, step_began
+from tfdp.upstream import inspection, keras_fit
+
+
+def fitted(
+    fn: Callable[..., Any],
+    *,
+    made_from: Callable[..., Any],
+    args: tuple[Any, ...],
+    replicas_here: int,
+) -> Callable[..., Any]:
+    """Returns `fn`, able to run on a part of a batch of any size.
+
+    Args:
+        fn: What a strategy is about to run.
+        made_from: What it was given to run. Unless that is a step of Keras's
+            own `fit`, `evaluate` or `predict`, `fn` is returned as it is.
+        args: What it will be run on.
+        replicas_here: Number of replicas of this worker.
+    """
+    model = keras_fit.model_of_step(made_from, "test_step")
+    if model is None:
+        model = keras_fit.model_of_step(made_from, "train_step")
+        if model is not None and not _weighs_samples(model):
+            return fn
+    if model is not None:
+        fitting = functools.partial(_step, fn, model)
+    elif keras_fit.is_predict_step(made_from):
+        fitting = functools.partial(_predict, fn)
+    else:
+        return fn
+    is_whole = all(
+        each is None or isinstance(each, tf.Tensor)
+        for each in tf.nest.flatten(args)
+    )
+    if replicas_here == 1 or not is_whole:
+        return fitting
+
+    def on_share(data: Any) -> Any:
+        share = _share(data, replicas_here)
+        with counted((share,), began=step_began()):
+            return fitting(share)
+
+    return on_share
+
+
+def _share(data: Any, replicas_here: int) -> Any:
+    context = tf.distribute.get_replica_context()
+    place = context.replica_id_in_sync_group % replicas_here
+
+    def rows(tensor: tf.Tensor | None) -> tf.Tensor | None:
+        if tensor is None:
+            return None
+        size = tf.shape(tensor)[0]
+        start = size * place // replicas_here
+        return tensor[start : size * (place + 1) // replicas_here]
+
+    return keras.tree.map_structure(rows, data)
+
+
+def _step(fn: Callable[..., Any], model: keras.Model, data: Any) -> Any:
+    size = _possibly_zero_size(data)
+    if _reduces_inside(model):
+        with mixing_gradients():
+            return fn(data if size is None else _checked(model, data, size))
+    if size is None:
+        return fn(data)
+    state = _state(model)
+    before = [tf.identity(variable) for variable in state]
+    outputs = fn(_never_empty(data, size))
+
+    def put_back() -> tf.Tensor:
+        for variable, value in zip(state, before, strict=True):
+            variable.assign(value)
+        return tf.constant(0)
+
+    tf.cond(tf.equal(size, 0), put_back, lambda: tf.constant(0))
+    return outputs
+
+
+def _predict(fn: Callable[..., Any], data: Any) -> Any:
+    size = _possibly_zero_size(data)
+    if size is None:
+        return fn(data)
+    outputs = fn(_never_empty(data, size))
+    return tf.cond(
+        tf.equal(size, 0),
+        lambda: tf.nest.map_structure(lambda t: t[:0], outputs),
+        lambda: outputs,
+    )
+
+
+def _possibly_zero_size(data: Any) -> tf.Tensor | None:
+    leaves = [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
+    if not all(isinstance(x, tf.Tensor) and x.shape.rank for x in leaves):
+        return None
+    return None if leaves[0].shape[0] else tf.shape(leaves[0])[0]
+
+
+def _never_empty(data: Any, size: tf.Tensor) -> Any:
+    def one_row() -> list[tf.Tensor]:
+        return [
+            tf.zeros(tf.maximum(tf.shape(leaf), 1), leaf.dtype)
+            for leaf in leaves
+        ]
+
+    leaves = [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
+    chosen = tf.cond(tf.equal(size, 0), one_row, lambda: leaves)
+    if not tf.executing_eagerly():
+        for tensor, leaf in zip(chosen, leaves, strict=True):
+            tensor.set_shape([None, *leaf.shape[1:]])
+    present = iter(chosen)
+    return keras.tree.map_structure(
+        lambda leaf: None if leaf is None else next(present), data
+    )
+
+
+def _weighs_samples(model: keras.Model) -> bool:
+    """Whether a replica without samples has no say in the updates."""
+    optimizers = inspection.optimizers(model)
+    return bool(optimizers) and all(
+        getattr(optimizer, "weighs_samples", False) for optimizer in optimizers
+    )
+
+
+def _checked(model: keras.Model, data: Any, size: tf.Tensor) -> Any:
+    # The statistics would count a made-up row.
+    convolves = any(
+        "Conv" in type(layer).__name__ for layer in inspection.layers(model)
+    )
+    check = tf.debugging.Assert(
+        tf.logical_or(size > 0, not convolves),
+        [
+            "Each replica must be given a sample, where a model has both "
+            "convolutions and synchronized BatchNormalization. Received: a "
+            "batch of fewer samples than replicas. Drop it "
+            "(`batch(..., drop_remainder=True)`), choose another batch size, "
+            "or use synchronized=False."
+        ],
+    )
+    with tf.control_dependencies([check] if check is not None else []):
+        return keras.tree.map_structure(
+            lambda leaf: None if leaf is None else tf.identity(leaf), data
+        )
+
+
+def _reduces_inside(model: keras.Model) -> bool:
+    return any(map(inspection.synchronizes, inspection.layers(model)))
+
+
+def _state(model: keras.Model) -> list[tf.Variable]:
+    metrics = [v for metric in model.metrics for v in metric.variables]
+    unique = {id(v): v.value for v in (*metrics, *inspection.statistics(model))}
+    return list(unique.values())

@@ -1,0 +1,202 @@
+"""What tfdp's strategies share: the calls of Keras's that need repair."""
+
+import contextlib
+import functools
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfdp.machine import usable_cores
+from tfdp.step import counted, fitted, seeded_per_replica, stamped
+from tfdp.strategy.distributed_dataset import CountedDataset
+from tfdp.upstream import keras_fit, tf_functions
+
+
+class DataParallelStrategy(tf.distribute.Strategy):
+    """Repairs a strategy for Keras 3; mixed in before TensorFlow's class.
+
+    It overrides only public methods, only where upstream fails.
+    """
+
+    drawn_seed: int | None = None
+    # Set by what measures steps.
+    step_clock: Callable[[], tf.Tensor] | None = None
+
+    @property
+    def num_workers(self) -> int:
+        """Number of processes that train together."""
+        return 1
+
+    @property
+    def worker_index(self) -> int:
+        """Place of this process among the workers; 0 is the chief."""
+        return 0
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process is the one that writes and prints."""
+        return self.worker_index == 0
+
+    def barrier(self) -> None:
+        """Waits until every worker is here; nothing for one worker."""
+
+    def scope(
+        self,
+    ) -> contextlib.AbstractContextManager[tf.distribute.Strategy]:
+        """Returns a context in which models are built for the strategy.
+
+        Random layers made in it draw other numbers on every replica.
+
+        Returns:
+            What TensorFlow's `Strategy.scope` does.
+        """
+        return _Scope(super().scope, seeded_per_replica)
+
+    @functools.cached_property
+    def _counting_functions(self) -> weakref.WeakKeyDictionary[Any, Any]:
+        return weakref.WeakKeyDictionary()
+
+    def run(
+        self,
+        fn: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        options: tf.distribute.RunOptions | None = None,
+    ) -> Any:
+        """Runs `fn` on every replica, as TensorFlow does.
+
+        While `fn` runs, `tfdp.DistributedOptimizer` knows how many samples
+        the replica was given: the size of the first axis of the first tensor
+        in `args` and `kwargs` that has one.
+
+        Args:
+            fn: Function, or `tf.function`, to run on every replica.
+            args: Positional arguments, distributed values among them.
+            kwargs: Keyword arguments, likewise.
+            options: `tf.distribute.RunOptions`.
+
+        Returns:
+            What `fn` returned, as distributed values.
+        """
+        if tf_functions.is_tf_function(fn):
+            counting = self._counting_functions.get(fn)
+            if counting is None:
+                counting = tf_functions.wrapped_inside(fn, self._counting)
+                self._counting_functions[fn] = counting
+        else:
+            converted = tf_functions.converted_by_autograph(fn)
+            counting = self._counting(
+                fitted(
+                    converted,
+                    made_from=fn,
+                    args=args,
+                    replicas_here=self.num_replicas_in_sync // self.num_workers,
+                )
+            )
+        return super().run(counting, args=args, kwargs=kwargs, options=options)
+
+    def _counting(self, fn: Any) -> Callable[..., Any]:
+        @tf.autograph.experimental.do_not_convert
+        @functools.wraps(fn)
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            began = None
+            if self.step_clock is not None:
+                began, args, kwargs = stamped(self.step_clock, args, kwargs)
+            with counted(args, kwargs, began=began):
+                return fn(*args, **kwargs)
+
+        return counting
+
+    def reduce(
+        self,
+        reduce_op: tf.distribute.ReduceOp | str,
+        value: Any,
+        axis: int | None = None,
+    ) -> Any:
+        """Reduces `value` over replicas, as TensorFlow does.
+
+        Two calls of Keras's own that TensorFlow refuses are answered: the one
+        that wants the shape of a batch, and the mean of scalars.
+
+        Args:
+            reduce_op: `tf.distribute.ReduceOp` or its name.
+            value: Distributed value, or a structure of them.
+            axis: Axis to reduce within a replica too, or `None`.
+
+        Returns:
+            The reduced value.
+        """
+        if keras_fit.is_symbolic_build():
+            return tf.nest.map_structure(
+                lambda v: self.experimental_local_results(v)[0], value
+            )
+        if axis == 0 and _are_scalars(self.experimental_local_results(value)):
+            axis = None
+        return super().reduce(reduce_op, value, axis=axis)
+
+    def experimental_distribute_dataset(
+        self,
+        dataset: tf.data.Dataset,
+        options: tf.distribute.InputOptions | None = None,
+    ) -> tf.distribute.DistributedDataset:
+        """Splits each batch of `dataset` over the replicas.
+
+        Args:
+            dataset: Dataset whose batches are micro-batches: the samples that
+                all replicas, on all workers, see in one step. Every worker is
+                given the same dataset.
+            options: `tf.distribute.InputOptions`.
+
+        Returns:
+            The distributed dataset.
+
+        Raises:
+            ValueError: If the dataset has no batches.
+        """
+        if int(dataset.cardinality()) == 0:
+            raise ValueError(
+                "A dataset must have at least one batch. Received: a dataset "
+                "with none. Check that its source is not empty, and that "
+                "`batch(..., drop_remainder=True)` does not drop the only, "
+                "incomplete, batch."
+            )
+        if _has_few_threads():
+            # At the end of an iteration TensorFlow waits for the autotuner,
+            # which on few threads may take as long again as the iteration.
+            autotune_off = tf.data.Options()
+            autotune_off.autotune.enabled = False
+            dataset = dataset.with_options(autotune_off)
+        return CountedDataset(
+            super().experimental_distribute_dataset(dataset, options), dataset
+        )
+
+
+class _Scope:
+    """Contexts entered together; as often as wanted, as TensorFlow's can."""
+
+    def __init__(
+        self, *contexts: Callable[[], contextlib.AbstractContextManager[Any]]
+    ) -> None:
+        self._contexts = contexts
+        self._entered: list[contextlib.ExitStack] = []
+
+    def __enter__(self) -> Any:
+        with contextlib.ExitStack() as stack:
+            first, *_ = [stack.enter_context(new()) for new in self._contexts]
+            self._entered.append(stack.pop_all())
+        return first
+
+    def __exit__(self, *exception: Any) -> bool | None:
+        return self._entered.pop().__exit__(*exception)
+
+
+def _are_scalars(values: Sequence[Any]) -> bool:
+    return all(tf.is_tensor(v) and v.shape.rank == 0 for v in values)
+
+
+def _has_few_threads() -> bool:
+    cores = usable_cores()
+    threads = tf.config.threading.get_inter_op_parallelism_threads()
+    return min(cores, threads or cores) <= 2

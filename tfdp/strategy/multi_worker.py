@@ -1,0 +1,235 @@
+"""`tf.distribute.MultiWorkerMirroredStrategy`, repaired for Keras 3."""
+
+import itertools
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tfdp.agreement import (
+    agreed_seed,
+    all_gather,
+    check_same_dataset,
+    check_same_packs,
+    have_same_length,
+    warn_of_overlap,
+)
+from tfdp.cluster import Cluster, meet
+from tfdp.settings import pack_bytes, start_timeout
+from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
+from tfdp.strategy.distributed_dataset import CountedDataset
+from tfdp.upstream import keras_data, tf_runtime
+
+# Larger ones gain nothing, and take twice the time in a worker without the
+# settings of `tfdp.machine.allocator`, where each of them is new memory.
+_BYTES_PER_CHUNK = 64 * 1024
+_numbers = itertools.count()
+
+
+class MultiWorkerMirroredStrategy(
+    DataParallelStrategy, tf.distribute.MultiWorkerMirroredStrategy
+):
+    """`tf.distribute.MultiWorkerMirroredStrategy` that runs Keras 3's `fit`.
+
+    Replicas of a model on the devices of several worker processes. Create it
+    before anything else of TensorFlow, on every worker.
+
+    Every worker passes the same dataset to `fit`; each batch is split by
+    samples, whatever the sharding policy of the dataset. Workers agree on one
+    seed for shuffling, so that each sample is seen once per epoch.
+
+    Args:
+        cluster_resolver: A `tf.distribute.cluster_resolver.ClusterResolver`.
+            Defaults to `TF_CONFIG`.
+        communication_options: A
+            `tf.distribute.experimental.CommunicationOptions`. Defaults to
+            packs of as many MiB as the variable `TFDP_PACK_MIB` says, which
+            `tfdp bench allreduce` recommends; 2 where it is unset.
+        heartbeat_timeout: Seconds without a sign of life after which a worker
+            is given up, which ends the others. Defaults to 3.
+
+    Attributes:
+        cluster: The `Cluster` found in the environment, or `None` where there
+            is none, or a `cluster_resolver` was given.
+        bytes_per_pack: Size of the packs that gradients travel in; 0 for one
+            pack.
+        drawn_seed: The global seed, where this worker's program had set none.
+
+    Raises:
+        ValueError: If the cluster in the environment is malformed, or
+            `heartbeat_timeout` or `TFDP_PACK_MIB` is not positive.
+        RuntimeError: If this worker's port cannot be listened on, or workers
+            pack gradients in different ways.
+        TimeoutError: If another worker is not there within the seconds of the
+            variable `TFDP_START_TIMEOUT`; 600 where it is unset.
+    """
+
+    def __init__(
+        self,
+        cluster_resolver: (
+            tf.distribute.cluster_resolver.ClusterResolver | None
+        ) = None,
+        communication_options: (
+            tf.distribute.experimental.CommunicationOptions | None
+        ) = None,
+        *,
+        heartbeat_timeout: float = 3.0,
+    ) -> None:
+        if not heartbeat_timeout > 0:
+            raise ValueError(
+                "`heartbeat_timeout` must be positive. Received: "
+                f"heartbeat_timeout={heartbeat_timeout}. Leave it out for 3 "
+                "seconds."
+            )
+        self.cluster = None
+        if cluster_resolver is None:
+            self.cluster = Cluster.from_environment()
+        if self.cluster is not None and self.cluster.is_training:
+            cluster_resolver = _joined(self.cluster, heartbeat_timeout)
+        if communication_options is None:
+            communication_options = (
+                tf.distribute.experimental.CommunicationOptions(
+                    bytes_per_pack=pack_bytes()
+                )
+            )
+        self.bytes_per_pack = communication_options.bytes_per_pack
+        super().__init__(cluster_resolver, communication_options)
+        if self.num_workers > 1:
+            # What a worker sends to one whose strategy is not there yet is
+            # lost, where that one had another strategy before.
+            tf_runtime.wait_for_all_tasks(
+                f"tfdp_strategy_{next(_numbers)}", seconds=start_timeout()
+            )
+        check_same_packs(self, self.bytes_per_pack)
+        self._datasets = 0
+        has_seed = tf_runtime.global_seed() is not None
+        seed = agreed_seed(self)
+        self.drawn_seed = None if has_seed else seed
+        tf.random.set_seed(seed)
+
+    @property
+    def num_workers(self) -> int:
+        """Number of processes that train together."""
+        return tf_runtime.num_workers(self)
+
+    @property
+    def worker_index(self) -> int:
+        """Place of this process among the workers; 0 is the chief."""
+        return tf_runtime.worker_index(self)
+
+    def experimental_distribute_dataset(
+        self,
+        dataset: tf.data.Dataset,
+        options: tf.distribute.InputOptions | None = None,
+    ) -> tf.distribute.DistributedDataset:
+        """Splits each batch of `dataset` over the replicas of all workers.
+
+        A collective: every worker must make the same call.
+
+        Args:
+            dataset: Dataset whose batches are micro-batches: the samples that
+                all replicas, on all workers, see in one step. Every worker is
+                given the same dataset.
+            options: `tf.distribute.InputOptions`.
+
+        Returns:
+            The distributed dataset.
+
+        Raises:
+            ValueError: If the dataset has no batches, is marked as sharded
+                already, or differs between workers in its number of batches
+                or in its shuffling.
+        """
+        policy = dataset.options().experimental_distribute.auto_shard_policy
+        if policy == tf.data.experimental.AutoShardPolicy.OFF:
+            raise ValueError(
+                "A dataset given to several workers must be sharded by the "
+                "strategy. Received: a dataset with AutoShardPolicy.OFF, "
+                "which gives every worker all samples. Remove that option, "
+                "or, where each worker makes its own shard, use "
+                "`strategy.distribute_datasets_from_function`."
+            )
+        self._datasets += 1
+        arrays = keras_data.reshuffled_arrays(
+            seed=(tf_runtime.global_seed() or 0) + self._datasets
+        )
+        if arrays is not None:
+            dataset = arrays
+        check_same_dataset(self, dataset)
+        if policy != tf.data.experimental.AutoShardPolicy.HINT:
+            by_samples = tf.data.Options()
+            by_samples.experimental_distribute.auto_shard_policy = (
+                tf.data.experimental.AutoShardPolicy.DATA
+            )
+            dataset = dataset.with_options(by_samples)
+        return super().experimental_distribute_dataset(dataset, options)
+
+    def distribute_datasets_from_function(
+        self,
+        dataset_fn: Callable[[tf.distribute.InputContext], tf.data.Dataset],
+        options: tf.distribute.InputOptions | None = None,
+    ) -> tf.distribute.DistributedDataset:
+        """Distributes datasets that each worker makes for itself.
+
+        A collective: every worker must make the same call. Workers may have
+        different numbers of batches: an epoch lasts until all are used up.
+
+        Args:
+            dataset_fn: Returns this worker's dataset, batched per replica,
+                given a `tf.distribute.InputContext`.
+            options: `tf.distribute.InputOptions`.
+
+        Returns:
+            The distributed dataset.
+        """
+
+        sources: list[tf.data.Dataset] = []
+
+        def of_agreed_length(
+            context: tf.distribute.InputContext,
+        ) -> tf.data.Dataset:
+            dataset = dataset_fn(context)
+            warn_of_overlap(self, dataset)
+            if not have_same_length(self, dataset):
+                # Of a filtered dataset Keras cannot know the length.
+                dataset = dataset.filter(lambda *_: True)
+            sources.append(dataset)
+            return dataset
+
+        distributed = super().distribute_datasets_from_function(
+            of_agreed_length, options
+        )
+        return CountedDataset(distributed, sources[0])
+
+    def barrier(self) -> None:
+        """Waits until every worker is here."""
+        all_gather(self, [0])
+
+
+def _joined(
+    cluster: Cluster, heartbeat_timeout: float
+) -> tf.distribute.cluster_resolver.ClusterResolver:
+    """Meets the other workers, and tells TensorFlow who they are."""
+    if cluster.num_workers > 1:
+        meet(cluster, timeout=start_timeout())
+        tf_runtime.send_in_chunks(_BYTES_PER_CHUNK)
+        tf_runtime.configure_heartbeat(
+            {
+                job: len(cluster.jobs[job])
+                for job in ("chief", "worker")
+                if cluster.jobs.get(job)
+            },
+            seconds=heartbeat_timeout,
+        )
+    else:
+        cluster.check_port()
+    if cluster.visible_gpus is not None:
+        gpus = tf.config.list_physical_devices("GPU")
+        tf.config.set_visible_devices(
+            [gpus[i] for i in cluster.visible_gpus], "GPU"
+        )
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({k: list(v) for k, v in cluster.jobs.items()}),
+        task_type=cluster.task_type,
+        task_id=cluster.task_index,
+        rpc_layer=cluster.extra.get("rpc_layer", "grpc"),
+    )

@@ -1,0 +1,122 @@
+"""Several workers out of one machine, inside of a test."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tfdp.launch import WorkerGroup, command_of
+
+_REPORT = "[tfdp report] "
+
+
+def run_workers(
+    script: str | os.PathLike[str] | Callable[..., Any],
+    num_workers: int,
+    args: Sequence[Any] = (),
+    *,
+    timeout: float = 120.0,
+    env: Mapping[str, str] | None = None,
+    log_dir: str | os.PathLike[str] | None = None,
+) -> list[Any]:
+    """Runs a script or a function as several workers; returns their findings.
+
+    The workers run on this machine and find each other by `TF_CONFIG`. A
+    script must call `report` once; of a function counts what it returns.
+    Nothing of the workers is left running afterwards.
+
+    Args:
+        script: Path of a Python script; or a function that is defined at the
+            top of a file, such as the test's own. The worker loads the file
+            of the function, and calls nothing else of it.
+        num_workers: Number of processes; at least 1.
+        args: Arguments, the same for every worker: strings for a script, what
+            JSON can hold for a function.
+        timeout: Seconds after which the workers are ended. Defaults to 120.
+        env: Variables to set for the workers, besides those of this process.
+        log_dir: Folder for all that the workers print, in files
+            `worker-0.log` and so on. Defaults to `None`, no files.
+
+    Returns:
+        The reported or returned values, by index of the worker.
+
+    Raises:
+        TypeError: If `script` is neither a path nor a function.
+        ValueError: If `num_workers` is below 1, or another process cannot find
+            the function by its name.
+        RuntimeError: If a worker fails, with its exit code and output, or
+            does not report exactly once.
+        TimeoutError: If a worker still runs after `timeout`, with the last
+            lines of each.
+
+    Example:
+
+    ```python
+    # tests/test_sum.py
+    def add_up(summand):
+        strategy = tfdp.MultiWorkerMirroredStrategy()
+        one_each = strategy.run(lambda: tf.constant(summand))
+        return float(strategy.reduce("SUM", one_each, axis=None))
+
+    def test_workers_add_up():
+        assert tfdp.testing.run_workers(add_up, 2, [1.5]) == [3.0, 3.0]
+    ```
+    """
+    documents: list[list[str]] = [[] for _ in range(num_workers)]
+
+    def collect(worker: int, line: str) -> None:
+        _, found, document = line.partition(_REPORT)
+        if found:
+            documents[worker].append(document)
+
+    if callable(script):
+        name = getattr(script, "__qualname__", repr(script))
+        command = command_of(script, args, report=_REPORT)
+    else:
+        name = os.fspath(script)
+        command = [sys.executable, "-u", name, *args]
+    with WorkerGroup(
+        command,
+        num_workers,
+        env=env,
+        log_dir=log_dir,
+        on_line=collect,
+        keep_lines=200,
+    ) as group:
+        failure = group.wait(timeout)
+    if failure:
+        raise RuntimeError(
+            f"Every worker of {name} must end with exit code 0. "
+            f"Received: {failure}"
+        )
+    counts = [len(reported) for reported in documents]
+    if counts != [1] * num_workers:
+        raise RuntimeError(
+            f"Every worker of {name} must report once. Received: {counts} "
+            "reports, by worker. Call `tfdp.testing.report(value)` once in a "
+            "script, on every worker; a function reports what it returns."
+        )
+    return [json.loads(document) for (document,) in documents]
+
+
+def report(value: Any) -> None:
+    """Hands a value from a worker to the `run_workers` that runs it.
+
+    It travels as one line of the worker's output; call it once per worker.
+
+    Args:
+        value: Anything JSON can hold: numbers, strings, `None`, lists, and
+            dicts with string keys. Convert arrays with `tolist()`.
+
+    Raises:
+        TypeError: If JSON cannot hold `value`.
+
+    Example:
+
+    >>> report({"worker": 0, "loss": 0.25})
+    [tfdp report] {"worker": 0, "loss": 0.25}
+    """
+    # One write, so that no other output comes between value and line end.
+    sys.stdout.write(f"{_REPORT}{json.dumps(value)}\n")
+    sys.stdout.flush()

@@ -1,0 +1,10 @@
+"""From times and samples to rates, and to what limits them.
+
+Arithmetic and words: no TensorFlow, no clock, no other room.
+"""
+
+from tfdp.throughput.limits import Limit, limit
+from tfdp.throughput.rates import Rates
+from tfdp.throughput.step_times import StepLog, StepTimes
+from tfdp.throughput.table import print_table
+from tfdp.throughput.window import Memory, Window

@@ -1,0 +1,55 @@
+"""The closing table of a run; needs rich, which Keras brings."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tfdp.throughput.breakdown import PARTS
+from tfdp.throughput.limits import Limit
+from tfdp.throughput.window import Window
+
+_LONGEST = 16
+
+
+def print_table(window: Window, limit: Limit) -> None:
+    """Prints what was measured on each replica, and what limits the run.
+
+    Args:
+        window: What was measured, over the whole run.
+        limit: What limits it.
+    """
+    rates, breakdown = window.rates, window.breakdown
+    updates = rates.updates
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+        pad_edge=False,
+        title=f"{rates.samples_per_second:,.0f} {window.unit}/s over "
+        f"{updates:,} updates; ms per update",
+        title_justify="left",
+    )
+    for name in ("replica", "worker", f"{window.unit}/s", *PARTS):
+        table.add_column(name, justify="right", min_width=len(name))
+    replicas = _shown(len(rates.by_replica), breakdown.slowest)
+    for replica in replicas:
+        table.add_row(
+            str(replica),
+            str(breakdown.worker_of(replica)),
+            f"{rates.by_replica[replica]:,.0f}",
+            *(
+                ("≥ " if window.is_bound else "")
+                + f"{1000 * getattr(breakdown, part)[replica] / updates:,.2f}"
+                for part in PARTS
+            ),
+            style="bold" if replica == breakdown.slowest else None,
+        )
+    console = Console()
+    console.print(table)
+    if len(replicas) < len(rates.by_replica):
+        console.print(f"{len(replicas)} of {len(rates.by_replica)} replicas")
+    console.print(f"tfdp: {limit}", markup=False, highlight=False)
+
+
+def _shown(replicas: int, slowest: int) -> list[int]:
+    first = range(min(replicas, _LONGEST))
+    return [*first] if slowest in first else [*first[:-1], slowest]

@@ -1,0 +1,114 @@
+"""What a model holds: its layers, losses, optimizers and statistics."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from tfdp.upstream import keras_models
+
+
+def layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers of a model, those inside of layers too."""
+    return keras_models.all_layers(model)
+
+
+def outputs(model: keras.Model) -> list[Any]:
+    """Returns the symbolic outputs; none of a subclassed or unbuilt model."""
+    return list(getattr(model, "outputs", None) or [])
+
+
+def losses(model: keras.Model) -> list[tuple[Any, Any]]:
+    """Returns what a model was compiled with as losses, each with its output.
+
+    Returns:
+        A loss, as given to `compile`, with the symbolic output it is of, or
+        `None` where that is not known.
+    """
+    compiled = getattr(model, "loss", None)
+    known = outputs(model)
+    if not keras.tree.is_nested(compiled):
+        pairs = [(compiled, output) for output in known or [None]]
+    elif isinstance(compiled, Mapping) and not any(
+        map(keras.tree.is_nested, compiled.values())
+    ):
+        names = getattr(model, "output_names", None) or []
+        by_name = dict(zip(names, known, strict=True))
+        pairs = [(loss, by_name.get(key)) for key, loss in compiled.items()]
+    else:
+        flat = keras.tree.flatten(compiled)
+        if len(flat) != len(known):
+            known = [None] * len(flat)
+        pairs = list(zip(flat, known, strict=True))
+    return [(loss, output) for loss, output in pairs if loss is not None]
+
+
+def optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
+    """Returns the optimizers of a model: the compiled one, and attributes.
+
+    A model with a `train_step` of its own may hold several, such as one each
+    for a generator and a discriminator. Beside these, the one that `compile`
+    makes if it is given none is idle, and left out.
+    """
+    held: list[Any] = []
+    for attribute in vars(model).values():
+        if isinstance(attribute, Mapping):
+            held.extend(attribute.values())
+        elif isinstance(attribute, Sequence):
+            held.extend(attribute)
+        else:
+            held.append(attribute)
+    found = {
+        id(each): each
+        for each in held
+        if isinstance(each, keras.optimizers.Optimizer)
+    }
+    compiled = found.get(id(model.optimizer))
+    if len(found) > 1 and type(compiled) is keras.optimizers.RMSprop:
+        del found[id(compiled)]
+    return list(found.values())
+
+
+def innermost(
+    optimizer: keras.optimizers.Optimizer,
+) -> keras.optimizers.Optimizer:
+    """Returns the optimizer that others scale the loss or accumulate for."""
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def updates(optimizers: Iterable[keras.optimizers.Optimizer]) -> int:
+    """Returns how many updates optimizers have made or skipped so far.
+
+    Returns:
+        That of the optimizer with the most; 0 where there is none.
+    """
+    counts = (
+        [optimizer.iterations, getattr(optimizer, "skipped_updates", None)]
+        for optimizer in optimizers
+    )
+    return max(
+        (sum(int(x.numpy()) for x in each if x is not None) for each in counts),
+        default=0,
+    )
+
+
+def statistics(model: keras.Model) -> list[keras.Variable]:
+    """Returns the weights that steps change without any gradient.
+
+    The moving statistics of `BatchNormalization`, and what layers of the
+    user's keep like them. A frozen layer keeps none.
+    """
+    found = {
+        id(weight): weight
+        for layer in (model, *layers(model))
+        if layer.trainable
+        for weight in keras_models.own_non_trainable_weights(layer)
+    }
+    return list(found.values())
+
+
+def synchronizes(layer: keras.layers.Layer) -> bool:
+    """Whether a layer's statistics are those of all replicas' samples."""
+    return bool(getattr(layer, "synchronized", False))

@@ -1,0 +1,51 @@
+"""What Keras keeps inside of models and layers.
+
+A doorway to private names of Keras, each of which has a contract in
+`tests/upstream/test_keras_models.py`.
+"""
+
+import sys
+import types
+from typing import Any
+
+import keras
+
+
+def build(model: keras.Model, batch: tuple[Any, Any, Any]) -> None:
+    """Builds a compiled model, its loss and metrics, unless they are.
+
+    Args:
+        model: A compiled model.
+        batch: Inputs, labels and sample weights, or `None` for the latter.
+    """
+    model._symbolic_build(data_batch=batch)
+
+
+def outputs_of(model: keras.Model, x: Any) -> Any:
+    """Calls a model as outside of training, whatever its `call` takes."""
+    if model._call_has_training_arg:
+        return model(x, training=False)
+    return model(x)
+
+
+def seed_generator_under_construction() -> keras.random.SeedGenerator | None:
+    """Returns the seed generator whose state is being created, if any."""
+    constructor = keras.random.SeedGenerator.__init__.__code__
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is constructor:
+            return frame.f_locals["self"]
+        frame = frame.f_back
+    return None
+
+
+def own_non_trainable_weights(
+    layer: keras.layers.Layer,
+) -> list[keras.Variable]:
+    """Returns a layer's own weights without gradient, no seeds or metrics."""
+    return list(layer._non_trainable_variables)
+
+
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers of a model, those inside of layers too."""
+    return list(model._flatten_layers(include_self=False, recursive=True))

@@ -1,0 +1,88 @@
+"""Classes of tfdp that Keras can load by name before they are imported.
+
+`keras.saving.register_keras_serializable` makes a class known when its module
+is imported, which `import tfdp` leaves for later. Until then a stand-in takes
+its place in Keras's list of custom objects.
+"""
+
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from typing import Any
+
+MODULES = {
+    "AdaScale": "tfdp.large_batch.adascale",
+    "DistributedLoss": "tfdp.losses",
+    "DistributedOptimizer": "tfdp.optimizer.optimizer",
+    "LARS": "tfdp.large_batch.lars",
+    "MomentumCorrectedSGD": "tfdp.large_batch.momentum",
+    "ReplicaSeedGenerator": "tfdp.step.randomness",
+    "ScaledSchedule": "tfdp.large_batch.schedules",
+    "StretchedSchedule": "tfdp.large_batch.schedules",
+    "WarmupSchedule": "tfdp.large_batch.warmup",
+}
+
+
+class StandIn:
+    """Is there for a class until somebody makes an object of it.
+
+    Args:
+        name: Name of the class, one of `MODULES`.
+
+    Example:
+
+    >>> StandIn("LARS")(0.1).learning_rate.numpy()
+    np.float32(0.1)
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Creates an object of the class."""
+        return self._class(*args, **kwargs)
+
+    def from_config(self, config: dict[str, Any]) -> Any:
+        """Creates an object of the class from its configuration."""
+        return self._class.from_config(config)
+
+    @property
+    def _class(self) -> Any:
+        return getattr(importlib.import_module(MODULES[self._name]), self._name)
+
+
+def register_beside_keras() -> None:
+    """Registers stand-ins: now where Keras is imported, else once it is."""
+    if "keras" in sys.modules:
+        _register()
+    elif not any(isinstance(f, _KerasFinder) for f in sys.meta_path):
+        sys.meta_path.insert(0, _KerasFinder())
+
+
+def _register() -> None:
+    known = sys.modules["keras"].saving.get_custom_objects()
+    for name in MODULES:
+        known.setdefault(f"tfdp>{name}", StandIn(name))
+
+
+class _KerasFinder:
+    # As `wrapt.register_post_import_hook` does, whose import takes longer than
+    # all of tfdp's.
+    def find_spec(
+        self, name: str, path: Any = None, target: Any = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: types.ModuleType) -> None:
+                execute(module)
+                _register()
+
+            spec.loader.exec_module = execute_and_register  # type: ignore
+        return spec

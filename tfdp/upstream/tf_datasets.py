@@ -1,0 +1,68 @@
+"""What TensorFlow keeps inside of datasets.
+
+A doorway to private names of TensorFlow, each of which has a contract in
+`tests/upstream/test_tf_datasets.py`.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.distribute.input_lib import (
+    DistributedDataset as DistributedDataset,
+)
+
+
+def shuffle_seeds(dataset: tf.data.Dataset) -> list[int]:
+    """Returns the seeds of every shuffling in a dataset's pipeline.
+
+    Two datasets of equal construction whose lists differ are shuffled
+    differently.
+    """
+    own = (getattr(dataset, name, None) for name in ("_seed", "_seed2"))
+    seeds = [int(seed.numpy()) for seed in own if isinstance(seed, tf.Tensor)]
+    for wrapper in dataset._functions():
+        seeds += _seeds_in_graph(wrapper.function.graph.as_graph_def())
+    for source in dataset._inputs():
+        seeds += shuffle_seeds(source)
+    return seeds
+
+
+def source_datasets(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
+    """Returns the datasets that a pipeline begins with."""
+    inputs = dataset._inputs()
+    return [s for i in inputs for s in source_datasets(i)] or [dataset]
+
+
+def _seeds_in_graph(graph: tf.compat.v1.GraphDef) -> list[int]:
+    seeds = []
+    for nodes in (graph.node, *(f.node_def for f in graph.library.function)):
+        by_name = {node.name: node for node in nodes}
+        for node in nodes:
+            if "Shuffle" in node.op:
+                seeds += [
+                    node.attr[name].i
+                    for name in ("seed", "seed2")
+                    if name in node.attr
+                ]
+                seeds += _integers_behind(node, by_name)
+    return seeds
+
+
+def _integers_behind(node: Any, by_name: dict[str, Any]) -> list[int]:
+    # A seed that a dataset was given goes through a few operations before it
+    # reaches the shuffling.
+    integers, seen, left = [], set(), list(node.input)
+    while left:
+        name = left.pop().removeprefix("^").partition(":")[0]
+        if name in seen or name not in by_name:
+            continue
+        seen.add(name)
+        source = by_name[name]
+        if source.op == "Equal":
+            # Whether a seed is zero, which is no seed of its own.
+            continue
+        left += source.input
+        value = source.attr["value"].tensor
+        if source.op == "Const" and value.dtype == tf.int64.as_datatype_enum:
+            integers += [int(i) for i in tf.make_ndarray(value).flat]
+    return integers
