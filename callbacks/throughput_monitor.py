@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import psutil
 import tensorflow as tf
 
-from tfdp.agreement import all_gather
+from tfdp.agreement import all_gather, gathered_window
 from tfdp.backup import is_replaying
 from tfdp.batch import checked_count
 from tfdp.callbacks.data_parallel import DataParallel
@@ -20,7 +19,6 @@ from tfdp.step import CAPACITY, Settings, StepMeter
 from tfdp.strategy import DataParallelStrategy
 from tfdp.throughput import (
     Limit,
-    Memory,
     Rates,
     StepLog,
     StepTimes,
@@ -350,40 +348,14 @@ class ThroughputMonitor(keras.callbacks.Callback):
         return self._of_epoch
 
     def _gathered(self, times: StepTimes) -> Window:
-        strategy = self._strategy
-        entries = all_gather(strategy, [times.entries], often=True)
-        # Few sizes make few graphs.
-        capacity = 1 << int(entries.max()).bit_length()
-        devices = strategy.extended.worker_devices
-        memory = [
-            float(self._process.memory_info().rss),
-            *map(_memory_of, devices),
-        ]
-        table = all_gather(
-            strategy,
-            np.append(times.as_vector(capacity), memory),
-            often=True,
-        )
-        edge = -len(memory)
-        workers = [
-            StepTimes.from_vector(row[:edge], self._replicas) for row in table
-        ]
-        for each in workers:
-            _check_counts(each)
-        return Window.of(
-            workers,
+        return gathered_window(
+            self._strategy,
+            times,
+            self._process.memory_info().rss,
             epoch=self._epoch,
             update=self._update,
-            memory=Memory(
-                tuple(table[:, edge].tolist()),
-                tuple(
-                    size if size >= 0 else math.nan
-                    for size in table[:, edge + 1 :].ravel().tolist()
-                ),
-            ),
             unit=self.unit,
             flops_per_sample=self._flops,
-            is_bound=any("CPU" not in device for device in devices),
         )
 
     def _print_report(self) -> None:
@@ -393,27 +365,10 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._report = ""
 
 
-def _memory_of(device: str) -> float:
-    """Returns the largest use of a GPU's memory, -1 for a processor."""
-    if "GPU" not in device:
-        return -1.0
-    index = device.rpartition(":")[2]
-    return float(tf.config.experimental.get_memory_info(f"GPU:{index}")["peak"])
-
-
 def _counts_samples(model: keras.Model) -> bool:
     return isinstance(model.optimizer, DistributedOptimizer) and isinstance(
         model.distribute_strategy, DataParallelStrategy
     )
-
-
-def _check_counts(times: StepTimes) -> None:
-    least = times.samples.min(initial=0)
-    if math.isnan(least) or least < 0:
-        raise ValueError(
-            "`samples_fn` must return a number of at least 0. Received: "
-            f"{least}. Return how many there are in the batch it is given."
-        )
 
 
 def _check_callable(name: str, value: Any) -> None:

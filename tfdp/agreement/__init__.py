@@ -20,3 +20,4 @@ from tfdp.agreement.gathering import (
     gather_objects,
 )
 from tfdp.agreement.same_program import program
+from tfdp.agreement.windows import gathered_window

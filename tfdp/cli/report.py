@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from tfdp.report.comparison import read
+from tfdp.report import read
 
 
 @click.command()

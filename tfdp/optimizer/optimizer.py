@@ -147,25 +147,15 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         check_scope(self._strategy)
         self._synchronization.build(variables)
         keras.optimizers.Optimizer.build(self, variables)
-        self.micro_step = self._counter("micro_step")
-        self.skipped_updates = self._counter("skipped_updates")
-        self.step_counter = self._counter("step_counter")
-        noise = self.add_variable(
-            (4,),
-            dtype="float32",
-            aggregation="only_first_replica",
-            name="noise",
-        )
-        self._measurement.build(noise)
-        self.dynamic_scale = self.add_variable(
-            (),
-            initializer=keras.initializers.Constant(self.initial_scale),
-            dtype="float32",
-            aggregation="only_first_replica",
-            name="dynamic_scale",
-        )
+        self.micro_step = self._added("micro_step")
+        self.skipped_updates = self._added("skipped_updates")
+        self.step_counter = self._added("step_counter")
+        self._measurement.build(self._added("noise", (4,), "float32"))
+        initial = keras.initializers.Constant(self.initial_scale)
+        scale = self._added("dynamic_scale", (), "float32", initial)
+        self.dynamic_scale = scale
         scaling = LossScale(
-            self.dynamic_scale,
+            scale,
             self.step_counter,
             self.skipped_updates,
             growth_interval=self.dynamic_growth_steps,
@@ -231,16 +221,13 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
                 "`strategy.run`."
             )
         check_scope(self._strategy)
-        if trainable_variables is None:
-            trainable_variables = self._trainable_variables
-        variables = list(trainable_variables)
+        variables = trainable_variables
+        if variables is None:
+            variables = self._trainable_variables
         if not self.built:
             self.build(variables)
         grads, variables = self._filter_empty_gradients(grads, variables)
-        places = []
-        if self.accumulation_steps > 1:
-            places = [self._get_variable_index(v) for v in variables]
-        self._update.take(grads, variables, places)
+        self._update.take(grads, variables, self._get_variable_index)
 
     @property
     def compression(self) -> str | None:
@@ -399,10 +386,17 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         finally:
             _is_loading.reset(token)
 
-    def _counter(self, name: str) -> keras.Variable:
+    def _added(
+        self,
+        name: str,
+        shape: tuple[int, ...] = (),
+        dtype: str = "int64",
+        initializer: Any = "zeros",
+    ) -> keras.Variable:
         return self.add_variable(
-            (),
-            dtype="int64",
+            shape,
+            initializer=initializer,
+            dtype=dtype,
             aggregation="only_first_replica",
             name=name,
         )

@@ -1,6 +1,6 @@
 """The order of an update; each step of it is delegated."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import keras
@@ -102,15 +102,14 @@ class Update:
         self,
         gradients: Sequence[Gradient],
         variables: Sequence[keras.Variable],
-        places: Sequence[int],
+        place_of: Callable[[keras.Variable], int],
     ) -> None:
         """Takes the gradients of one micro-batch, in replica context.
 
         Args:
             gradients: Gradients of this replica's loss.
             variables: The variables, in the same order.
-            places: Their places among those that were built for; needed
-                where gradients accumulate.
+            place_of: Returns the place of one among those built for.
         """
         weight = taken_weight()
         measurement = self._measurement
@@ -132,6 +131,7 @@ class Update:
         if measurement.wants_moments:
             scattered = measurement.scattered(own, weight)
         if self._steps > 1:
+            places = [place_of(variable) for variable in variables]
             self._cycle.add(gradients, places, weight, factor, scattered)
             return
         count = None if weight.adds else weight.value
