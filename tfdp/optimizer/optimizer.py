@@ -168,7 +168,6 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             micro_step=self.micro_step,
             scaling=scaling,
         )
-        # For a `tf.train.Checkpoint`.
         self._accumulated = self._cycle.variables
 
     @tf.autograph.experimental.do_not_convert
@@ -213,8 +212,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
                 micro-batch; or if losses of one step are averaged over
                 different things.
         """
-        context = tf.distribute.get_replica_context()
-        if context is None:
+        if tf.distribute.in_cross_replica_context():
             raise RuntimeError(
                 "`apply` must be called on every replica. Received: a call "
                 "in cross-replica context. Call it from a function given to "
