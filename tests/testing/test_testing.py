@@ -5,7 +5,7 @@ import textwrap
 import plain
 import pytest
 
-from tfdp.testing import testing
+from tfdp import testing
 
 
 @pytest.fixture

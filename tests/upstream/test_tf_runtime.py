@@ -5,7 +5,7 @@ import tensorflow as tf
 from contracts import contract
 from tensorflow.python.eager import context
 
-from tfdp.testing import testing
+from tfdp import testing
 from tfdp.upstream import (
     tf_runtime,
 )

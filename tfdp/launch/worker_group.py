@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tfdp.cluster import Cluster, free_addresses
 from tfdp.launch.blame import Blame
+from tfdp.launch.fork_server import ForkServer
 from tfdp.launch.guardian import MARK, Guardian
 from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, lateness
 from tfdp.launch.worker_output import WorkerOutput
@@ -26,6 +27,17 @@ from tfdp.machine import core_shares, oom_kills, thread_variables, tunables
 WHERE_UNSET = {"TF_CPP_MIN_LOG_LEVEL": "2", **tunables()}
 _POLL_SECONDS = 0.02
 _FAILURE_GRACE_SECONDS = 3.0
+
+
+def worker_variables() -> dict[str, str]:
+    """Returns the variables that all workers of this process have.
+
+    Example:
+
+    >>> worker_variables()["PYTHONUNBUFFERED"]
+    '1'
+    """
+    return {**WHERE_UNSET, **os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
@@ -55,6 +67,8 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
             at a time. What it raises, `wait` raises. Defaults to nothing.
         keep_lines: Number of last lines per worker to show when something
             fails. Defaults to 20.
+        server: Forks the workers, where they are Python scripts and it can
+            (see `ForkServer.takes`). Defaults to `None`: all are started anew.
         grace_seconds: Time between the signal and SIGKILL for a worker that is
             to end; at most 3 after a failure, and in `stop`. Defaults to 5.
 
@@ -85,6 +99,7 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
         log_dir: str | os.PathLike[str] | None = None,
         on_line: Callable[[int, str], object] | None = None,
         keep_lines: int = 20,
+        server: ForkServer | None = None,
         grace_seconds: float = 5.0,
     ) -> None:
         """Starts the workers."""
@@ -98,11 +113,14 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
             addresses = free_addresses(indices.stop)
         clusters = [Cluster.of(addresses, index) for index in indices]
         shares: Sequence[set[int] | None] = [None] * num_workers
-        variables = {**WHERE_UNSET, **os.environ}
+        variables = {**worker_variables(), **(env or {})}
         if cpus_per_worker is not None:
             shares = core_shares(num_workers, cpus_per_worker)
-            variables |= thread_variables(cpus_per_worker)
-        variables |= {**(env or {}), "PYTHONUNBUFFERED": "1"}
+            variables = {
+                **variables,
+                **thread_variables(cpus_per_worker),
+                **(env or {}),
+            }
         variables["TFDP_RESTART_COUNT"] = str(restart_count)
         self._grace_seconds = grace_seconds
         self._kill_at = math.inf
@@ -128,6 +146,7 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
                     env={**variables, "TF_CONFIG": cluster.to_tf_config()},
                     cores=cores,
                     on_line=self._output.hear,
+                    server=server,
                 )
                 self._guardian.watch(self._processes[index].pid)
         except BaseException:

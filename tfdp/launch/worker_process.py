@@ -9,6 +9,7 @@ from typing import TextIO
 
 import psutil
 
+from tfdp.launch.fork_server import ForkedProcess, ForkServer
 from tfdp.launch.worker_failure import WorkerOutcome
 from tfdp.machine import keep_to
 
@@ -24,6 +25,7 @@ class WorkerProcess:
             (stdout and stderr, without the line end), from a thread. It must
             not raise.
         cores: Numbers of the cores to stay on. Defaults to `None`, no limit.
+        server: Starts it instead, where it can. Defaults to `None`.
 
     Attributes:
         index: Index of the worker.
@@ -32,6 +34,7 @@ class WorkerProcess:
 
     Raises:
         OSError: If the command cannot be started.
+        RuntimeError: If the server is gone.
 
     Example:
 
@@ -55,21 +58,26 @@ class WorkerProcess:
         env: Mapping[str, str],
         on_line: Callable[[int, str], object],
         cores: Collection[int] | None = None,
+        server: ForkServer | None = None,
     ) -> None:
         """Starts the process."""
         self._started = time.monotonic()
         self._ended: float | None = None
-        with keep_to(cores):
-            self._process = subprocess.Popen(
-                command,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                encoding="utf-8",
-                errors="replace",
-                start_new_session=True,
-            )
+        self._process: subprocess.Popen[str] | ForkedProcess
+        if server and cores is None and server.takes(command, env):
+            self._process = server.start(command, env)
+        else:
+            with keep_to(cores):
+                self._process = subprocess.Popen(
+                    command,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    encoding="utf-8",
+                    errors="replace",
+                    start_new_session=True,
+                )
         self.index = index
         self.pid = self._process.pid
         self.was_ended = False
