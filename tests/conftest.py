@@ -1,8 +1,11 @@
 """Four replicas on any machine, and what several test files need."""
 
+import gc
+
 import keras
 import problem
 import pytest
+import tensorflow as tf
 from tensorflow.python.data.ops import multi_device_iterator_ops
 
 import tfdp
@@ -15,6 +18,12 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     # Devices must exist before TensorFlow starts its runtime.
     tfdp.testing.logical_cpus(4)
+    # Tests run beside each other, and their sums are small.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    # What was imported lives as long as the process.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture(autouse=True, scope="session")

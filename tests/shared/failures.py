@@ -6,6 +6,7 @@ worker over and over through one training.
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import json
 import pathlib
@@ -18,7 +19,7 @@ import time
 import numpy as np
 import psutil
 
-from tfdp.launch.worker_group import WorkerGroup
+from tfdp.launch import ForkServer, WorkerGroup, worker_variables
 
 SCRIPT = pathlib.Path(__file__).with_name("faulty.py")
 FAULTS = ("SIGKILL", "SIGSTOP", "exception", "early end")
@@ -71,15 +72,20 @@ CASES = (
 )
 
 
-def run(folder, *arguments, timeout=120):
+@functools.cache
+def server():
+    return ForkServer(["keras", "tfdp.callbacks"], worker_variables())
+
+
+def run(folder, *arguments, timeout=120, server=None):
     """Runs the training once; returns the failure, and all output."""
     lines = []
-    environment = {"TFDP_START_TIMEOUT": "6", "PYTHONPATH": str(SCRIPT.parent)}
     with WorkerGroup(
         [sys.executable, "-u", str(SCRIPT), str(folder), *arguments],
         2,
-        env=environment,
+        env={"TFDP_START_TIMEOUT": "6"},
         on_line=lambda worker, line: lines.append(line),
+        server=server,
     ) as group:
         failure = group.wait(timeout)
     return failure, "\n".join(lines)
@@ -109,7 +115,7 @@ def result_of(case):
         if failure is None:
             raise AssertionError(f"{case}: nothing failed.\n{output}")
         folders = sorted(each.name for each in folder.glob("backups-*"))
-        run_again, more = run(folder)
+        run_again, more = run(folder, server=server())
         if run_again is not None:
             raise AssertionError(f"{case}: {run_again}\n{more}")
         return Result(
@@ -126,7 +132,7 @@ SLOW = ("-1", "", "slow")
 
 def undisturbed(*arguments):
     with tempfile.TemporaryDirectory() as name:
-        failure, output = run(pathlib.Path(name), *arguments)
+        failure, output = run(pathlib.Path(name), *arguments, server=server())
         if failure is not None:
             raise AssertionError(f"{failure}\n{output}")
         return weights_in(pathlib.Path(name))
@@ -157,7 +163,6 @@ def soak(kills, seed=0):
                     *SLOW,
                 ],
                 2,
-                env={"PYTHONPATH": str(SCRIPT.parent)},
             ) as group:
                 victim = chance.randrange(2)
                 deadline = time.monotonic() + 90

@@ -5,8 +5,7 @@ Workers: `run_workers` runs a script or a function as several processes, each
 of which hands its findings back. pytest has both as fixtures.
 """
 
-from tfdp.testing.devices import logical_cpus as logical_cpus
-from tfdp.testing.workers import report as report
-from tfdp.testing.workers import run_workers as run_workers
+import lazy_loader
 
-__all__ = ["logical_cpus", "report", "run_workers"]
+# Every pytest of an environment with tfdp loads this room, for its plugin.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tfdp.testing import devices, workers
+from tfdp import testing
 
 _DEFAULT_TIMEOUT = 120.0
 _timeout_key = pytest.StashKey[float]()
@@ -69,7 +69,7 @@ def run_workers(
         if log_dir is None:
             log_dir = tmp_path / f"workers-{next(calls)}"
         try:
-            return workers.run_workers(
+            return testing.run_workers(
                 script,
                 num_workers,
                 args,
@@ -87,7 +87,7 @@ def run_workers(
 @pytest.fixture(scope="session")
 def logical_cpus() -> Callable[[int], list[str]]:
     """Splits the processor into devices: `tfdp.testing.logical_cpus`."""
-    return devices.logical_cpus
+    return testing.logical_cpus
 
 
 def _seconds(name: str, text: str) -> float:
