@@ -1,5 +1,6 @@
 import dataclasses
 import importlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -381,3 +382,14 @@ def test_a_script_must_use_the_cluster(monkeypatch):
     code, output = run("--workers", "1,2", SCRIPT)
     assert code == 1
     assert "a strategy of 1 worker(s) among 2. Use `tfdp.auto_str" in output
+
+
+def test_a_missing_package_is_told_before_anything_is_measured(
+    fake_group, monkeypatch
+):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    code, output = run(SCRIPT)
+    assert code == 1
+    assert "Received: no scipy." in output
+    assert "pip install 'tfdp[bench]'" in output
+    assert fake_group.seen == []

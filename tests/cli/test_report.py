@@ -77,7 +77,7 @@ def test_an_output_that_cannot_be_written_is_told(folders):
 
 def test_missing_packages_are_told(folders, monkeypatch):
     monkeypatch.delitem(sys.modules, "tfdp.report.page", raising=False)
-    monkeypatch.setitem(sys.modules, "tfdp.report.chart", None)
+    monkeypatch.setitem(sys.modules, "tfdp.report.charts.chart", None)
     result = report(*folders)
     assert result.exit_code == 1
     assert "pip install 'tfdp[report]'" in result.output

@@ -30,7 +30,6 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 
@@ -327,19 +326,16 @@ def _non_negative_fit(
     rows: np.ndarray, values: np.ndarray, columns: Sequence[int]
 ) -> np.ndarray:
     """Fits `rows @ x` to values, with only these columns of `x` above 0."""
-    scaled = rows / values[:, np.newaxis]
-    best, least = np.zeros(rows.shape[1]), math.inf
-    for count in range(1, len(columns) + 1):
-        for chosen in combinations(columns, count):
-            size = np.abs(scaled[:, chosen]).max(axis=0, initial=1e-300)
-            fitted, *_ = np.linalg.lstsq(
-                scaled[:, chosen] / size, values / values
-            )
-            error = np.square(scaled[:, chosen] @ (fitted / size) - 1).sum()
-            if (fitted >= 0).all() and error < least * (1 - 1e-9):
-                best, least = np.zeros(rows.shape[1]), error
-                best[list(chosen)] = fitted / size
-    return best
+    from scipy import optimize
+
+    scaled = rows[:, columns] / values[:, np.newaxis]
+    size = np.abs(scaled).max(axis=0, initial=1e-300)
+    fitted = np.zeros(rows.shape[1])
+    fitted[list(columns)], _ = optimize.nnls(
+        scaled / size, np.ones(len(values))
+    )
+    fitted[list(columns)] /= size
+    return fitted
 
 
 def _slope(pairs: Sequence[tuple[float, float]]) -> float:

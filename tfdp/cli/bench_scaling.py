@@ -1,5 +1,6 @@
 """`tfdp bench scaling`: how far a training script scales."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -138,6 +139,12 @@ def scaling(
       tfdp bench scaling --bandwidth 25 --latency 20 train.py
     """
     cpus_per_worker = _cores(numbers[-1], cpus_per_worker)
+    if importlib.util.find_spec("scipy") is None:
+        raise click.ClickException(
+            "`tfdp bench scaling` needs packages that tfdp alone does not "
+            "bring. Received: no scipy. Install them by "
+            "pip install 'tfdp[bench]'."
+        )
     from tfdp.bench import Measurement, Point, prediction, print_table
 
     measurements = []
