@@ -72,7 +72,7 @@ def tfdp(dtype):
     import tensorflow as tf
 
     from tfdp.bench.all_reduce_trials import all_reducing, ones
-    from tfdp.strategy.strategy import MultiWorkerMirroredStrategy
+    from tfdp.strategy.multi_worker import MultiWorkerMirroredStrategy
 
     strategy = MultiWorkerMirroredStrategy()
 

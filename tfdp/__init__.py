@@ -18,10 +18,10 @@ Usage:
 
 import lazy_loader
 
-from tfdp.upstream.registration import register_beside_keras
+from tfdp.upstream import registration
 
 __version__ = "0.1.0"
 # Names and where they live are in `__init__.pyi`. Each is imported when it is
 # first used, so that what needs no TensorFlow does not wait for it.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-register_beside_keras()
+registration.register_beside_keras()

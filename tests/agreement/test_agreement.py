@@ -149,7 +149,7 @@ def test_the_seed_that_the_program_has_set_is_agreed_on():
 
 
 def test_without_a_seed_the_chiefs_drawn_one_is_agreed_on(monkeypatch):
-    monkeypatch.setattr(agreement._tensorflow, "global_seed", lambda: None)
+    monkeypatch.setattr(agreement.tf_runtime, "global_seed", lambda: None)
     monkeypatch.setattr(
         agreement, "all_gather", lambda _, own: np.array([[7], own])
     )

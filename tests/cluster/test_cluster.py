@@ -10,7 +10,8 @@ import types
 import psutil
 import pytest
 
-from tfdp.cluster.cluster import Cluster, source
+from tfdp.cluster.cluster import Cluster
+from tfdp.cluster.environment import source
 
 WORKERS = ("a:1", "b:2", "c:3")
 

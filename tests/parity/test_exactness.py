@@ -2,12 +2,12 @@
 
 import ast
 import importlib.util
-import pathlib
 import re
 import subprocess
 import sys
 
-TESTS = pathlib.Path(__file__).parent
+from places import TESTS
+
 PAGE = TESTS.parent / "docs" / "exactness.md"
 PROGRAM = PAGE.with_suffix("")
 

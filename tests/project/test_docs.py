@@ -59,7 +59,9 @@ def run(command, folder):
 
 
 def test_examples_are_found():
-    assert {"tfdp.optimizer", "tfdp.callbacks.data_parallel"} <= set(MODULES)
+    assert {"tfdp.optimizer.optimizer", "tfdp.callbacks.data_parallel"} <= set(
+        MODULES
+    )
     assert PROGRAMS
     assert blocks(README, "sh", "console")
 
@@ -144,7 +146,8 @@ def test_commands_of_the_documentation_exist(command):
 
 def public_names():
     for module in (tfdp, tfdp.callbacks, tfdp.testing):
-        for name, value in vars(module).items():
+        for name in dir(module):
+            value = getattr(module, name)
             own = getattr(value, "__module__", None) or ""
             if (
                 not name.startswith("_")

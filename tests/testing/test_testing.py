@@ -93,7 +93,9 @@ def test_timeout_tells_what_the_workers_did():
 
 
 def test_function_returns_what_its_workers_find():
-    assert testing.run_workers(plain.place, 2, [1, None]) == [
+    assert testing.run_workers(
+        plain.place, 2, [1, None], start_method="spawn"
+    ) == [
         [0, [1, None], False],
         [1, [1, None], False],
     ]
@@ -148,7 +150,13 @@ def test_function_takes_what_json_can_hold():
 
 
 def test_logs_are_kept_where_asked(tmp_path):
-    testing.run_workers(plain.place, 2, ["a"], log_dir=tmp_path / "logs")
+    testing.run_workers(
+        plain.place,
+        2,
+        ["a"],
+        log_dir=tmp_path / "logs",
+        start_method="spawn",
+    )
     for worker in (0, 1):
         log = (tmp_path / "logs" / f"worker-{worker}.log").read_text()
         assert log.endswith(f'[tfdp report] [{worker}, ["a"], false]\n')

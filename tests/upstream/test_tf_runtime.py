@@ -37,7 +37,8 @@ def test_strategy_knows_its_workers(tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(
         "import tensorflow as tf\n"
-        "from tfdp import _tensorflow, testing\n"
+        "from tfdp import testing\n"
+        "from tfdp.upstream import tf_runtime\n"
         "strategy = tf.distribute.MultiWorkerMirroredStrategy()\n"
         "extended = strategy.extended\n"
         "tf_runtime.wait_for_all_tasks('contract', seconds=60)\n"
