@@ -15,9 +15,9 @@ import resource
 import statistics
 import sys
 
-from fit_turns import fit_turns
-from table import print_head, print_row
-from turns import Player, in_turns, ready
+from harness.fit_turns import fit_turns
+from harness.table import print_head, print_row
+from harness.turns import Player, in_turns, ready
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 REPLICAS, PER_REPLICA_BATCH = 2, 32

@@ -14,9 +14,9 @@ import pathlib
 import statistics
 import sys
 
+from harness.table import print_head, print_row
+from harness.turns import Player, in_turns, ratio_of_medians, ready
 from peers import python_of, version_of
-from table import print_head, print_row
-from turns import Player, in_turns, ratio_of_medians, ready
 
 from tfdp.bench.all_reduce_curve import KIBIBYTE, MEBIBYTE, size_text
 from tfdp.cluster.cluster import Cluster

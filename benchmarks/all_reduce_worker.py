@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 
-from turns import serve
+from harness.turns import serve
 
 
 def tcp(_):

@@ -15,7 +15,7 @@ import pathlib
 import statistics
 import time
 
-from table import print_head, print_row
+from harness.table import print_head, print_row
 
 MODELS = {"tiny": (16, 10), "large": (1024, 2048, 2048, 2048, 10)}
 ACCUMULATION = (1, 8)

@@ -2,7 +2,7 @@
 
     python benchmarks/compression.py [--quick]
 
-Trains the network of the digits (see `large_batch_tasks.py`) with two replicas
+Trains the network of the digits (see `large_batch/tasks.py`) with two replicas
 in one process, with gradients in float32, bfloat16 and float16 between them,
 from the same weights and in the same order of samples. Cells are medians over
 the seeds, and the range.
@@ -12,8 +12,8 @@ import argparse
 import json
 import statistics
 
-from own_process import in_own_process
-from table import print_head, print_row
+from harness.own_process import in_own_process
+from harness.table import print_head, print_row
 
 FORMATS = ("none", "bfloat16", "float16")
 BATCH, RATE, MOMENTUM = 64, 0.1, 0.9
@@ -21,18 +21,18 @@ BATCH, RATE, MOMENTUM = 64, 0.1, 0.9
 
 def measure(compression, seed, epochs):
     import keras
-    import large_batch_tasks
     import tensorflow as tf
+    from large_batch import tasks
 
     import tfdp
 
     keras.utils.set_random_seed(seed)
-    data, held_out = large_batch_tasks.digits()
+    data, held_out = tasks.digits()
     strategy = tfdp.MirroredStrategy(tfdp.testing.logical_cpus(2))
     updates = epochs * -(-len(data[0]) // BATCH)
     rate = keras.optimizers.schedules.CosineDecay(RATE, updates)
     with strategy.scope():
-        model = large_batch_tasks.digits_model()
+        model = tasks.digits_model()
         model.compile(
             tfdp.DistributedOptimizer(
                 keras.optimizers.SGD(rate, momentum=MOMENTUM),

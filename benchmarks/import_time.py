@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 
-from table import print_head, print_row
+from harness.table import print_head, print_row
 
 PROGRAM = """
 import time

@@ -7,8 +7,8 @@ python benchmarks/keras_worker.py tf_keras NETWORK
 import sys
 
 import tensorflow as tf
-from fit_turns import fit_turns
-from networks import inputs_and_labels, model
+from harness.fit_turns import fit_turns
+from harness.networks import inputs_and_labels, model
 
 
 def main(library, network, accumulation="1", compression="none"):

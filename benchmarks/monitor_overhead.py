@@ -16,8 +16,8 @@ import json
 import statistics
 import time
 
-from own_process import in_own_process
-from table import print_head, print_row
+from harness.own_process import in_own_process
+from harness.table import print_head, print_row
 
 WINDOW = 100
 WIDTH = 16

@@ -16,10 +16,10 @@ import pathlib
 import statistics
 import sys
 
-from fit_turns import fit_turns
+from harness.fit_turns import fit_turns
+from harness.table import print_head, print_row
+from harness.turns import Player, in_turns, ratio_of_medians, ready
 from peers import python_of, version_of
-from table import print_head, print_row
-from turns import Player, in_turns, ratio_of_medians, ready
 
 # Name: (how it is distributed, accumulation steps).
 CONTESTANTS = {

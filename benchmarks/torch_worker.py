@@ -11,7 +11,7 @@ import time
 import numpy as np
 import torch
 import torch.distributed
-from networks import (
+from harness.networks import (
     BLOCKS,
     CLASSES,
     HEADS,
@@ -20,9 +20,9 @@ from networks import (
     first_weights,
     inputs_and_labels,
 )
+from harness.turns import serve
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
-from turns import serve
 
 
 class Convolutional(nn.Module):

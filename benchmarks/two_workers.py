@@ -14,10 +14,10 @@ import pathlib
 import statistics
 import sys
 
-from networks import BATCH
+from harness.networks import BATCH
+from harness.table import print_head, print_row
+from harness.turns import Player, in_turns, ratio_of_medians, ready
 from peers import python_of, version_of
-from table import print_head, print_row
-from turns import Player, in_turns, ratio_of_medians, ready
 
 from tfdp.cluster.cluster import Cluster
 from tfdp.cluster.nodes import free_addresses

@@ -15,8 +15,8 @@ import statistics
 import subprocess
 import sys
 
-from networks import inputs_and_labels, model
-from table import print_head, print_row
+from harness.networks import inputs_and_labels, model
+from harness.table import print_head, print_row
 
 PARTS = (
     *("input", "compute", "waiting", "communication", "other"),

@@ -15,7 +15,7 @@ import math
 import statistics
 import time
 
-from table import print_head, print_row
+from harness.table import print_head, print_row
 
 REPLICAS = 2
 # Parameters and variables.

@@ -37,7 +37,7 @@ def test_large_batches_are_measured_once(tmp_path):
         *("--task", "digits", "--rules", "none", "AdaScale"),
         *("--output", str(tmp_path)),
     )
-    output = run("large_batch.py", *arguments)
+    output = run("large_batch/study.py", *arguments)
     accuracy = {row[0]: row[1:] for row in rows(output)[:4]}
     assert accuracy["held-out accuracy at batch"] == ["16", "256"]
     assert re.fullmatch(r"[\d.]+%", accuracy["base"][0])
@@ -46,7 +46,7 @@ def test_large_batches_are_measured_once(tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
     lines = (tmp_path / "runs.jsonl").read_text().splitlines()
     assert len(lines) == 3
-    assert run("large_batch.py", *arguments) == output
+    assert run("large_batch/study.py", *arguments) == output
     assert (tmp_path / "runs.jsonl").read_text().splitlines() == lines
 
 

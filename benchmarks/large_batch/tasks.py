@@ -1,4 +1,4 @@
-"""The two tasks of `large_batch.py`: data without a download, and a model.
+"""The two tasks of `study.py`: data without a download, and a model.
 
 `digits` is scikit-learn's copy of the UCI handwritten digits: 1,797 images of
 8 x 8 pixels, a fifth of them held out. `text` is the next character in the

@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 
-from turns import machine
+from harness.turns import machine
 
 PACKAGES = ("tensorflow", "keras", "tfdp")
 

@@ -2,7 +2,7 @@
 
 import time
 
-from turns import next_turn
+from harness.turns import next_turn
 
 
 def fit_turns(keras, more=dict):

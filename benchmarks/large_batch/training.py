@@ -1,4 +1,4 @@
-"""One training run of `large_batch.py`: a task, a rule, a batch, a seed."""
+"""One training run of `study.py`: a task, a rule, a batch, a seed."""
 
 import json
 import math
@@ -6,10 +6,10 @@ import sys
 import time
 
 import keras
-import large_batch_tasks
+import tasks
 import tensorflow as tf
 from keras.optimizers.schedules import CosineDecay
-from large_batch import BASE_BATCH, Run
+from study import BASE_BATCH, Run
 
 import tfdp
 
@@ -22,7 +22,7 @@ def train(run):
     """Returns what came out of a run, ready for JSON."""
     start = time.perf_counter()
     keras.utils.set_random_seed(run.seed)
-    data, held_out = getattr(large_batch_tasks, run.task)()
+    data, held_out = getattr(tasks, run.task)()
     strategy = tfdp.auto_strategy()
     plan = planned(run, strategy)
     updates = run.epochs * plan.updates_per_epoch(len(data[0]))
@@ -34,7 +34,7 @@ def train(run):
         epochs *= run.factor
         callbacks.append(tfdp.callbacks.AdaScaleMonitor(total_steps=updates))
     with strategy.scope():
-        model = getattr(large_batch_tasks, f"{run.task}_model")()
+        model = getattr(tasks, f"{run.task}_model")()
         model.compile(
             tfdp.DistributedOptimizer(
                 optimizer(run, plan, updates),

@@ -1,4 +1,4 @@
-"""Tables and a plot of what `large_batch.py` has measured."""
+"""Tables and a plot of what `study.py` has measured."""
 
 import importlib.metadata
 import os

@@ -1,8 +1,8 @@
 """What larger batches cost in accuracy, at equal epochs.
 
-    python benchmarks/large_batch.py --quick
-    python benchmarks/large_batch.py --seeds 5 --jobs 2
-    python benchmarks/large_batch.py --table
+    python benchmarks/large_batch/study.py --quick
+    python benchmarks/large_batch/study.py --seeds 5 --jobs 2
+    python benchmarks/large_batch/study.py --table
 
 Trains two small models with a batch of 16, and with 4, 16 and 32 times as
 many samples for as many epochs, under the rules of the literature; AdaScale
@@ -22,7 +22,7 @@ import pathlib
 import subprocess
 import sys
 
-import large_batch_report as report
+import report
 
 BASE_BATCH = 16
 FACTORS = (4, 16, 32)
@@ -146,7 +146,7 @@ def in_own_process(run):
         "TF_NUM_INTEROP_THREADS": "1",
         "TF_NUM_INTRAOP_THREADS": "1",
     }
-    script = pathlib.Path(__file__).with_name("large_batch_training.py")
+    script = pathlib.Path(__file__).with_name("training.py")
     command = [sys.executable, script, json.dumps(dataclasses.asdict(run))]
     result = subprocess.run(
         command, env=environment, capture_output=True, text=True
