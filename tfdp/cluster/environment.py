@@ -1,7 +1,7 @@
 """Where the environment says who the workers are.
 
-Environment variables read, here and nowhere else in tfdp (`tfdp.settings` reads
-those that name nobody):
+Environment variables read, here and in `tf_config`, and nowhere else in tfdp
+(`tfdp.settings` reads those that name nobody):
 
 - `TF_CONFIG`: JSON with `cluster` (job name to list of `host:port`) and `task`
   (`type` and `index`). With neither, such as `{}`: a job of one process.
@@ -17,18 +17,12 @@ Another scheduler is one more module beside `slurm`, asked here.
 import os
 
 from tfdp.cluster import slurm
-from tfdp.cluster.tf_config import Place, names_nobody, parsed
-
-
-def tf_config_text() -> str:
-    """Returns the text of `TF_CONFIG`, without blanks around it; maybe empty.
-
-    Example:
-
-    >>> tf_config_text()
-    ''
-    """
-    return os.environ.get("TF_CONFIG", "").strip()
+from tfdp.cluster.tf_config import (
+    Place,
+    names_nobody,
+    parsed,
+    tf_config_text,
+)
 
 
 def place() -> Place | None:

@@ -12,7 +12,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from tfdp.cluster.host_list import expanded_hosts, numbers_in
+from tfdp.cluster.slurm_hosts import expanded_hosts, numbers_in
 
 # Below the ports that Linux hands out by itself (32768 and up).
 _FIRST_PORT = 10_000

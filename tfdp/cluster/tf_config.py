@@ -1,6 +1,7 @@
 """The variable `TF_CONFIG`: its text, and what it says."""
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -28,6 +29,17 @@ class Place(NamedTuple):
     task_index: int
     extra: Mapping[str, Any]
     visible_gpus: tuple[int, ...] | None = None
+
+
+def tf_config_text() -> str:
+    """Returns the text of `TF_CONFIG`, without blanks around it; maybe empty.
+
+    Example:
+
+    >>> tf_config_text()
+    ''
+    """
+    return os.environ.get("TF_CONFIG", "").strip()
 
 
 def names_nobody(text: str) -> bool:
