@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -261,22 +260,10 @@ class Cluster:
             RuntimeError: If another process holds the port, or listening on
                 it is not permitted.
         """
-        if not self.address:
-            return
-        _, port = ports.split_address(self.address)
-        try:
-            socket.create_server(("", port)).close()
-        except OSError as error:
-            if port in ports.own_ports():
-                return
-            holder = ports.holder(port)
-            raise RuntimeError(
-                "A worker must be able to listen on its own port. Received: "
-                f"address={self.address}, {self.task_type} {self.task_index}: "
-                f"{error.strerror}{holder and f', held by {holder}'}. End that "
-                "process, or give the worker a free port in the TF_CONFIG of "
-                "every worker, or all of them by TFDP_PORT under Slurm."
-            ) from error
+        if self.address:
+            ports.check_free(
+                self.address, owner=f"{self.task_type} {self.task_index}"
+            )
 
     @property
     def _is_unlisted_evaluator(self) -> bool:

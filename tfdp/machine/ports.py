@@ -101,6 +101,37 @@ def is_of_this_machine(host: str) -> bool:
     return False
 
 
+def check_free(address: str, *, owner: str) -> None:
+    """Checks that this process can listen on the port of an address.
+
+    Args:
+        address: `"host:port"` of this process, which may listen there already.
+        owner: Whose address it is, for the error.
+
+    Raises:
+        RuntimeError: If another process holds the port, or listening on it is
+            not permitted.
+
+    Example:
+
+    >>> check_free("localhost:0", owner="worker 0")
+    """
+    _, port = split_address(address)
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        if port in own_ports():
+            return
+        held_by = holder(port)
+        raise RuntimeError(
+            "A worker must be able to listen on its own port. Received: "
+            f"address={address}, {owner}: {error.strerror}"
+            f"{held_by and f', held by {held_by}'}. End that process, or give "
+            "the worker a free port in the TF_CONFIG of every worker, or all "
+            "of them by TFDP_PORT under Slurm."
+        ) from error
+
+
 def own_ports() -> set[int]:
     """Returns the ports that this process listens on."""
     connections = psutil.Process().net_connections(kind="tcp")

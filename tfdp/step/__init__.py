@@ -12,7 +12,6 @@ from tfdp.step.gradients import (
     on_values,
     weighted,
 )
-from tfdp.step.keras_steps import fitted
 from tfdp.step.meter import CAPACITY, Settings, StepMeter, stamped
 from tfdp.step.randomness import seeded_per_replica
 from tfdp.step.samples import (
@@ -25,3 +24,4 @@ from tfdp.step.samples import (
     taken_weight,
     weigh_by,
 )
+from tfdp.step.uneven_batches import fitted
