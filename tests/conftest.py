@@ -2,11 +2,10 @@
 
 import gc
 
+import iterators
 import keras
-import problem
 import pytest
 import tensorflow as tf
-from tensorflow.python.data.ops import multi_device_iterator_ops
 
 import tfdp
 
@@ -27,15 +26,8 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _devices_are_fed_without_the_autotuner():
-    """On few cores the end of an iteration would wait for it for seconds."""
-    create = multi_device_iterator_ops._create_device_dataset
-    patch = pytest.MonkeyPatch()
-    patch.setattr(
-        multi_device_iterator_ops,
-        "_create_device_dataset",
-        lambda *arguments: problem.untuned(create(*arguments)),
-    )
+def _iterators_are_made_fast():
+    patch = iterators.patched()
     yield
     patch.undo()
 
