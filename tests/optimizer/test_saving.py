@@ -259,3 +259,31 @@ def test_a_flush_is_that_of_the_loss_compiled_last():
         model.fit(x, y, callbacks=callbacks, **fit)
         weights.append(model.get_weights())
     assert problem.deviation(*weights) <= 1e-6
+
+
+# Of any optimizer that has no state yet.
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
+@pytest.mark.parametrize("steps", [1, 2])
+def test_what_was_compiled_and_never_trained_is_saved(
+    two_replicas, tmp_path, steps
+):
+    with two_replicas.scope():
+        model = problem.make_model()
+        optimizer = tfdp.DistributedOptimizer(
+            keras.optimizers.Adam(0.01), accumulation_steps=steps
+        )
+        model.compile(optimizer, "mse")
+    assert not optimizer.is_mid_cycle
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.accumulation_steps == steps
+    for one, other in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_variables_may_come_from_a_generator():
+    variables = [keras.Variable(np.ones(2, "float32"))]
+    optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.5))
+    optimizer.apply([tf.ones(2)], (variable for variable in variables))
+    np.testing.assert_array_equal(variables[0].numpy(), [0.5, 0.5])

@@ -6,6 +6,7 @@ weights after two more epochs under two replicas.
 
 import ast
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -61,7 +62,14 @@ def test_there_are_models_with_every_optimizer():
 
 
 @pytest.mark.parametrize(
-    "imports", ["import keras, tfdp", "import tfdp, keras"]
+    "imports",
+    [
+        "import keras, tfdp",
+        "import tfdp, keras",
+        # TensorFlow looks for Keras, and does not import it.
+        "import tfdp, tensorflow, keras",
+        "import tfdp; tfdp.auto_strategy; import keras",
+    ],
 )
 def test_a_model_loads_after_a_bare_import(imports):
     output = subprocess.check_output(
@@ -101,3 +109,50 @@ def test_a_stand_in_makes_objects_of_the_class():
     assert type(made) is tfdp.LARS
     again = StandIn("LARS").from_config(made.get_config())
     assert (type(again), again.momentum) == (tfdp.LARS, 0.8)
+
+
+def test_keras_is_registered_with_once_it_is_really_imported():
+    code = """
+        import importlib, sys, threading, time
+        keras_import = importlib.import_module, ["keras"]
+        thread = threading.Thread(target=keras_import[0], args=keras_import[1])
+        thread.start()
+        while "keras" not in sys.modules:
+            time.sleep(0.01)
+        import tfdp
+        thread.join()
+        import keras
+        known = keras.saving.get_custom_objects()
+        print(sum(name.startswith("tfdp>") for name in known))
+    """
+    output = subprocess.check_output(
+        [sys.executable, "-c", textwrap.dedent(code)], text=True
+    )
+    assert output.split()[-1] == str(len(MODULES))
+
+
+def test_looking_for_keras_is_not_importing_it():
+    code = """
+        import importlib.util, sys
+        import tfdp
+        for _ in range(2):
+            assert importlib.util.find_spec("keras").name == "keras"
+        assert "keras" not in sys.modules
+        sys.modules["tensorflow"] = None
+        for _ in range(2):
+            try:
+                import keras
+            except ImportError:
+                print("failed")
+        del sys.modules["tensorflow"]
+        for name in [n for n in sys.modules if n.startswith("keras")]:
+            del sys.modules[name]
+        import keras
+        print("tfdp>LARS" in keras.saving.get_custom_objects())
+    """
+    output = subprocess.check_output(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+    )
+    assert output.split()[-3:] == ["failed", "failed", "True"]

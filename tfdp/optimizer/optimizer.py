@@ -219,9 +219,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
                 "`strategy.run`."
             )
         check_scope(self._strategy)
-        variables = trainable_variables
-        if variables is None:
-            variables = self._trainable_variables
+        variables = list(trainable_variables or self._trainable_variables)
         if not self.built:
             self.build(variables)
         grads, variables = self._filter_empty_gradients(grads, variables)
@@ -235,7 +233,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
     @property
     def is_mid_cycle(self) -> bool:
         """Whether micro-batches were seen that no update has used yet."""
-        return self.accumulation_steps > 1 and self._cycle.is_under_way
+        return self.built and self._cycle.is_under_way
 
     @property
     def sample_counter(self) -> tf.Variable:
@@ -327,7 +325,8 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             store: Mapping to save to, by name.
         """
         super().save_own_variables(store)
-        self._cycle.save(store)
+        if self.built:
+            self._cycle.save(store)
 
     def load_own_variables(self, store: Any) -> None:
         """Loads the state; a cycle under way goes on where it was.
@@ -339,7 +338,8 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
             ValueError: If the state was saved in the middle of a cycle, and
                 this optimizer does not accumulate.
         """
-        super().load_own_variables(self._cycle.load(store))
+        state = self._cycle.load(store) if self.built else store
+        super().load_own_variables(state)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the configuration, for saving.

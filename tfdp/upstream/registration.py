@@ -7,7 +7,6 @@ its place in Keras's list of custom objects.
 
 import importlib
 import importlib.machinery
-import importlib.util
 import sys
 import types
 from typing import Any
@@ -55,16 +54,22 @@ class StandIn:
 
 def register_beside_keras() -> None:
     """Registers stand-ins: now where Keras is imported, else once it is."""
-    if "keras" in sys.modules:
-        _register()
-    elif not any(isinstance(f, _KerasFinder) for f in sys.meta_path):
-        sys.meta_path.insert(0, _KerasFinder())
+    keras = sys.modules.get("keras")
+    if keras is None:
+        if not any(isinstance(f, _KerasFinder) for f in sys.meta_path):
+            sys.meta_path.insert(0, _KerasFinder())
+        return
+    if not hasattr(keras, "saving"):
+        # Another thread is at it; this waits.
+        keras = importlib.import_module("keras")
+    _register(keras)
 
 
-def _register() -> None:
-    known = sys.modules["keras"].saving.get_custom_objects()
-    for name in MODULES:
-        known.setdefault(f"tfdp>{name}", StandIn(name))
+def _register(keras: types.ModuleType) -> None:
+    if hasattr(keras, "saving"):
+        known = keras.saving.get_custom_objects()
+        for name in MODULES:
+            known.setdefault(f"tfdp>{name}", StandIn(name))
 
 
 class _KerasFinder:
@@ -75,14 +80,19 @@ class _KerasFinder:
     ) -> importlib.machinery.ModuleSpec | None:
         if name != "keras":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        # It stays: many look for Keras, and do not import it.
+        found = (
+            finder.find_spec(name, path, target)
+            for finder in sys.meta_path
+            if finder is not self
+        )
+        spec = next((each for each in found if each is not None), None)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_and_register(module: types.ModuleType) -> None:
                 execute(module)
-                _register()
+                _register(module)
 
             spec.loader.exec_module = execute_and_register  # type: ignore
         return spec
