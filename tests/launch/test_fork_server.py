@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -29,6 +30,12 @@ def script(tmp_path):
     return write
 
 
+def started(server, command, env):
+    process = server.start(command, env)
+    process.begin()
+    return process
+
+
 def output_of(process):
     with process.stdout:
         printed = process.stdout.read()
@@ -49,7 +56,7 @@ def test_a_worker_is_what_it_would_be_if_started(server, script, monkeypatch):
     expected = subprocess.check_output(
         [*command, "a", "b c"], env=env, text=True, **options
     )
-    process = server.start([*command, "a", "b c"], env)
+    process = started(server, [*command, "a", "b c"], env)
     assert output_of(process) == expected
     assert process.wait(10) == process.poll() == 0
 
@@ -61,7 +68,7 @@ def test_the_folder_of_a_script_is_on_the_path_unless_told(
     (*python, path) = script("import beside\nprint(beside.VALUE)")
     with open(os.path.join(os.path.dirname(path), "beside.py"), "w") as file:
         file.write("VALUE = 'found'")
-    process = server.start([*python, *option, path], worker_variables())
+    process = started(server, [*python, *option, path], worker_variables())
     output = output_of(process)
     assert ("found" in output) == (option == [])
     assert (process.wait(10) == 0) == (option == [])
@@ -69,7 +76,7 @@ def test_the_folder_of_a_script_is_on_the_path_unless_told(
 
 def test_what_was_loaded_before_is_there(server, script):
     command = script("print('colorsys' in sys.modules)")
-    assert "True" in output_of(server.start(command, worker_variables()))
+    assert "True" in output_of(started(server, command, worker_variables()))
     assert "False" in subprocess.check_output(command, text=True)
 
 
@@ -78,7 +85,7 @@ def test_workers_draw_different_random_numbers(script):
     command = script(
         "import random, numpy\nprint(random.random(), numpy.random.rand())"
     )
-    processes = [server.start(command, worker_variables()) for _ in range(3)]
+    processes = [started(server, command, worker_variables()) for _ in range(3)]
     numbers = {n for each in processes for n in output_of(each).split()}
     server.close()
     assert len(numbers) == 6
@@ -94,18 +101,21 @@ def test_workers_draw_different_random_numbers(script):
     ],
 )
 def test_the_exit_code_is_that_of_the_worker(server, script, ending, code):
-    process = server.start(script(ending), worker_variables())
+    process = started(server, script(ending), worker_variables())
     output_of(process)
     assert process.poll() == code
 
 
 def test_what_is_registered_for_the_exit_runs(server, script):
-    command = script("import atexit\natexit.register(print, 'at exit')")
-    assert output_of(server.start(command, worker_variables())) == "at exit\n"
+    command = script(
+        "import atexit\nclass Own: pass\n"
+        "atexit.register(lambda: print(sys.modules['__main__'].Own.__name__))"
+    )
+    assert output_of(started(server, command, worker_variables())) == "Own\n"
 
 
 def test_a_worker_that_runs_on_can_be_waited_for_and_ended(server, script):
-    process = server.start(script("time.sleep(60)"), worker_variables())
+    process = started(server, script("time.sleep(60)"), worker_variables())
     assert process.poll() is None
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.05)
@@ -122,19 +132,33 @@ def test_a_worker_that_runs_on_can_be_waited_for_and_ended(server, script):
         (["sleep", "1"], {}),
         ([sys.executable], {}),
         ([sys.executable, "-c", "pass"], {}),
-        ([sys.executable, "-X", "dev", "a.py"], {}),
-        ([sys.executable, "a.py"], {"PYTHONPATH": "elsewhere"}),
-        ([sys.executable, "a.py"], {"TFDP_LARGE": "x" * 2**17}),
+        ([sys.executable, "-X", "dev", __file__], {}),
+        ([sys.executable, "no such file.py"], {}),
+        ([sys.executable, __file__, 1], {}),
+        ([sys.executable, __file__, "a\0b"], {}),
+        ([sys.executable, __file__], {"PYTHONPATH": "elsewhere"}),
+        ([sys.executable, __file__], {"TFDP_LARGE": "x" * 2**17}),
     ],
 )
 def test_what_would_be_different_is_not_taken(server, command, variables):
     assert not server.takes(command, {**worker_variables(), **variables})
 
 
+def test_nothing_is_started_in_a_folder_that_is_gone(
+    server, tmp_path, monkeypatch
+):
+    command = [sys.executable, __file__]
+    assert server.takes(command, worker_variables())
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert not server.takes(command, worker_variables())
+
+
 @pytest.mark.parametrize("name", ["TF_CONFIG", "TFDP_PORT", "PYTEST_ANY"])
 def test_what_no_import_reads_may_be_different(server, name):
     env = {**worker_variables(), name: "1"}
-    assert server.takes([sys.executable, "-u", "-P", "a.py", "-x"], env)
+    assert server.takes([sys.executable, "-u", "-P", __file__, "-x"], env)
 
 
 def test_a_group_of_forked_workers_ends_together(server, script):
@@ -184,18 +208,119 @@ def test_a_server_that_is_gone_is_told(script):
         server.start(command, worker_variables())
     assert str(caught.value) == (
         "A fork server must live as long as its workers are started. "
-        "Received: no answer. Something has ended it; start workers by "
-        'start_method="spawn".'
+        "Received: no answer in 120 s. Something has ended or stopped it; "
+        'start workers by start_method="spawn".'
     )
+
+
+class Forgetful(ForkServer):
+    """Dies after it has taken a command."""
+
+    def start(self, command, env):
+        self.close()
+        return super().start(command, env)
+
+
+def test_a_group_does_without_a_server_that_dies(script):
+    lines = []
+    command = script("print(os.getppid(), flush=True)")
+    with WorkerGroup(
+        command,
+        1,
+        server=Forgetful([], worker_variables()),
+        on_line=lambda _, line: lines.append(line),
+    ) as group:
+        assert group.wait(30) is None
+    assert lines == [str(os.getpid())]
+
+
+def test_a_server_that_is_stopped_is_not_waited_for(server):
+    (status, its_status), (output, its_output) = os.pipe(), os.pipe()
+    its_permission, permission = os.pipe()
+    with pytest.raises(RuntimeError, match=r"no answer in 0\.1 s"):
+        ForkedProcess(status, output, permission, timeout=0.1)
+    # Should it go on, the worker ends by itself.
+    assert os.read(its_permission, 1) == b""
+    for descriptor in (its_status, its_output, its_permission):
+        os.close(descriptor)
+
+
+def test_a_worker_does_nothing_where_nobody_is_left_to_begin_it(
+    server, script, tmp_path
+):
+    command = script(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    process = server.start(command, worker_variables())
+    process._permission.close()
+    assert output_of(process) == ""
+    assert process.poll() == 1
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_has_left_the_session_ends_with_the_group(server, script):
+    command = script(
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(60)\n"
+        "time.sleep(0.5)"
+    )
+    lines = []
+    with WorkerGroup(
+        command, 1, server=server, on_line=lambda _, line: lines.append(line)
+    ) as group:
+        assert group.wait(30) is None
+    (pid,) = lines
+    assert not psutil.pid_exists(int(pid)) or (
+        psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+    )
+
+
+def test_what_has_left_the_session_ends_with_its_owner(script, tmp_path):
+    command = script(
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    print(os.getpid(), flush=True)\n"
+        "time.sleep(60)"
+    )
+    owner = tmp_path / "owner.py"
+    owner.write_text(
+        "from tfdp.launch import ForkServer, WorkerGroup, worker_variables\n"
+        "server = ForkServer([], worker_variables())\n"
+        f"WorkerGroup({command!r}, 1, server=server,\n"
+        "    on_line=lambda _, line: print(line, flush=True)).wait()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, owner], stdout=subprocess.PIPE, text=True
+    ) as process:
+        pid = int(process.stdout.readline())
+        process.kill()
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not psutil.pid_exists(pid)
+
+
+def test_a_worker_has_the_cores_and_the_umask_of_its_owner(server, script):
+    command = script("print(len(os.sched_getaffinity(0)), oct(os.umask(0)))")
+    cores, umask = os.sched_getaffinity(0), os.umask(0o077)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        process = started(server, command, worker_variables())
+    finally:
+        os.sched_setaffinity(0, cores)
+        os.umask(umask)
+    assert output_of(process) == "1 0o77\n"
 
 
 def test_a_worker_that_nobody_waits_for_was_killed():
     (status, its_status), (output, its_output) = os.pipe(), os.pipe()
-    os.write(its_status, b"123456\n")
-    os.close(its_status)
-    os.close(its_output)
-    process = ForkedProcess(status, output)
-    assert process.pid == 123456
+    its_permission, permission = os.pipe()
+    os.write(its_status, b"123456 123455\n")
+    for descriptor in (its_status, its_output, its_permission):
+        os.close(descriptor)
+    process = ForkedProcess(status, output, permission)
+    assert (process.pid, process.keeper) == (123456, 123455)
+    process.begin()
     assert output_of(process) == ""
     assert process.poll() == -signal.SIGKILL
 

@@ -16,7 +16,7 @@ from places import ROOT
 READERS_OF_THE_ENVIRONMENT = {
     "tfdp.cluster.environment",
     "tfdp.cluster.tf_config",
-    "tfdp.launch.fork_server",
+    "tfdp.launch.forking",
     "tfdp.launch.worker_group",
     "tfdp.settings",
 }

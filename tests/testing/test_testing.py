@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import textwrap
@@ -6,6 +7,7 @@ import plain
 import pytest
 
 from tfdp import testing
+from tfdp.testing import workers
 
 
 @pytest.fixture
@@ -209,3 +211,39 @@ def test_count_of_logical_cpus_is_at_least_one(count):
 def test_count_of_logical_cpus_is_an_integer(count):
     with pytest.raises(TypeError, match="`count` must be an integer"):
         testing.logical_cpus(count)
+
+
+def test_a_start_method_is_one_of_two():
+    with pytest.raises(ValueError, match="`start_method`") as caught:
+        testing.run_workers(plain.place, 1, start_method="fork")
+    assert str(caught.value) == (
+        "`start_method` must be 'forkserver', 'spawn' or None. Received: "
+        "start_method='fork'."
+    )
+
+
+def parent():
+    return os.getppid()
+
+
+def is_forked():
+    return testing.run_workers(parent, 1)[0] != os.getpid()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all are spawned")
+def test_workers_are_forked_again_after_another_environment(monkeypatch):
+    assert is_forked()
+    monkeypatch.setenv("OTHER", "1")
+    # The third is forked from a server with this environment.
+    assert [is_forked() for _ in range(3)] == [False, True, True]
+    monkeypatch.delenv("OTHER")
+    assert [is_forked() for _ in range(3)] == [False, True, True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all are spawned")
+def test_workers_are_forked_again_after_the_server_was_killed():
+    assert is_forked()
+    workers._kept[0]._process.kill()
+    assert testing.run_workers(plain.place, 1, [1])[0][:2] == [0, [1]]
+    workers._kept[0]._process.wait()
+    assert is_forked()

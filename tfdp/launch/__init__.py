@@ -4,7 +4,7 @@ Knows the machine and the cluster. Must not know TensorFlow, nor what the
 workers do.
 """
 
-from tfdp.launch.fork_server import ForkServer
+from tfdp.launch.fork_server import ForkServer, fixed
 from tfdp.launch.launcher import Launcher
 from tfdp.launch.worker_function import command_of
 from tfdp.launch.worker_group import WorkerGroup, worker_variables

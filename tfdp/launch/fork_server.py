@@ -1,25 +1,23 @@
 """A process that has imported TensorFlow, and forks workers which need not.
 
-Run as a program: the server. `multiprocessing` has one too, but its processes
-are no leaders of a session, print where the server does, and run a function of
-a module that they must all be able to import.
+`multiprocessing` has one too, but its processes are no leaders of a session,
+print where the server does, and run a function of a module that they must all
+be able to import.
 """
 
 import contextlib
-import gc
-import importlib
 import json
 import os
-import runpy
 import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-_LARGEST_REQUEST = 2**17
+from tfdp.launch import forking
+
+_START_SECONDS = 120.0
 # What may differ between the server and a worker: nothing that an import reads.
 _FREE = ("TF_CONFIG", "TFDP_", "PYTEST_")
 
@@ -27,33 +25,58 @@ _FREE = ("TF_CONFIG", "TFDP_", "PYTEST_")
 class ForkedProcess:
     """A worker that a server has forked; has what is used of a `Popen`.
 
+    It does nothing before `begin`, and ends if nobody is left to call it.
+
     Args:
-        status: File descriptor from which its process id and then its exit
-            code can be read, a line each.
+        status: File descriptor from which its process id and that of its
+            keeper, and then its exit code can be read, a line each.
         output: File descriptor that it prints to.
+        permission: File descriptor that it waits for a byte from.
+        timeout: Seconds to wait for the server. Defaults to 120.
 
     Attributes:
         pid: Process id.
+        keeper: Id of a process that is an ancestor of all that it starts,
+            even of those whose parents have ended.
         stdout: What it prints, as text.
 
     Raises:
         RuntimeError: If the server has not started it.
     """
 
-    def __init__(self, status: int, output: int) -> None:
-        self._status = open(status, encoding="ascii")  # noqa: SIM115
-        self.stdout = open(output, encoding="utf-8", errors="replace")  # noqa: SIM115
+    def __init__(
+        self,
+        status: int,
+        output: int,
+        permission: int,
+        *,
+        timeout: float = _START_SECONDS,
+    ) -> None:
         self._code: int | None = None
-        line = self._status.readline()
+        self._status = os.fdopen(status)
+        self._permission = os.fdopen(permission, "wb", buffering=0)
+        self.stdout = os.fdopen(output, encoding="utf-8", errors="replace")
+        line = ""
+        try:
+            if select.select([self._status], [], [], timeout)[0]:
+                line = self._status.readline()
+        finally:
+            if not line:
+                for file in (self.stdout, self._status, self._permission):
+                    file.close()
         if not line:
-            self._status.close()
-            self.stdout.close()
             raise RuntimeError(
                 "A fork server must live as long as its workers are started. "
-                "Received: no answer. Something has ended it; start workers "
-                'by start_method="spawn".'
+                f"Received: no answer in {timeout:g} s. Something has ended or "
+                'stopped it; start workers by start_method="spawn".'
             )
-        self.pid = int(line)
+        self.pid, self.keeper = map(int, line.split())
+
+    def begin(self) -> None:
+        """Has it run the script."""
+        with contextlib.suppress(BrokenPipeError):
+            self._permission.write(b"\n")
+        self._permission.close()
 
     def poll(self) -> int | None:
         """Returns its exit code, minus the signal that killed it, or `None`."""
@@ -90,6 +113,7 @@ class ForkedProcess:
             # Nobody is left to say, if not even the one who waits for it.
             self._code = int(line) if line else -signal.SIGKILL
             self._status.close()
+            self._permission.close()
         return self._code
 
 
@@ -116,14 +140,14 @@ class ForkServer:
     """
 
     def __init__(self, preload: Sequence[str], env: Mapping[str, str]) -> None:
-        self._env = _fixed(env)
+        self._env = fixed(env)
         self._socket, theirs = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET
         )
         with theirs:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-u", "-P", __file__),
+                    *(sys.executable, "-u", "-P", forking.__file__),
                     *(str(theirs.fileno()), *preload),
                 ],
                 env=env,
@@ -134,6 +158,19 @@ class ForkServer:
                 start_new_session=True,
             )
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether nothing has ended it."""
+        return self._process.poll() is None
+
+    def suits(self, env: Mapping[str, str]) -> bool:
+        """Whether it lives, and what it has imported read these variables.
+
+        Args:
+            env: All variables of a worker.
+        """
+        return self.is_alive and fixed(env) == self._env
+
     def takes(self, command: Sequence[str], env: Mapping[str, str]) -> bool:
         """Whether a worker would be the same as one that is started anew.
 
@@ -142,14 +179,17 @@ class ForkServer:
                 its arguments.
             env: All variables of the worker.
         """
+        if not all(isinstance(x, str) and "\0" not in x for x in command):
+            return False
         program, _, script, _ = _parts(command)
-        return (
-            program == sys.executable
-            and not script.startswith("-")
-            and self._process.poll() is None
-            and _fixed(env) == self._env
-            and len(_request(command, env)) <= _LARGEST_REQUEST
-        )
+        if program != sys.executable or not os.path.isfile(script):
+            return False
+        try:
+            size = len(_request(command, env))
+        except FileNotFoundError:
+            # The folder it would run in is gone.
+            return False
+        return self.suits(env) and size <= forking.LARGEST_REQUEST
 
     def start(
         self, command: Sequence[str], env: Mapping[str, str]
@@ -161,22 +201,20 @@ class ForkServer:
             env: All variables of the process.
 
         Returns:
-            The process.
+            The process, which waits for its `begin`.
 
         Raises:
-            RuntimeError: If the server is gone.
+            RuntimeError: If the server is gone, or stopped.
         """
-        status, its_status = os.pipe()
-        output, its_output = os.pipe()
+        (status, its_status), (output, its_output) = os.pipe(), os.pipe()
+        its_permission, permission = os.pipe()
+        theirs = [its_status, its_output, its_permission]
         with contextlib.suppress(OSError):
-            socket.send_fds(
-                self._socket,
-                [_request(command, env)],
-                [its_status, its_output],
-            )
-        os.close(its_status)
-        os.close(its_output)
-        return ForkedProcess(status, output)
+            request = [_request(command, env)]
+            socket.send_fds(self._socket, request, theirs)
+        for descriptor in theirs:
+            os.close(descriptor)
+        return ForkedProcess(status, output, permission)
 
     def close(self) -> None:
         """Ends the server, not its workers. May be called twice."""
@@ -193,83 +231,37 @@ def _request(command: Sequence[str], env: Mapping[str, str]) -> bytes:
         "is_safe_path": is_safe_path,
         "env": dict(env),
         "folder": os.getcwd(),
+        "cores": sorted(os.sched_getaffinity(0)),
+        "umask": _umask(),
     }
     return json.dumps(request).encode()
 
 
-def _fixed(env: Mapping[str, str]) -> dict[str, str]:
+def _umask() -> int:
+    # `os.umask` tells it only by setting another.
+    with open("/proc/self/status") as file:
+        lines = dict(line.split(":", 1) for line in file)
+    return int(lines["Umask"], 8)
+
+
+def fixed(env: Mapping[str, str]) -> dict[str, str]:
+    """Returns the variables that a server and its workers must share.
+
+    Args:
+        env: All variables of a worker.
+
+    Example:
+
+    >>> fixed({"PATH": "/bin", "TF_CONFIG": "{}"})
+    {'PATH': '/bin'}
+    """
     return {k: v for k, v in env.items() if not k.startswith(_FREE)}
 
 
 def _parts(command: Sequence[str]) -> tuple[str, bool, str, list[str]]:
-    program, *rest = map(str, command)
+    program, *rest = command
     options = set()
     while rest and rest[0] in ("-u", "-P"):
         options.add(rest.pop(0))
     script, *args = rest or ["-"]
     return program, "-P" in options, script, args
-
-
-def _serve(connection: socket.socket) -> dict[str, Any] | None:
-    """Returns in the server at its end, and in each worker with its request."""
-    # Nobody waits for those that wait for workers.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    # Ctrl-C is for the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.collect()
-    gc.freeze()
-    while True:
-        text, descriptors, _, _ = socket.recv_fds(
-            connection, _LARGEST_REQUEST, 2
-        )
-        if not text:
-            return None
-        if os.fork() == 0:
-            connection.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            status, output = descriptors
-            worker = os.fork()
-            if worker == 0:
-                os.close(status)
-                os.setsid()
-                for stream in (1, 2):
-                    os.dup2(output, stream)
-                os.close(output)
-                return json.loads(text)
-            os.close(output)
-            with contextlib.suppress(OSError):
-                os.write(status, f"{worker}\n".encode())
-                _, code = os.waitpid(worker, 0)
-                os.write(
-                    status, f"{os.waitstatus_to_exitcode(code)}\n".encode()
-                )
-            os._exit(0)
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-
-def _run(request: dict[str, Any]) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ.clear()
-    os.environ.update(request["env"])
-    os.chdir(request["folder"])
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()
-    script = request["script"]
-    sys.argv = [script, *request["args"]]
-    if not request["is_safe_path"]:
-        sys.path.insert(0, os.path.dirname(os.path.abspath(script)))
-    runpy.run_path(script, run_name="__main__")
-
-
-def _main(descriptor: str, *preload: str) -> None:
-    for name in preload:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    request = _serve(socket.socket(fileno=int(descriptor)))
-    if request is not None:
-        _run(request)
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

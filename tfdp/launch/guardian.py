@@ -20,9 +20,10 @@ _POLL_SECONDS = 0.02
 class Guardian:
     """Knows the processes of a group, and kills them once this process is gone.
 
-    They are those that carry its mark in the variable `TFDP_WORKER_GROUP`, and
-    those in the session of a worker: a descendant may have cleared the one or
-    left the other.
+    They are those that carry its mark in the variable `TFDP_WORKER_GROUP`,
+    those in the session of a worker, and those that the keeper of a forked one
+    is an ancestor of: a descendant may have cleared the mark, or left the
+    session, and one that was forked does not show its variables.
 
     Args:
         mark: Value of the variable, of this group only.
@@ -40,6 +41,7 @@ class Guardian:
         """Starts the process that waits for the death of this one."""
         self._mark = mark
         self._sessions: set[int] = set()
+        self._keepers: list[psutil.Process] = []
         # Its input ends when this process does, also by SIGKILL; a death
         # signal of the kernel's would spare the workers' children, and needs
         # a `preexec_fn`, which may deadlock in a process with threads.
@@ -61,18 +63,22 @@ class Guardian:
         """Dismisses it."""
         self.close()
 
-    def watch(self, pid: int) -> None:
+    def watch(self, pid: int, keeper: int | None = None) -> None:
         """Takes a worker, the leader of its session, into the group.
 
         Args:
             pid: Its process id.
+            keeper: That of its keeper, where it was forked.
         """
         self._sessions.add(pid)
-        print(pid, file=self._process.stdin, flush=True)
+        if keeper is not None:
+            self._keepers += _processes([keeper])
+        numbers = [pid] if keeper is None else [pid, keeper]
+        print(*numbers, file=self._process.stdin, flush=True)
 
     def members(self) -> list[psutil.Process]:
         """Returns the processes of the group that have not ended."""
-        return _members(self._mark, self._sessions)
+        return _members(self._mark, self._sessions, self._keepers)
 
     def signal_members(self, number: signal.Signals) -> None:
         """Sends a signal to all of them; those that are stopped go on.
@@ -88,7 +94,7 @@ class Guardian:
 
     def kill_members(self) -> None:
         """Kills all of them, and waits until they are gone."""
-        _kill(self._mark, self._sessions)
+        _kill(self._mark, self._sessions, self._keepers)
 
     def close(self) -> None:
         """Ends the guardian's own process. May be called twice."""
@@ -96,23 +102,41 @@ class Guardian:
             self._process.kill()
 
 
-def _members(mark: str, sessions: Collection[int]) -> list[psutil.Process]:
+def _processes(pids: Collection[int]) -> list[psutil.Process]:
+    found = []
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            found.append(psutil.Process(pid))
+    return found
+
+
+def _members(
+    mark: str, sessions: Collection[int], keepers: Collection[psutil.Process]
+) -> list[psutil.Process]:
+    kept = set()
+    for keeper in keepers:
+        # It looks whether its number is another's by now.
+        with contextlib.suppress(psutil.Error):
+            kept |= {child.pid for child in keeper.children(recursive=True)}
     members = []
     for process in psutil.process_iter(["environ", "status"]):
         with contextlib.suppress(OSError):
             if (
-                os.getsid(process.pid) in sessions
+                process.pid in kept
+                or os.getsid(process.pid) in sessions
                 or (process.info["environ"] or {}).get(MARK) == mark
             ) and process.info["status"] != psutil.STATUS_ZOMBIE:
                 members.append(process)
     return members
 
 
-def _kill(mark: str, sessions: Collection[int]) -> None:
+def _kill(
+    mark: str, sessions: Collection[int], keepers: Collection[psutil.Process]
+) -> None:
     # Repeated, as a process may fork while it is looked for; bounded, as one
     # that hangs in the kernel cannot be killed.
     for _ in range(100):
-        members = _members(mark, sessions)
+        members = _members(mark, sessions, keepers)
         if not members:
             return
         for process in members:
@@ -121,5 +145,15 @@ def _kill(mark: str, sessions: Collection[int]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+def _main(mark: str) -> None:
+    sessions: set[int] = set()
+    keepers: list[psutil.Process] = []
+    for line in sys.stdin:
+        pid, *keeper = map(int, line.split())
+        sessions.add(pid)
+        keepers += _processes(keeper)
+    _kill(mark, sessions, keepers)
+
+
 if __name__ == "__main__":
-    _kill(sys.argv[1], {int(line) for line in sys.stdin})
+    _main(sys.argv[1])

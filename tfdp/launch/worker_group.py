@@ -148,7 +148,9 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
                     on_line=self._output.hear,
                     server=server,
                 )
-                self._guardian.watch(self._processes[index].pid)
+                process = self._processes[index]
+                self._guardian.watch(process.pid, process.keeper)
+                process.begin()
         except BaseException:
             self.stop()
             raise

@@ -30,11 +30,12 @@ class WorkerProcess:
     Attributes:
         index: Index of the worker.
         pid: Process id.
+        keeper: Id of a process that is an ancestor of all that a forked one
+            starts; else `None`.
         was_ended: Whether its group ended it, while it still ran.
 
     Raises:
         OSError: If the command cannot be started.
-        RuntimeError: If the server is gone.
 
     Example:
 
@@ -45,6 +46,7 @@ class WorkerProcess:
     ...     env={},
     ...     on_line=lambda *line: lines.append(line),
     ... )
+    >>> worker.begin()
     >>> worker.close()
     >>> lines
     [(0, 'hello')]
@@ -64,8 +66,13 @@ class WorkerProcess:
         self._started = time.monotonic()
         self._ended: float | None = None
         self._process: subprocess.Popen[str] | ForkedProcess
+        forked = None
         if server and cores is None and server.takes(command, env):
-            self._process = server.start(command, env)
+            # Where something ends the server meanwhile, it is done without.
+            with contextlib.suppress(RuntimeError):
+                forked = server.start(command, env)
+        if forked:
+            self._process = forked
         else:
             with keep_to(cores):
                 self._process = subprocess.Popen(
@@ -80,12 +87,18 @@ class WorkerProcess:
                 )
         self.index = index
         self.pid = self._process.pid
+        self.keeper = forked.keeper if forked else None
         self.was_ended = False
         self._on_line = on_line
         self._pump = threading.Thread(
             target=self._read, args=(self._process.stdout,), daemon=True
         )
         self._pump.start()
+
+    def begin(self) -> None:
+        """Has a forked one run; others do already."""
+        if isinstance(self._process, ForkedProcess):
+            self._process.begin()
 
     @property
     def is_stopped(self) -> bool:

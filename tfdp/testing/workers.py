@@ -1,16 +1,23 @@
 """Several workers out of one machine, inside of a test."""
 
-import functools
+import atexit
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from tfdp.launch import ForkServer, WorkerGroup, command_of, worker_variables
+from tfdp.launch import (
+    ForkServer,
+    WorkerGroup,
+    command_of,
+    fixed,
+    worker_variables,
+)
 
 _REPORT = "[tfdp report] "
-_PRELOAD = ("tensorflow", "keras", "tfdp.callbacks", "tfdp.strategy")
+# Not tfdp, which may lie elsewhere for the workers.
+_PRELOAD = ("tensorflow", "keras")
 
 
 def run_workers(
@@ -93,6 +100,9 @@ def run_workers(
     else:
         name = os.fspath(script)
         command = [sys.executable, "-u", name, *args]
+    server = None
+    if start_method == "forkserver":
+        server = _server({**worker_variables(), **(env or {})})
     with WorkerGroup(
         command,
         num_workers,
@@ -100,7 +110,7 @@ def run_workers(
         log_dir=log_dir,
         on_line=collect,
         keep_lines=200,
-        server=_server() if start_method == "forkserver" else None,
+        server=server,
     ) as group:
         failure = group.wait(timeout)
     if failure:
@@ -118,10 +128,26 @@ def run_workers(
     return [json.loads(document) for (document,) in documents]
 
 
-@functools.cache
-def _server() -> ForkServer:
-    # It ends when this process does.
-    return ForkServer(_PRELOAD, env=worker_variables())
+_kept: list[ForkServer] = []
+_variables_before: dict[str, str] = {}
+
+
+def _server(variables: dict[str, str]) -> ForkServer | None:
+    """Returns a server for workers with these variables, if there is one.
+
+    One is made for the first call, where it has died, and where two calls in a
+    row have wanted others.
+    """
+    global _variables_before
+    if not any(server.suits(variables) for server in _kept):
+        before, _variables_before = _variables_before, variables
+        if _kept and _kept[0].is_alive and fixed(before) != fixed(variables):
+            return None
+        for server in _kept:
+            server.close()
+        _kept[:] = [ForkServer(_PRELOAD, env=variables)]
+        atexit.register(_kept[0].close)
+    return _kept[0]
 
 
 def report(value: Any) -> None:
