@@ -55,32 +55,32 @@ def check(setting, reports):
             )
 
 
-@pytest.fixture(scope="module")
-def reports():
-    return tfdp.testing.run_workers(
-        SCRIPT, 2, list(map(str, CHOSEN)), timeout=500
-    )
+@pytest.fixture(scope="module", params=CHOSEN, ids=str)
+def trained(request):
+    """A setting, and what both workers report."""
+    setting = str(request.param)
+    reports = tfdp.testing.run_workers(SCRIPT, 2, [setting], timeout=300)
+    return request.param, [worker[0] for worker in reports]
 
 
-@pytest.mark.parametrize("case", range(len(CHOSEN)), ids=map(str, CHOSEN))
-def test_two_workers_equal_one_device(reports, case):
-    check(CHOSEN[case], [worker[case] for worker in reports])
+def test_two_workers_equal_one_device(trained):
+    check(*trained)
 
 
-def test_workers_evaluate_and_predict_as_one_device(reports):
-    for worker in reports:
-        for setting, report in zip(CHOSEN, worker, strict=True):
-            model = settings.make_model(setting)
-            model.compile("sgd", settings.make_loss(setting)[0])
-            # With moving averages, these are the weights after the last epoch.
-            model.set_weights([np.array(w) for w in report["weights"]])
-            data = settings.dataset(setting, settings.GLOBAL_BATCH)
-            np.testing.assert_allclose(
-                report["evaluated"], model.evaluate(data, verbose=0), rtol=1e-5
-            )
-            np.testing.assert_allclose(
-                report["predicted"], model.predict(data, verbose=0), atol=1e-5
-            )
+def test_workers_evaluate_and_predict_as_one_device(trained):
+    setting, reports = trained
+    for report in reports:
+        model = settings.make_model(setting)
+        model.compile("sgd", settings.make_loss(setting)[0])
+        # With moving averages, these are the weights after the last epoch.
+        model.set_weights([np.array(w) for w in report["weights"]])
+        data = settings.dataset(setting, settings.GLOBAL_BATCH)
+        np.testing.assert_allclose(
+            report["evaluated"], model.evaluate(data, verbose=0), rtol=1e-5
+        )
+        np.testing.assert_allclose(
+            report["predicted"], model.predict(data, verbose=0), atol=1e-5
+        )
 
 
 @pytest.mark.long

@@ -2,10 +2,12 @@
 
 import sys
 
+import iterators
 import settings
 
 import tfdp
 
+iterators.patched()
 strategy = tfdp.auto_strategy()
 
 

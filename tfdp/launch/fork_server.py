@@ -134,7 +134,7 @@ class ForkServer:
     Example:
 
     >>> server = ForkServer([], env=dict(os.environ))
-    >>> server.takes([sys.executable, "train.py"], dict(os.environ))
+    >>> server.takes([sys.executable, os.__file__], dict(os.environ))
     True
     >>> server.close()
     """
