@@ -18,6 +18,7 @@ from .large_batch.warmup import WarmupSchedule as WarmupSchedule
 from .losses import DistributedLoss as DistributedLoss
 from .optimizer.optimizer import DistributedOptimizer as DistributedOptimizer
 from .precision import set_precision as set_precision
+from .step.whole_batch import gather as gather
 from .strategy.auto import auto_strategy as auto_strategy
 from .strategy.mirrored import MirroredStrategy as MirroredStrategy
 from .strategy.multi_worker import (

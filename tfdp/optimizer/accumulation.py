@@ -68,9 +68,9 @@ class Accumulator:
             raise ValueError(
                 "A loss of the batch as a whole cannot be put together from "
                 "micro-batches. Received: a `DistributedLoss` over the batch, "
-                "while gradients accumulate. Use accumulation_steps=1, or, if "
-                "the loss is a mean over samples, "
-                "DistributedLoss(loss, over='samples')."
+                "or gradients through `tfdp.gather`, while gradients "
+                "accumulate. Use accumulation_steps=1, or, if the loss is a "
+                "mean over samples, DistributedLoss(loss, over='samples')."
             )
         if self._given not in (None, tuple(places)):
             raise ValueError(

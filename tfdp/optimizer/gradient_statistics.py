@@ -59,7 +59,10 @@ def scatter(gradients: Sequence[Gradient], weight: LossWeight) -> tf.Tensor:
     """
     received = None
     if gradients_mix():
-        received = "a synchronized BatchNormalization. Use synchronized=False"
+        received = (
+            "a synchronized BatchNormalization, or `tfdp.gather`. Use "
+            "synchronized=False"
+        )
     elif weight.adds:
         received = "a loss that is a sum. Use a mean over samples"
     elif weight.spans_micro_batch:

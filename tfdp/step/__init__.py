@@ -25,3 +25,4 @@ from tfdp.step.samples import (
     weigh_by,
 )
 from tfdp.step.uneven_batches import fitted
+from tfdp.step.whole_batch import gather

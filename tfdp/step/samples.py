@@ -98,9 +98,29 @@ def mixing_gradients() -> Iterator[None]:
         _slot.mixes = previous
 
 
+def mix_gradients() -> None:
+    """Says so for the rest of the step at hand."""
+    _slot.mixes = True
+
+
 def gradients_mix() -> bool:
     """Whether the gradient at hand holds parts of other replicas' losses."""
     return getattr(_slot, "mixes", False)
+
+
+def span_micro_batch() -> None:
+    """Says that the gradients to come are of the micro-batch as a whole."""
+    _slot.spans_micro_batch = True
+
+
+def gradient_weight() -> tf.Tensor:
+    """Returns what the gradient at hand will be weighed by, so far as known.
+
+    Returns:
+        Scalar float32 tensor; 1 where gradients are added.
+    """
+    weights = _slot.weights or [LossWeight(_slot.samples)]
+    return tf.ones([]) if weights[0].adds else weights[0].value
 
 
 def weigh_by(weight: LossWeight) -> None:
@@ -133,7 +153,10 @@ def taken_weight() -> LossWeight | None:
             "of its own, such as its mask. Use one such loss per step, or "
             "losses that are means over samples."
         )
-    return weights[0] if weights else LossWeight(samples)
+    weight = weights[0] if weights else LossWeight(samples)
+    if getattr(_slot, "spans_micro_batch", False):
+        return dataclasses.replace(weight, spans_micro_batch=True)
+    return weight
 
 
 def evening_factor() -> tf.Tensor | None:
