@@ -7,9 +7,13 @@ from sides import (
     BATCH,
     FEATURES,
     batches,
+    deviation,
+    found,
     on_one_device,
     sgd,
 )
+
+import tfdp
 
 
 def _convolution():
@@ -104,3 +108,51 @@ def b11(side):
         )
     )
     return float(np.max(np.abs(first - second)))
+
+
+class Centered(keras.layers.Layer):
+    """Subtracts the mean over the batch."""
+
+    def __init__(self, gather):
+        super().__init__()
+        self._gather = gather
+
+    def call(self, x):
+        """Returns what is left."""
+        return x - tf.reduce_mean(self._gather(x), axis=0)
+
+
+def _centered(gather=tf.identity):
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            keras.layers.Dense(4),
+            Centered(gather),
+            keras.layers.Dense(1, "tanh"),
+        ]
+    )
+
+
+def b18(side):
+    """A layer that subtracts the mean over its batch, gathered in tfdp.
+
+    Test: test_whole_batch.py::test_a_layer_over_the_batch_equals_one_device
+    """
+    gather = tfdp.gather if side.is_tfdp else tf.identity
+    data = batches(BATCH, BATCH + 1)
+    expected = on_one_device(sgd, data, make=_centered)
+    model = side.trained(sgd, data, make=lambda: _centered(gather))
+    return deviation(model, expected)
+
+
+def b18_as_it_is(side):
+    """The same layer, as it is.
+
+    Test: test_output_audit.py::test_the_layer_that_looks_at_the_batch_is_named
+    """
+    data = batches(BATCH, BATCH + 1)
+    model = side.trained(sgd, data, make=_centered)
+    if side.is_tfdp:
+        return found(tfdp.audit(model, data))
+    return deviation(model, on_one_device(sgd, data, make=_centered))

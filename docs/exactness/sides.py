@@ -84,6 +84,11 @@ def deviation(model, oracle):
     )
 
 
+def found(findings):
+    """Returns the cell of what an audit has found first."""
+    return f"found: {next(iter(findings)).severity}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Side:
     """Plain Keras, or Keras with tfdp; the rest of a row is the same."""

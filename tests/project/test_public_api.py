@@ -33,6 +33,7 @@ EXPORTED = {
     "audit",
     "auto_strategy",
     "callbacks",
+    "gather",
     "linear_scaled_rate",
     "scale_learning_rate",
     "set_precision",

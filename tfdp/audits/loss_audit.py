@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfdp.audits import output_audit
 from tfdp.audits.findings import Finding
 from tfdp.losses import DistributedLoss
 from tfdp.step import LossWeight, counted, taken_weight
@@ -66,7 +67,11 @@ def findings_in_data(model: keras.Model, data: Any) -> Iterator[Finding]:
         keras_models.build(model, batch)
     state = [*model.metrics_variables, *model.non_trainable_variables]
     before = [variable.numpy() for variable in state]
-    yield from _compared(model, batch, size)
+    split = size // 3 + 1
+    parts = [_rows(batch, *ends) for ends in ((0, split), (split, size))]
+    looks = output_audit.findings(model, batch[0], [x for x, *_ in parts])
+    if looks is not None:
+        yield from looks or _compared(model, batch, parts, size)
     for variable, value in zip(state, before, strict=True):
         if (variable.numpy() != value).any():
             variable.assign(value)
@@ -200,7 +205,9 @@ def _rows(batch: Any, start: int, stop: int) -> Any:
     return keras.tree.map_structure(of, batch)
 
 
-def _compared(model: keras.Model, batch: Any, size: int) -> Iterator[Finding]:
+def _compared(
+    model: keras.Model, batch: Any, halves: list[Any], size: int
+) -> Iterator[Finding]:
     whole, _ = _loss(model, batch)
     again, _ = _loss(model, batch)
     if not _are_close(model, whole, again):
@@ -219,11 +226,7 @@ def _compared(model: keras.Model, batch: Any, size: int) -> Iterator[Finding]:
                 "num_replicas_in_sync`.",
             )
             return
-    split = size // 3 + 1
-    parts = [
-        _loss(model, _rows(batch, start, stop))
-        for start, stop in ((0, split), (split, size))
-    ]
+    parts = [_loss(model, half) for half in halves]
     weight = parts[0][1]
     if weight.spans_micro_batch:
         return

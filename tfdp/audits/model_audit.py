@@ -33,6 +33,7 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     | a DistributedLoss beside losses or regularizers  | error    | no         |
     | a loss not divided by the number of replicas     | error    | yes        |
     | any other loss that is no mean over samples      | error    | yes        |
+    | outputs that depend on others in the batch       | error    | yes        |
     | an optimizer that is not a DistributedOptimizer  | warning  | no         |
     | a loss divided by sample weights, if there are   | warning  | no         |
     | a softmax or loss in half precision              | warning  | no         |

@@ -47,26 +47,32 @@ def optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     """Returns the optimizers of a model: the compiled one, and attributes.
 
     A model with a `train_step` of its own may hold several, such as one each
-    for a generator and a discriminator. Beside these, the one that `compile`
-    makes if it is given none is idle, and left out.
+    for a generator and a discriminator; so may its layers. Beside these, the
+    one that `compile` makes if it is given none is idle, and left out, as is
+    that of a model inside of the model, unless it is one for replicas.
     """
-    held: list[Any] = []
-    for attribute in vars(model).values():
-        if isinstance(attribute, Mapping):
-            held.extend(attribute.values())
-        elif isinstance(attribute, Sequence):
-            held.extend(attribute)
-        else:
-            held.append(attribute)
-    found = {
-        id(each): each
-        for each in held
-        if isinstance(each, keras.optimizers.Optimizer)
-    }
+    found = {id(each): each for each in _held(model)}
     compiled = found.get(id(model.optimizer))
+    for layer in layers(model):
+        idle = getattr(layer, "optimizer", None)
+        for each in _held(layer):
+            if each is not idle or hasattr(each, "weighs_samples"):
+                found[id(each)] = each
     if len(found) > 1 and type(compiled) is keras.optimizers.RMSprop:
         del found[id(compiled)]
     return list(found.values())
+
+
+def _held(layer: keras.layers.Layer) -> list[keras.optimizers.Optimizer]:
+    held: list[Any] = []
+    for attribute in vars(layer).values():
+        if isinstance(attribute, Mapping):
+            held.extend(attribute.values())
+        elif isinstance(attribute, Sequence) and not isinstance(attribute, str):
+            held.extend(attribute)
+        else:
+            held.append(attribute)
+    return [x for x in held if isinstance(x, keras.optimizers.Optimizer)]
 
 
 def innermost(
