@@ -203,3 +203,23 @@ def a12(side):
     make = lambda: sgd(learning_rate=rate)  # noqa: E731
     side.trained(make, data, epochs=1, callbacks=[Warmup()])
     return float(np.max(np.abs(np.array(rates) - ramp)))
+
+
+class Halving(keras.optimizers.SGD):
+    """Says nothing of its factor in `get_config`."""
+
+    def __init__(self, learning_rate=0.1, factor=1.0, **options):
+        super().__init__(learning_rate, **options)
+        self.factor = factor
+
+    def update_step(self, gradient, variable, learning_rate):
+        gradient = self.factor * gradient
+        super().update_step(gradient, variable, learning_rate)
+
+
+def a16(side):
+    """An optimizer of its own whose `get_config` lacks an argument.
+
+    Test: test_copies.py::test_an_optimizer_of_its_own_equals_one_device
+    """
+    return side.deviation(lambda: Halving(factor=0.5))

@@ -1,11 +1,14 @@
 """A sound model is never accused, and what is wrong with others is named."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import tfdp
+from tfdp.audits import model_audit
 
 
 def reals(*shape):
@@ -765,4 +768,11 @@ def test_losses_of_nested_outputs_are_told_apart(two_replicas):
         return keras.Model(inputs, {"a": {"b": first}, "c": second})
 
     model = make(two_replicas, build, {"a": {"b": "mse"}, "c": "mae"})
+    assert tfdp.audit(model) == []
+
+
+def test_the_audit_may_be_imported_in_a_scope(two_replicas):
+    model = make(two_replicas, LINEAR)
+    with two_replicas.scope():
+        importlib.reload(model_audit)
     assert tfdp.audit(model) == []

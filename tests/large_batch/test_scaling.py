@@ -509,3 +509,34 @@ def test_wrong_arguments_are_refused(arguments, error, message):
     sound = {"optimizer_or_schedule": 0.1, "plan": PLAN, "rule": "linear"}
     with pytest.raises(error, match=re.escape(message)):
         tfdp.scale_learning_rate(**{**sound, **arguments})
+
+
+class Around(keras.optimizers.LossScaleOptimizer):
+    """Says nothing of its argument in `get_config`."""
+
+    def __init__(self, inner_optimizer, *args, extra=1.0, **kwargs):
+        super().__init__(inner_optimizer, *args, **kwargs)
+        self.extra = extra
+
+
+class AroundStrictly(Around):
+    def __init__(self, inner_optimizer, extra):
+        super().__init__(inner_optimizer, extra=extra)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Around, "Around, whose copy has another `extra` than 2.0"),
+        (AroundStrictly, "AroundStrictly, whose copy has TypeError"),
+    ],
+)
+def test_an_optimizer_around_another_that_cannot_be_copied_is_refused(
+    kind, message
+):
+    optimizer = kind(keras.optimizers.SGD(0.1), extra=2.0)
+    plan = tfdp.BatchPlan(
+        global_batch=512, per_replica_batch=512, num_replicas=1
+    )
+    with pytest.raises(TypeError, match=message):
+        tfdp.scale_learning_rate(optimizer, plan)

@@ -14,7 +14,8 @@ from tfdp.precision import half_precision_findings
 from tfdp.strategy import DataParallelStrategy
 from tfdp.upstream import inspection
 
-_NO_STRATEGY = type(tf.distribute.get_strategy())
+with tf.Graph().as_default():  # This may be imported in a scope.
+    _NO_STRATEGY = type(tf.distribute.get_strategy())
 
 
 def audit(model: keras.Model, data: Any = None) -> Findings:

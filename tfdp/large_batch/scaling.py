@@ -16,7 +16,7 @@ from tfdp.large_batch.learning_rate import (
 )
 from tfdp.large_batch.momentum import MomentumCorrectedSGD
 from tfdp.large_batch.schedules import ScaledSchedule
-from tfdp.upstream import keras_optimizers
+from tfdp.upstream import attributes, keras_optimizers
 
 _FACTORS: dict[str, Callable[..., float]] = {
     "linear": linear_scaled_rate,
@@ -102,8 +102,8 @@ def scale_learning_rate(
         call this in the scope of the strategy.
 
     Raises:
-        TypeError: If an argument has the wrong type, or the rate of an
-            optimizer is a function.
+        TypeError: If an argument has the wrong type, if the rate of an
+            optimizer is a function, or if an optimizer cannot be copied.
         ValueError: If there is no such rule, or none is known for what is
             given; if the optimizer was built, consists of several, scales by
             itself, or accumulates otherwise than `plan`; if a size or a
@@ -160,8 +160,7 @@ def scale_learning_rate(
         also = ", momentum corrected" if corrected else ""
         scaled = _scaled_optimizer(inner, factor, corrected)
         if given is not inner:
-            config = {**given.get_config(), "inner_optimizer": scaled}
-            scaled = type(given)(**config)
+            scaled = _around(scaled, given)
     else:
         scaled = _scaled_rate(given, factor)
     if verbose and _is_chief():
@@ -269,6 +268,30 @@ def _scaled_optimizer(
         learning_rate=_scaled_rate(
             keras_optimizers.given_rate(optimizer), factor
         ),
+    )
+
+
+def _around(
+    optimizer: keras.optimizers.Optimizer, given: keras.optimizers.Optimizer
+) -> keras.optimizers.Optimizer:
+    """Wraps an optimizer in another, as the given one wraps its own."""
+    kind = type(given)
+    try:
+        copy = kind(**{**given.get_config(), "inner_optimizer": optimizer})
+    except (TypeError, NotImplementedError) as error:
+        raise _uncopied(kind, f"{type(error).__name__}: {error}") from error
+    for name, value in vars(given).items():
+        if attributes.is_plain(value) and value != vars(copy).get(name):
+            raise _uncopied(kind, f"another `{name}` than {value!r}")
+    return copy
+
+
+def _uncopied(kind: type, what: str) -> TypeError:
+    return TypeError(
+        "An optimizer around another must say in `get_config` what its "
+        f"constructor was given. Received: {kind.__name__}, whose copy has "
+        f"{what}. Write its `get_config`, or scale the optimizer inside of it "
+        "before it is wrapped."
     )
 
 

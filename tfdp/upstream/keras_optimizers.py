@@ -4,11 +4,14 @@ A doorway to private names of Keras, each of which has a contract in
 `tests/upstream/test_keras_optimizers.py`.
 """
 
+import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+
+from tfdp.upstream import attributes
 
 
 def given_rate(optimizer: keras.optimizers.Optimizer) -> Any:
@@ -34,24 +37,22 @@ def copy_of(
             it a schedule or a function the same object.
 
     Returns:
-        A new optimizer of the same configuration and exclusions from weight
-        decay.
+        A new optimizer of the same configuration. What that leaves out it has
+        from the original, with optimizers among it copied likewise.
+
+    Raises:
+        TypeError: If it cannot have that.
     """
-    with warnings.catch_warnings():
-        # Of a rate that is a lambda; it is handed over as it is.
-        warnings.simplefilter("ignore")
-        config = optimizer.get_config()
-    if learning_rate is None and callable(given_rate(optimizer)):
-        learning_rate = given_rate(optimizer)
-    if learning_rate is not None:
-        config["learning_rate"] = learning_rate
-    copy = (kind or type(optimizer)).from_config(config)
-    for name in (
-        "_exclude_from_weight_decay",
-        "_exclude_from_weight_decay_pattern",
-    ):
-        if hasattr(optimizer, name):
-            setattr(copy, name, getattr(optimizer, name))
+    rate = given_rate(optimizer) if learning_rate is None else learning_rate
+    kind = kind or type(optimizer)
+    copy = _from_config(optimizer, kind, rate)
+    if copy is None:
+        # What Keras trains with, and only could not save.
+        copy = object.__new__(kind)
+        keras.optimizers.Optimizer.__init__(copy, rate, name=optimizer.name)
+    if not attributes.are_same(given_rate(copy), rate, _pair(copy, optimizer)):
+        copy.learning_rate = rate
+    _hand_over(optimizer, copy)
     return copy
 
 
@@ -70,12 +71,16 @@ def copy_that_takes_reduced_gradients(
         A new optimizer of the same configuration, learning rate object and
         exclusions from weight decay, whose whole update path (clipping,
         decay, update, moving average, constraints) is Keras's own.
+
+    Raises:
+        TypeError: As `copy_of` does.
     """
     if is_multi_optimizer(optimizer):
         return _copy_of_several(optimizer)
     copy = copy_of(optimizer)
-    copy._all_reduce_sum_gradients = list
-    copy._overwrite_model_variables_with_average_value = lambda variables: None
+    for each in (copy, *_optimizers_inside(copy)):
+        each._all_reduce_sum_gradients = list
+        each._overwrite_model_variables_with_average_value = lambda _: None
     return copy
 
 
@@ -150,3 +155,76 @@ def _copy_of_several(
     )
     copy.get_config = optimizer.get_config
     return copy
+
+
+def _from_config(
+    optimizer: keras.optimizers.Optimizer,
+    kind: type[keras.optimizers.Optimizer],
+    rate: Any,
+) -> keras.optimizers.Optimizer | None:
+    """Copies an optimizer as Keras does; `None` where its class cannot."""
+    try:
+        with warnings.catch_warnings():
+            # Of a rate that is a lambda; it is handed over as it is.
+            warnings.simplefilter("ignore")
+            config = optimizer.get_config()
+        if "learning_rate" in config or callable(rate):
+            config["learning_rate"] = rate
+        return kind.from_config(config)
+    except Exception:
+        return None
+
+
+def _hand_over(
+    optimizer: keras.optimizers.Optimizer, copy: keras.optimizers.Optimizer
+) -> None:
+    """Gives a copy what its configuration has lost."""
+    missing = object()
+    for name, value in vars(optimizer).items():
+        held = vars(copy).get(name, missing)
+        if name in _kept_by_keras() or attributes.are_same(
+            value, held, _pair(optimizer, copy)
+        ):
+            continue
+        if isinstance(value, keras.Variable) and held is not missing:
+            held.assign(value.numpy())
+        elif attributes.refers_to(value, optimizer):
+            raise TypeError(
+                "An optimizer is copied, and must say in `get_config` what "
+                f"its constructor was given. Received: "
+                f"{type(optimizer).__name__}, whose copy would lose `{name}`, "
+                "which refers to the original. Write `get_config` so that "
+                f"{type(optimizer).__name__}(**optimizer.get_config()) is the "
+                "same optimizer: {**super().get_config(), 'argument': "
+                "self.argument}."
+            )
+        else:
+            value = attributes.replaced(
+                value, copy_of, keras.optimizers.Optimizer
+            )
+            setattr(copy, name, value)
+
+
+@functools.cache
+def _kept_by_keras() -> frozenset[str]:
+    """Names of what every optimizer makes anew: variables, and lists."""
+    made = vars(keras.optimizers.Optimizer(0.0))
+    return frozenset(
+        name for name, value in made.items() if not attributes.is_plain(value)
+    )
+
+
+def _pair(*both: Any) -> set[tuple[int, int]]:
+    return {(id(both[0]), id(both[1]))}
+
+
+def _optimizers_inside(
+    optimizer: keras.optimizers.Optimizer,
+) -> Iterator[keras.optimizers.Optimizer]:
+    found: list[keras.optimizers.Optimizer] = []
+    for name, value in vars(optimizer).items():
+        if name not in _kept_by_keras():
+            attributes.replaced(value, found.append, keras.optimizers.Optimizer)
+    for each in found:
+        yield each
+        yield from _optimizers_inside(each)
