@@ -187,3 +187,31 @@ def b17(side):
 def b17_hidden(side):
     """`strategy.run` of a function that calls a `tf.function`."""
     return _loop(side, hide=True)
+
+
+def _of_unknown_length():
+    return batches(BATCH // 2).filter(lambda *_: True)
+
+
+def b18(side):
+    """Updates counted in an epoch of 4 batches of unknown number.
+
+    Test: test_end_of_data.py::test_no_state_moves_in_a_step_without_data
+    """
+    model = side.trained(sgd, _of_unknown_length(), epochs=1)
+    return int(model.optimizer.iterations.numpy())
+
+
+def b18_schedule(side):
+    """A learning rate schedule, and batches of unknown number.
+
+    Test: test_end_of_data.py::
+    test_an_epoch_of_unknown_length_equals_one_of_known
+    """
+
+    def make():
+        schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
+        return keras.optimizers.SGD(schedule)
+
+    oracle = on_one_device(make, batches(BATCH // 2))
+    return deviation(side.trained(make, _of_unknown_length()), oracle)

@@ -77,3 +77,27 @@ def test_statistics_are_the_mean_over_workers(reports):
 def test_several_steps_per_execution_are_refused(reports):
     for worker in reports:
         assert "steps_per_execution=2 with 2 workers" in worker["refusal"]
+
+
+@pytest.mark.parametrize(
+    ("name", "updates"),
+    [
+        ("filtered", [[0, 1], [2, 3]]),
+        # The first worker's batches, with the only one of the second's.
+        ("of functions", [[0, 3, 1], [2]]),
+    ],
+)
+def test_epochs_of_unknown_length_equal_one_device(reports, name, updates):
+    x, y = problem.arrays(4 * BATCH)
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse")
+    for batches in updates * 2:
+        rows = np.concatenate(
+            [np.arange(BATCH * i, BATCH * (i + 1)) for i in batches]
+        )
+        model.fit(x[rows], y[rows], batch_size=len(rows), verbose=0)
+    for report in (worker["unknown lengths"][name] for worker in reports):
+        assert report["updates"] == 4
+        weights = [np.array(w) for w in report["weights"]]
+        assert problem.deviation(weights, model.get_weights()) <= 1e-6

@@ -1,5 +1,7 @@
 """Reports what else than plain updates several workers must agree on."""
 
+import warnings
+
 import keras
 import numpy as np
 import problem
@@ -106,8 +108,48 @@ def refusal():
     return None
 
 
+def unknown_lengths():
+    """Two epochs of unknown length, with two micro-batches to an update."""
+    x, y = problem.arrays(4 * BATCH)
+
+    def of_worker(context):
+        # The second has one batch where the first has three.
+        first = context.input_pipeline_id == 0
+        rows = slice(0, 3 * BATCH) if first else slice(3 * BATCH, None)
+        data = tf.data.Dataset.from_tensor_slices((x[rows], y[rows]))
+        return data.batch(BATCH)
+
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
+    kinds = {
+        "filtered": data.filter(lambda *_: True),
+        "of functions": strategy.distribute_datasets_from_function(of_worker),
+    }
+    results = {}
+    for name, data in kinds.items():
+        with strategy.scope():
+            model = make_model()
+            optimizer = tfdp.DistributedOptimizer(
+                keras.optimizers.SGD(0.05, momentum=0.9), accumulation_steps=2
+            )
+            model.compile(optimizer, "mse")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Your input ran out of data")
+            model.fit(
+                data,
+                epochs=2,
+                verbose=0,
+                callbacks=[tfdp.callbacks.DataParallel()],
+            )
+        results[name] = {
+            "updates": int(optimizer.iterations.numpy()),
+            "weights": [w.tolist() for w in model.get_weights()],
+        }
+    return results
+
+
 tfdp.testing.report(
     {
+        "unknown lengths": unknown_lengths(),
         "losses": losses(),
         "overflow": overflow(),
         "masks": masks(),

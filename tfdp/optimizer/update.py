@@ -13,6 +13,7 @@ from tfdp.optimizer.synchronization import Reduced, Synchronous
 from tfdp.step import (
     Gradient,
     StepMeter,
+    call_for_each_replica,
     evening_factor,
     local_samples,
     taken_weight,
@@ -173,8 +174,8 @@ class Update:
         self, strategy: tf.distribute.Strategy, is_step: bool
     ) -> None:
         meter = self._measurement.meter if is_step else None
-        reduced = strategy.extended.call_for_each_replica(
-            lambda: self._reduced(*self._cycle.take(), meter)
+        reduced = call_for_each_replica(
+            strategy, lambda: self._reduced(*self._cycle.take(), meter)
         )
         variables = [self._variables[place] for place in self._cycle.places]
         self._judge(strategy, reduced, variables)
@@ -187,8 +188,8 @@ class Update:
         variables: Sequence[keras.Variable],
     ) -> None:
         def update() -> None:
-            strategy.extended.call_for_each_replica(
-                lambda r: self._apply(r, variables), args=(reduced,)
+            call_for_each_replica(
+                strategy, lambda r: self._apply(r, variables), (reduced,)
             )
             self._synchronization.overwrite()
 

@@ -26,3 +26,4 @@ from tfdp.step.samples import (
 )
 from tfdp.step.uneven_batches import fitted
 from tfdp.step.whole_batch import gather
+from tfdp.step.waiting import call_for_each_replica, waiting_for

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from tfdp.step.gradients import Gradient
 from tfdp.step.samples import local_samples, step_arguments, step_began
+from tfdp.step.waiting import tensors_in
 
 CAPACITY = 1024
-_TENSORS = (tf.Tensor, tf.SparseTensor, tf.RaggedTensor)
 
 
 class Settings(NamedTuple):
@@ -214,19 +214,11 @@ def stamped(
     Returns:
         The time when all of that was there, and what to call the step with.
     """
-    began = _time_after(
-        [
-            part
-            for each in tf.nest.flatten((args, kwargs))
-            if isinstance(each, _TENSORS)
-            for part in tf.nest.flatten(each, expand_composites=True)
-        ],
-        now,
-    )
+    began = _time_after(tensors_in((args, kwargs)), now)
 
     def after(value: Any) -> Any:
         # Variables stay what they are.
-        return tf.identity(value) if isinstance(value, _TENSORS) else value
+        return tf.identity(value) if tensors_in(value) else value
 
     with tf.control_dependencies([began]):
         args, kwargs = tf.nest.map_structure(after, (args, kwargs))

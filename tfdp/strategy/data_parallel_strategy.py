@@ -9,7 +9,13 @@ from typing import Any
 import tensorflow as tf
 
 from tfdp.machine import usable_cores
-from tfdp.step import counted, fitted, seeded_per_replica, stamped
+from tfdp.step import (
+    counted,
+    fitted,
+    seeded_per_replica,
+    stamped,
+    waiting_for,
+)
 from tfdp.strategy.distributed_dataset import CountedDataset
 from tfdp.upstream import keras_fit, tf_functions
 
@@ -104,7 +110,10 @@ class DataParallelStrategy(tf.distribute.Strategy):
             began = None
             if self.step_clock is not None:
                 began, args, kwargs = stamped(self.step_clock, args, kwargs)
-            with counted(args, kwargs, began=began):
+            with (
+                waiting_for((args, kwargs)),
+                counted(args, kwargs, began=began),
+            ):
                 return fn(*args, **kwargs)
 
         return counting
