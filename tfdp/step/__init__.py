@@ -4,6 +4,7 @@ Works in replica context, within a graph. Knows no strategy, no optimizer, and
 no other worker.
 """
 
+from tfdp.step.division import count_for, divisions
 from tfdp.step.gradients import (
     Gradient,
     at_least_float32,
@@ -12,6 +13,7 @@ from tfdp.step.gradients import (
     on_values,
     weighted,
 )
+from tfdp.step.logged_losses import metrics_of_all
 from tfdp.step.meter import CAPACITY, Settings, StepMeter, stamped
 from tfdp.step.randomness import seeded_per_replica
 from tfdp.step.samples import (

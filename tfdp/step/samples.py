@@ -13,6 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfdp.step.division import divisions
+
 _slot = threading.local()
 
 
@@ -145,6 +147,9 @@ def taken_weight() -> LossWeight | None:
     samples = local_samples()
     if samples is None:
         return None
+    noted = divisions()
+    if noted is not None:
+        noted.updates = True
     weights, _slot.weights = _slot.weights, []
     if len(weights) > 1:
         raise ValueError(

@@ -10,14 +10,18 @@ import tensorflow as tf
 
 from tfdp.machine import usable_cores
 from tfdp.step import (
+    count_for,
     counted,
+    divisions,
     fitted,
+    metrics_of_all,
     seeded_per_replica,
     stamped,
     waiting_for,
 )
 from tfdp.strategy.distributed_dataset import CountedDataset
-from tfdp.upstream import keras_fit, tf_functions
+from tfdp.strategy.first_step import FirstStep
+from tfdp.upstream import keras_fit, keras_losses, tf_functions
 
 
 class DataParallelStrategy(tf.distribute.Strategy):
@@ -34,6 +38,15 @@ class DataParallelStrategy(tf.distribute.Strategy):
     def num_workers(self) -> int:
         """Number of processes that train together."""
         return 1
+
+    @property
+    def num_replicas_in_sync(self) -> int:
+        """Number of replicas, over all workers."""
+        count = super().num_replicas_in_sync
+        divider = keras_losses.divider() if divisions() else None
+        if divider is None:
+            return count
+        return count_for(count, is_keras=divider == "keras")
 
     @property
     def worker_index(self) -> int:
@@ -58,7 +71,17 @@ class DataParallelStrategy(tf.distribute.Strategy):
         Returns:
             What TensorFlow's `Strategy.scope` does.
         """
-        return _Scope(super().scope, seeded_per_replica)
+        contexts = [super().scope, seeded_per_replica]
+        build = keras_fit.symbolic_build()
+        if build is not None:
+            contexts.append(lambda: self._first_step.building(build))
+        return _Scope(*contexts)
+
+    @functools.cached_property
+    def _first_step(self) -> FirstStep:
+        return FirstStep(
+            lambda fn, data: self._run(self._counting(fn), (data,))
+        )
 
     @functools.cached_property
     def _counting_functions(self) -> weakref.WeakKeyDictionary[Any, Any]:
@@ -101,7 +124,11 @@ class DataParallelStrategy(tf.distribute.Strategy):
                     replicas_here=self.num_replicas_in_sync // self.num_workers,
                 )
             )
-        return super().run(counting, args=args, kwargs=kwargs, options=options)
+        with metrics_of_all(keras_fit.model_of_any_step(fn)):
+            return self._run(counting, args, kwargs, options)
+
+    def _run(self, counting: Any, *arguments: Any) -> Any:
+        return super().run(counting, *arguments)
 
     def _counting(self, fn: Any) -> Callable[..., Any]:
         @tf.autograph.experimental.do_not_convert

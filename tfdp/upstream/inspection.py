@@ -75,6 +75,21 @@ def _held(layer: keras.layers.Layer) -> list[keras.optimizers.Optimizer]:
     return [x for x in held if isinstance(x, keras.optimizers.Optimizer)]
 
 
+def metrics(model: keras.Model) -> list[keras.metrics.Metric]:
+    """Returns the metrics of a model, those that it does not name too.
+
+    What was given to `compile` comes as one that holds others, and as these.
+    """
+    found: dict[int, keras.metrics.Metric] = {}
+    open_ends = [*model.metrics, *vars(model).values()]
+    while open_ends:
+        each = open_ends.pop(0)
+        if isinstance(each, keras.Metric) and id(each) not in found:
+            found[id(each)] = each
+            open_ends.extend(getattr(each, "metrics", ()))
+    return list(found.values())
+
+
 def innermost(
     optimizer: keras.optimizers.Optimizer,
 ) -> keras.optimizers.Optimizer:

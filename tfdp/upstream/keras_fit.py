@@ -4,12 +4,15 @@ A doorway to private names of Keras, each of which has a contract in
 `tests/upstream/test_keras_fit.py`.
 """
 
+import contextlib
+import dataclasses
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras.src.trainers.epoch_iterator import EpochIterator as _EpochIterator
 
 
@@ -24,6 +27,80 @@ def is_symbolic_build(depth: int = 1) -> bool:
         depth: How many frames above the caller of this function to look.
     """
     return sys._getframe(depth + 1).f_code.co_name == "_maybe_symbolic_build"
+
+
+@dataclasses.dataclass(frozen=True)
+class SymbolicBuild:
+    """Keras about to build a model by calling it on a batch.
+
+    Args:
+        model: The model.
+        data: The batch, as a step of the model is given it.
+        step: `"train_step"` or `"test_step"`; what is about to run.
+    """
+
+    model: keras.Model
+    data: Any
+    step: str
+
+    @property
+    def is_own_step(self) -> bool:
+        """Whether the step is not Keras's."""
+        return is_own(self.model, self.step)
+
+    @contextlib.contextmanager
+    def left_out(self) -> Iterator[None]:
+        """Has Keras leave it out, while the block runs."""
+        held = vars(self.model)
+        held["_symbolic_build"] = lambda **_: None
+        try:
+            yield
+        finally:
+            held.pop("_symbolic_build", None)
+
+
+def symbolic_build(depth: int = 1) -> SymbolicBuild | None:
+    """Returns the build that a caller is about to make, if it is Keras.
+
+    Args:
+        depth: How many frames above the caller of this function to look.
+    """
+    if not is_symbolic_build(depth + 1):
+        return None
+    frame = sys._getframe(depth + 1)
+    method = frame.f_back.f_code.co_name if frame.f_back else ""
+    return SymbolicBuild(
+        frame.f_locals["self"],
+        keras.tree.map_structure(
+            lambda leaf: (
+                None if isinstance(leaf, tf.experimental.Optional) else leaf
+            ),
+            frame.f_locals["data_batch"],
+        ),
+        "train_step" if method in ("fit", "train_on_batch") else "test_step",
+    )
+
+
+def is_own(model: keras.Model, method: str) -> bool:
+    """Whether a method of a model is the user's, and not Keras's."""
+    own = getattr(getattr(model, method), "__func__", None)
+    return own is not getattr(keras.Model, method)
+
+
+def logs_metrics(model: keras.Model, outputs: dict[str, Any]) -> bool:
+    """Whether Keras logs of an epoch what the model's metrics then are.
+
+    Otherwise it logs what the last step has returned.
+
+    Args:
+        model: A model.
+        outputs: What a step of it returns.
+    """
+    try:
+        results = model.get_metrics_result()
+    except Exception:  # Those that no step has used.
+        return False
+    return set(outputs) == set(results)
 
 
 def callbacks_in_use(depth: int = 1) -> list[keras.callbacks.Callback] | None:
@@ -103,6 +180,11 @@ def model_of_step(fn: Callable[..., Any], name: str) -> keras.Model | None:
     model = getattr(fn, "__self__", None)
     is_step = getattr(fn, "__name__", None) == name
     return model if is_step and isinstance(model, keras.Model) else None
+
+
+def model_of_any_step(fn: Callable[..., Any]) -> keras.Model | None:
+    """Returns the model whose step this is, to train or to test, if any."""
+    return model_of_step(fn, "train_step") or model_of_step(fn, "test_step")
 
 
 def is_predict_step(fn: Callable[..., Any]) -> bool:

@@ -4,13 +4,23 @@ A doorway to private names of Keras, each of which has a contract in
 `tests/upstream/test_keras_losses.py`.
 """
 
-from typing import Any
+import sys
+import types
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 from keras.src import backend as _backend
 from keras.src.losses import loss as _loss
 from keras.src.losses.losses import LossFunctionWrapper as _LossFunctionWrapper
+
+_DIVIDING = (
+    _loss.scale_loss_for_distribution.__code__,
+    _loss.unscale_loss_for_distribution.__code__,
+)
+# Of `tf.nn.compute_average_loss`, and of losses beside Keras's.
+_DIVIDING_MODULES = (tf.nn.compute_average_loss.__module__, "tfdp.losses")
+_STRATEGIES = tf.distribute.Strategy.__module__
 
 
 def as_loss(identifier: Any) -> keras.losses.Loss:
@@ -27,6 +37,28 @@ def as_loss(identifier: Any) -> keras.losses.Loss:
     return _LossFunctionWrapper(
         loss, name=name if name.isidentifier() else None
     )
+
+
+def divider(depth: int = 1) -> Literal["keras", "own"] | None:
+    """Who asks for the number of replicas, in order to divide a loss by it.
+
+    Args:
+        depth: How many frames above the caller of this function to look.
+
+    Returns:
+        `"keras"` for what divides Keras's losses, or multiplies them again;
+        `"own"` for code of the user's, which may; `None` for all others.
+    """
+    frame: types.FrameType | None = sys._getframe(depth + 1)
+    while frame and frame.f_globals.get("__name__") == _STRATEGIES:
+        frame = frame.f_back
+    if frame is None:
+        return None
+    if frame.f_code in _DIVIDING:
+        return "keras"
+    module = str(frame.f_globals.get("__name__"))
+    is_own = module.partition(".")[0] not in ("keras", "tensorflow", "tfdp")
+    return "own" if is_own or module in _DIVIDING_MODULES else None
 
 
 def mask_of(tensors: Any) -> tf.Tensor | None:

@@ -21,6 +21,16 @@ def build(model: keras.Model, batch: tuple[Any, Any, Any]) -> None:
     model._symbolic_build(data_batch=batch)
 
 
+def is_built(model: keras.Model) -> bool:
+    """Whether a model, its layers, and what it was compiled with are built."""
+    parts = [
+        *model._flatten_layers(),
+        getattr(model, "_compile_loss", None),
+        getattr(model, "_compile_metrics", None),
+    ]
+    return all(part is None or part.built for part in parts)
+
+
 def outputs_of(model: keras.Model, x: Any) -> Any:
     """Calls a model as outside of training, whatever its `call` takes."""
     if model._call_has_training_arg:

@@ -4,7 +4,9 @@ A doorway to private names of TensorFlow, each of which has a contract in
 `tests/upstream/test_tf_functions.py`.
 """
 
-from collections.abc import Callable
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -45,3 +47,94 @@ def converted_by_autograph(fn: Callable[..., Any]) -> Callable[..., Any]:
     return autograph.tf_convert(
         fn, autograph.control_status_ctx(), convert_by_default=False
     )
+
+
+@contextlib.contextmanager
+def never_executed() -> Iterator[None]:
+    """Gathers operations in a graph that is thrown away.
+
+    Variables made meanwhile stay, with their values.
+    """
+
+    def lifted(
+        next_creator: Callable[..., tf.Variable], **arguments: Any
+    ) -> Any:
+        with tf.init_scope():
+            return next_creator(**arguments)
+
+    with (
+        tf.__internal__.FuncGraph("never_executed").as_default(),
+        tf.variable_creator_scope(lifted),
+    ):
+        yield
+
+
+def dtype_hint(depth: int = 1) -> tf.DType | None:
+    """Returns the type that TensorFlow would like a number to have.
+
+    Args:
+        depth: How many frames above the caller of this function the number is
+            made a tensor.
+    """
+    return sys._getframe(depth + 1).f_locals.get("preferred_dtype")
+
+
+def is_eager(tensor: tf.Tensor) -> bool:
+    """Whether a tensor is a value, and no part of a graph."""
+    return not hasattr(tensor, "op") or tf.executing_eagerly()
+
+
+def computed_again(
+    tensor: tf.Tensor, instead: dict[Any, tf.Tensor], most: int
+) -> tf.Tensor | None:
+    """Computes a tensor of a graph with other tensors in the place of some.
+
+    Args:
+        tensor: The tensor.
+        instead: By reference of a tensor of the same graph, what to take in
+            its place.
+        most: How many operations may be made for it.
+
+    Returns:
+        The tensor itself where none of those has a part in it; `None` where
+        it takes too many operations, or one that has effects.
+    """
+    order = _affected(tensor.op, {key.deref().op for key in instead})
+    if len(order) > most or any(op.op_def.is_stateful for op in order):
+        return None
+    made = dict(instead)
+    for op in order:
+        with tf.device(op.device), tf.control_dependencies(None):
+            again = op.graph.create_op(
+                op.type,
+                [made.get(each.ref(), each) for each in op.inputs],
+                [each.dtype for each in op.outputs],
+                attrs=dict(op.node_def.attr),
+            )
+        made.update(
+            (old.ref(), new)
+            for old, new in zip(op.outputs, again.outputs, strict=True)
+        )
+    return made.get(tensor.ref(), tensor)
+
+
+def _affected(
+    op: tf.Operation, changed: set[tf.Operation]
+) -> list[tf.Operation]:
+    """Returns the operations up to `op` with changed inputs, in their order."""
+    is_affected = {each: True for each in changed}
+    order = []
+    stack = [(op, False)]
+    while stack:
+        at, is_done = stack.pop()
+        if is_done:
+            is_affected[at] = any(
+                is_affected.get(each.op, False) for each in at.inputs
+            )
+            if is_affected[at]:
+                order.append(at)
+        elif at not in is_affected:
+            is_affected[at] = False
+            stack.append((at, True))
+            stack.extend((each.op, False) for each in at.inputs)
+    return order
