@@ -213,6 +213,7 @@ class Halving(keras.optimizers.SGD):
         self.factor = factor
 
     def update_step(self, gradient, variable, learning_rate):
+        """Updates with a part of the gradient."""
         gradient = self.factor * gradient
         super().update_step(gradient, variable, learning_rate)
 

@@ -27,5 +27,5 @@ from tfdp.step.samples import (
     weigh_by,
 )
 from tfdp.step.uneven_batches import fitted
-from tfdp.step.whole_batch import gather
 from tfdp.step.waiting import call_for_each_replica, waiting_for
+from tfdp.step.whole_batch import gather
