@@ -564,7 +564,29 @@ def test_data_may_be_a_batch_or_a_dataset(two_replicas, data):
 
 def test_data_is_not_looked_at_where_a_loss_of_its_own_is_missing(two_replicas):
     model = make(two_replicas, stack((4,), dense(), model=OwnTrainStep), None)
-    assert tfdp.audit(model, (FOUR, TARGET)) == []
+    note = only(tfdp.audit(model, (FOUR, TARGET)))
+    assert note.severity == "note"
+    assert "`OwnTrainStep.train_step`, which has a way of its own" in note.where
+
+
+class NoCall(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.net = keras.layers.Dense(1)
+
+    def train_step(self, data):
+        x, y, extra, more = data
+        return {"loss": self.loss(y, self.net(x) + extra + more)}
+
+
+@pytest.mark.parametrize(
+    "data", [(FOUR, TARGET), (FOUR, TARGET, TARGET, TARGET), {"x": FOUR}]
+)
+def test_a_model_that_cannot_be_called_is_not_looked_at(two_replicas, data):
+    model = make(two_replicas, NoCall)
+    note = only(tfdp.audit(model, data))
+    assert note.severity == "note"
+    assert "`NoCall.train_step`" in note.where
 
 
 @pytest.mark.parametrize(

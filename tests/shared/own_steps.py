@@ -365,6 +365,48 @@ class Siamese(keras.Model):
         return {"loss": self.tracker.result()}
 
 
+class Counting(keras.metrics.Metric):
+    """Returns its variable, as a metric in Keras's own guide does."""
+
+    def __init__(self, how):
+        super().__init__(name=f"count_{how}")
+        self.how = how
+        self.total = self.add_variable((), initializer="zeros", name="total")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.total.assign_add(ops.sum(ops.ones_like(y_pred[:, 0])))
+
+    def result(self):
+        held = {"variable": self.total, "value": self.total.value}[self.how]
+        return held
+
+
+class Variables(keras.Model):
+    """Results that are variables: of metrics, and of a step."""
+
+    data = arrays(6, 1)
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(1)
+        self.steps = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="steps"
+        )
+
+    def call(self, x):
+        return self.dense(x)
+
+    def compile(self, make_optimizer):
+        super().compile(
+            make_optimizer(),
+            "mse",
+            metrics=[Counting("variable"), Counting("value")],
+        )
+
+    def test_step(self, data):
+        return {**super().test_step(data), "steps": self.steps}
+
+
 MODELS = {
     model.__name__: model
     for model in (
@@ -376,13 +418,14 @@ MODELS = {
         Distiller,
         Graph,
         Siamese,
+        Variables,
     )
 }
-HAVE_TEST_STEP = ("VAE", "Diffusion")
+HAVE_TEST_STEP = ("VAE", "Diffusion", "Variables")
 
 
-def dataset(name):
-    data = tf.data.Dataset.from_tensor_slices(MODELS[name].data).batch(BATCH)
+def dataset(name, batch=BATCH):
+    data = tf.data.Dataset.from_tensor_slices(MODELS[name].data).batch(batch)
     options = tf.data.Options()
     options.autotune.enabled = False
     return data.with_options(options)

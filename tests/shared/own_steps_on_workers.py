@@ -19,9 +19,63 @@ def train(name):
     history, evaluated = own_steps.train(name, model, callbacks=callbacks)
     return {
         "weights": [w.tolist() for w in model.get_weights()],
-        "history": history,
+        "history": {
+            key: list(map(float, values)) for key, values in history.items()
+        },
+        "types": sorted({type(v[0]).__name__ for v in history.values()}),
         "evaluated": evaluated,
     }
 
 
-tfdp.testing.report({name: train(name) for name in own_steps.MODELS})
+def initial_weights():
+    """Of a model that its first step builds, and that has no common seed."""
+    keras.utils.set_random_seed(strategy.worker_index)
+    with strategy.scope():
+        model = own_steps.DCGAN()
+        model.compile(optimizer)
+    seen = []
+    begin = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: seen.extend(model.get_weights())
+    )
+    model.fit(
+        own_steps.dataset("DCGAN").take(1),
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel(), begin],
+    )
+    return [weight.tolist() for weight in seen]
+
+
+def audited():
+    """By the chief alone; the others do not wait for it."""
+    with strategy.scope():
+        model = own_steps.made("Variables", optimizer)
+        model.build((None, 6))
+    findings = []
+    if strategy.is_chief:
+        findings = list(map(str, tfdp.audit(model, own_steps.Variables.data)))
+    history = model.fit(
+        own_steps.dataset("Variables"),
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel()],
+    ).history
+    return findings, history["loss"]
+
+
+def refused():
+    with strategy.scope():
+        model = own_steps.made("Variables", optimizer)
+    try:
+        tfdp.audit(model, own_steps.Variables.data)
+    except RuntimeError as error:
+        return str(error)
+
+
+models = {name: train(name) for name in own_steps.MODELS}
+tfdp.testing.report(
+    {
+        "models": models,
+        "audited": audited(),
+        "refused": refused(),
+        "initial": initial_weights(),
+    }
+)

@@ -139,3 +139,91 @@ def test_fit_begins_at_the_epoch_that_a_callback_sets(placing):
     x, y = np.ones((8, 2), "float32"), np.ones((8, 1), "float32")
     placing.model.fit(x, y, epochs=4, verbose=0, callbacks=[Later()])
     assert epochs == [2, 3]
+
+
+class Scoped(tf.distribute.MirroredStrategy):
+    """Notes what Keras is about to build when it enters the scope."""
+
+    def __init__(self):
+        super().__init__(["CPU:0"])
+        self.builds = []
+
+    def scope(self):
+        build = keras_fit.symbolic_build()
+        if build is not None:
+            self.builds.append(build)
+        return super().scope()
+
+
+def one_layer(strategy, kind=keras.Sequential):
+    with strategy.scope():
+        model = kind([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse", metrics=["mae"])
+    return model
+
+
+@contract(
+    "the variables `self` and `data_batch` of _maybe_symbolic_build",
+    "its `with self.distribute_strategy.scope()`",
+    serves="models with a train_step and no call do not train",
+)
+def test_a_symbolic_build_is_seen_with_its_model_and_batch():
+    strategy = Scoped()
+    model = one_layer(strategy)
+    x, y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+    assert strategy.builds == []
+    model.fit(data, verbose=0)
+    model.evaluate(data, verbose=0)
+    model.train_on_batch(x, y)
+    model.test_on_batch(x, y)
+    assert [build.step for build in strategy.builds] == [
+        "train_step",
+        "test_step",
+        "train_step",
+        "test_step",
+    ]
+    for build in strategy.builds:
+        assert build.model is model
+        assert [np.shape(each) for each in build.data[:2]] == [(4, 2), (4, 1)]
+        assert not build.is_own_step
+
+
+@contract(
+    "Trainer._symbolic_build",
+    serves="models with a train_step and no call do not train",
+)
+def test_a_symbolic_build_can_be_left_out():
+    model = one_layer(Scoped())
+    build = keras_fit.SymbolicBuild(model, (np.ones((4, 2)),) * 2, "test_step")
+    with build.left_out():
+        model._symbolic_build(data_batch=build.data)
+    assert not model.metrics[1].built
+    assert "_symbolic_build" not in vars(model)
+
+
+def test_a_step_of_the_users_own_is_told_from_keras():
+    class Own(keras.Sequential):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    model = one_layer(Scoped(), Own)
+    assert keras_fit.is_own(model, "train_step")
+    assert not keras_fit.is_own(model, "test_step")
+    step = keras_fit.SymbolicBuild(model, None, "train_step")
+    assert step.is_own_step
+    assert keras_fit.model_of_any_step(model.test_step) is model
+    assert keras_fit.model_of_any_step(model.compute_loss) is None
+
+
+@contract(
+    "TensorFlowTrainer._get_metrics_result_or_logs",
+    serves="what is logged of an epoch is one replica's",
+)
+def test_keras_logs_its_metrics_where_a_step_returns_all_of_them():
+    model = one_layer(Scoped())
+    assert not keras_fit.logs_metrics(model, {"loss": 0.0, "mae": 0.0})
+    model.evaluate(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
+    for logs in ({"loss": -1.0, "mae": -1.0}, {"loss": -1.0}):
+        kept = model._get_metrics_result_or_logs(logs) is logs
+        assert keras_fit.logs_metrics(model, logs) is not kept

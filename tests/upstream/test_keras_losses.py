@@ -70,3 +70,45 @@ def test_function_becomes_the_loss_that_compile_makes_of_it():
     assert isinstance(
         keras_losses.as_loss(lambda a, b: a - b), keras.losses.Loss
     )
+
+
+class Asked(tf.distribute.OneDeviceStrategy):
+    """Notes who asks for the number of replicas."""
+
+    def __init__(self):
+        super().__init__("CPU:0")
+        self.dividers = []
+
+    @property
+    def num_replicas_in_sync(self):
+        self.dividers.append(keras_losses.divider())
+        return 2
+
+
+@contract(
+    "scale_loss_for_distribution",
+    "unscale_loss_for_distribution",
+    serves="a train_step of the user's own logs its loss divided by the "
+    "replicas",
+)
+def test_keras_is_seen_to_divide_and_multiply_losses():
+    asked = Asked()
+    with asked.scope():
+        keras.losses.MeanSquaredError()(tf.ones((2, 1)), tf.zeros((2, 1)))
+        assert set(asked.dividers) == {"keras"}
+        asked.dividers.clear()
+        keras_losses._loss.unscale_loss_for_distribution(tf.constant(1.0))
+    assert set(asked.dividers) == {"keras"}
+
+
+def test_who_else_may_divide_is_told_from_who_does_not():
+    asked = Asked()
+    with asked.scope():
+        tf.distribute.get_strategy().num_replicas_in_sync
+        tf.distribute.get_replica_context().num_replicas_in_sync
+        tf.nn.compute_average_loss(tf.ones((2,)))
+    assert set(asked.dividers) == {"own"}
+    asked.dividers.clear()
+    with asked.scope():
+        asked.reduce("MEAN", asked.run(lambda: tf.constant(1.0)), axis=None)
+    assert set(asked.dividers) <= {None}

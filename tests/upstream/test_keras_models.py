@@ -96,3 +96,38 @@ def test_layers_inside_of_layers_are_found():
     assert all(each in found for each in (dense, wrapped, inner, *inner.layers))
     assert model not in found
     assert keras_models.all_layers(model) == found
+
+
+@contract(
+    "_compile_loss",
+    "_compile_metrics",
+    "_flatten_layers",
+    serves="models with a train_step of their own are built too late",
+)
+def test_a_model_is_built_with_what_it_was_compiled_with():
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=["mae"])
+    assert not keras_models.has_variables(model)
+    model.build((None, 3))
+    assert keras_models.has_variables(model)
+    assert not keras_models.is_built(model)
+    keras_models.build(model, (tf.ones((2, 3)), tf.ones((2, 1)), None))
+    assert keras_models.is_built(model)
+
+
+@contract(
+    "CompileLoss",
+    "its _user_loss, _user_loss_weights, reduction and output_names",
+    serves="an audit by the chief alone makes variables, for which the other "
+    "workers would have to wait",
+)
+def test_another_copy_of_a_loss_is_built_and_gone():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    compiled = model._compile_loss
+    with keras_models.loss_of_its_own(model):
+        assert model._compile_loss is not compiled
+        loss = model.compute_loss(None, tf.ones((2, 1)), tf.zeros((2, 1)))
+    assert float(loss) == 1
+    assert model._compile_loss is compiled
+    assert not compiled.built

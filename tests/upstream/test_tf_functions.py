@@ -114,3 +114,51 @@ def test_conversion_by_autograph_is_asked_for_by_a_context():
         return converted(x)
 
     assert [int(function(tf.constant(v))) for v in (2.0, -2.0)] == [1, -1]
+
+
+@contract(
+    "tf.__internal__.FuncGraph",
+    serves="a step cannot be asked for its variables before it runs",
+)
+def test_what_is_never_executed_makes_its_variables_all_the_same():
+    given = tf.Variable(1.0)
+    with tf_functions.never_executed():
+        made = tf.Variable(lambda: tf.ones((2,)))
+        given.assign_add(made[0])
+    assert float(given) == 1
+    assert made.numpy().tolist() == [1, 1]
+
+
+@contract(
+    "the variable `preferred_dtype` of tensor_conversion_registry.convert",
+    serves="a loss in half precision cannot be divided by the replicas",
+)
+def test_a_number_that_becomes_a_tensor_knows_the_wanted_type():
+    class Number:
+        def __tf_tensor__(self, dtype=None, name=None):
+            return tf.constant(2, dtype or tf_functions.dtype_hint())
+
+    half = tf.constant(1, tf.bfloat16) / Number()
+    assert half.dtype == tf.bfloat16
+    assert float(half) == 0.5
+
+
+@contract(
+    "FuncGraph.create_op",
+    "Operation.op_def",
+    serves="a logged loss is divided by the replicas",
+)
+def test_a_tensor_is_computed_again_with_another_in_its_place():
+    @tf.function
+    def both(x, y):
+        z = tf.exp(x * 2.0) + y
+        again = tf_functions.computed_again(z, {x.ref(): y}, 10)
+        assert not tf_functions.is_eager(z)
+        assert tf_functions.computed_again(y, {x.ref(): y}, 10) is y
+        assert tf_functions.computed_again(z, {x.ref(): y}, 1) is None
+        return again
+
+    np.testing.assert_allclose(
+        both(tf.constant(1.0), tf.constant(3.0)), np.exp(6.0) + 3, rtol=1e-6
+    )
+    assert tf_functions.is_eager(tf.constant(1.0))

@@ -1,5 +1,6 @@
 """Losses that are not the mean over samples that replicas take them for."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,12 @@ from tfdp.audits import output_audit
 from tfdp.audits.findings import Finding
 from tfdp.losses import DistributedLoss
 from tfdp.step import LossWeight, counted, taken_weight
-from tfdp.upstream import inspection, keras_losses, keras_models
+from tfdp.upstream import (
+    inspection,
+    keras_fit,
+    keras_losses,
+    keras_models,
+)
 
 _RULE = "A loss must be a mean over samples."
 _WRAP = "Wrap it: tfdp.DistributedLoss(loss)."
@@ -41,7 +47,8 @@ def findings_in_data(model: keras.Model, data: Any) -> Iterator[Finding]:
 
     Raises:
         ValueError: If there are fewer than two samples.
-        RuntimeError: In the scope of a strategy.
+        RuntimeError: In the scope of a strategy, or of a model that is not
+            built, on several workers.
     """
     if tf.distribute.has_strategy():
         raise RuntimeError(
@@ -49,32 +56,92 @@ def findings_in_data(model: keras.Model, data: Any) -> Iterator[Finding]:
             f"the scope of {type(tf.distribute.get_strategy()).__name__}. "
             "Call it outside of `with strategy.scope():`."
         )
+    has_own_step = keras_fit.is_own(model, "train_step")
     if (
-        not inspection.losses(model)
-        and type(model).compute_loss is keras.Model.compute_loss
-        and type(model).train_step is not keras.Model.train_step
+        has_own_step
+        and not inspection.losses(model)
+        and not keras_fit.is_own(model, "compute_loss")
     ):
-        # A `train_step` of the user's own computes it.
+        yield _unseen(model)
         return
-    batch = _batch(data)
-    size = int(keras.tree.flatten(batch[0])[0].shape[0]) if batch else 0
-    if not batch or size < 2:
-        raise ValueError(
-            "`data` must have at least two samples, to be split. Received: "
-            f"{size} in the batch that was looked at."
+    try:
+        batch = _batch(data)
+        size = int(keras.tree.flatten(batch[0])[0].shape[0]) if batch else 0
+        if not batch or size < 2:
+            raise _TooFew(
+                "`data` must have at least two samples, to be split. "
+                f"Received: {size} in the batch that was looked at."
+            )
+        found = list(_found_in(model, batch, size))
+    except _TooFew:
+        raise
+    except Exception:
+        # The step may call the model, or unpack the batch, in its own way.
+        if not has_own_step:
+            raise
+        found = [_unseen(model)]
+    yield from found
+
+
+class _TooFew(ValueError):
+    pass
+
+
+def _found_in(model: keras.Model, batch: Any, size: int) -> list[Finding]:
+    """Compares losses, and leaves the model's values as they are."""
+    with contextlib.ExitStack() as stack:
+        if getattr(model.distribute_strategy, "num_workers", 1) > 1:
+            _check_built(model)
+            stack.enter_context(keras_models.loss_of_its_own(model))
+        else:
+            with model.distribute_strategy.scope():
+                keras_models.build(model, batch)
+        # Of this worker: to read a metric's would be to wait for the others.
+        strategy = model.distribute_strategy
+        state = [
+            own
+            for variable in (
+                *model.metrics_variables,
+                *model.non_trainable_variables,
+            )
+            for own in strategy.experimental_local_results(variable.value)
+        ]
+        before = [variable.numpy() for variable in state]
+        try:
+            split = size // 3 + 1
+            ends = ((0, split), (split, size))
+            parts = [_rows(batch, *each) for each in ends]
+            looks = output_audit.findings(
+                model, batch[0], [x for x, *_ in parts]
+            )
+            if looks is None:
+                return []
+            return looks or list(_compared(model, batch, parts, size))
+        finally:
+            for variable, value in zip(state, before, strict=True):
+                if (variable.numpy() != value).any():
+                    variable.assign(value)
+
+
+def _check_built(model: keras.Model) -> None:
+    if not keras_models.has_variables(model):
+        raise RuntimeError(
+            "A model of several workers is built by all of them, and an audit "
+            f"is each worker's own. Received: {type(model).__name__}, which "
+            "is not built. Call it on a batch, or give it a `keras.Input`, on "
+            "every worker, in the strategy's scope."
         )
-    with model.distribute_strategy.scope():
-        keras_models.build(model, batch)
-    state = [*model.metrics_variables, *model.non_trainable_variables]
-    before = [variable.numpy() for variable in state]
-    split = size // 3 + 1
-    parts = [_rows(batch, *ends) for ends in ((0, split), (split, size))]
-    looks = output_audit.findings(model, batch[0], [x for x, *_ in parts])
-    if looks is not None:
-        yield from looks or _compared(model, batch, parts, size)
-    for variable, value in zip(state, before, strict=True):
-        if (variable.numpy() != value).any():
-            variable.assign(value)
+
+
+def _unseen(model: keras.Model) -> Finding:
+    return Finding(
+        "An audit computes the loss that `compile` was given.",
+        f"`{type(model).__name__}.train_step`, which has a way of its own, "
+        "and was not looked at",
+        "note",
+        "Let what it differentiates be a mean over samples: a loss of "
+        "Keras's, or one that it divides by the number of replicas.",
+    )
 
 
 def _of_plain(loss: keras.losses.Loss, output: Any) -> Iterator[Finding]:
@@ -257,7 +324,8 @@ def _loss(model: keras.Model, batch: Any) -> tuple[float, LossWeight]:
 def _share(model: keras.Model, batch: Any) -> tuple[int, float]:
     """Returns the loss of one of several replicas, and their number."""
     strategy = model.distribute_strategy
-    if strategy.num_replicas_in_sync == 1:
+    workers = getattr(strategy, "num_workers", 1)
+    if strategy.num_replicas_in_sync == 1 or workers > 1:
         with _TwoReplicas("CPU:0").scope():
             return 2, _loss(model, batch)[0]
     losses = strategy.run(lambda: _loss(model, batch)[0])

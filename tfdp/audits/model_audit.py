@@ -23,7 +23,7 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
 
     `callbacks.DataParallel` does so at the begin of training, without data: it
     raises errors and warns of warnings. The model's values stay what they are,
-    and no worker waits for another.
+    and no worker waits for another: the chief alone may call it.
 
     | Found                                            | Severity | Needs data |
     | ------------------------------------------------ | -------- | ---------- |
@@ -39,6 +39,7 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     | a loss divided by sample weights, if there are   | warning  | no         |
     | a softmax or loss in half precision              | warning  | no         |
     | `BatchNormalization` that is not synchronized    | note     | no         |
+    | a `train_step` that it cannot look into          | note     | yes        |
 
     On one replica without accumulation nothing is divided, and what is found
     about losses is but a note.
@@ -58,7 +59,9 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
         TypeError: If `model` is no Keras model.
         ValueError: If `model` is not compiled, or `data` has less than two
             samples.
-        RuntimeError: If called with data in the scope of a strategy.
+        RuntimeError: If called with data in the scope of a strategy, or, on
+            several workers, with data and a model that is not built, which
+            the workers would have to do together.
 
     Example:
 

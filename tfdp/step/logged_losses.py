@@ -152,11 +152,9 @@ def _results_of_all(
 def _result(metric: keras.metrics.Metric, result: Any) -> Any:
     """Returns a metric's result as a tensor, and notes whose it is."""
     value = result()
-    if isinstance(value, (tf.Variable, keras.Variable)) or (
-        isinstance(value, tf.distribute.DistributedValues)
-    ):
+    if any(map(_is_variable, keras.tree.flatten(value))):
         _returns_variable.add(metric)
-        value = tf.convert_to_tensor(value)
+        value = with_values(value)
     noted = divisions()
     if noted is not None:
         noted.results.append((value, metric))
@@ -194,6 +192,20 @@ def _update(
     return update_state(whole, sample_weight=sample_weight)
 
 
+def with_values(outputs: Any) -> Any:
+    """Returns what a step or a metric returns, with variables' values."""
+    return keras.tree.map_structure(
+        lambda leaf: tf.convert_to_tensor(leaf) if _is_variable(leaf) else leaf,
+        outputs,
+    )
+
+
+def _is_variable(value: Any) -> bool:
+    return isinstance(
+        value, (tf.Variable, keras.Variable, tf.distribute.DistributedValues)
+    )
+
+
 def _known(model: keras.Model, name: str, value: tf.Tensor) -> tf.Tensor:
     whole = undivided(value)
     if whole is not None:
@@ -203,8 +215,8 @@ def _known(model: keras.Model, name: str, value: tf.Tensor) -> tf.Tensor:
         "What a step logs must be told from what it divides. Received: "
         f"`{name}` of {type(model).__name__}, which may be divided by the "
         "number of replicas, and is logged as it is. Log the loss before it "
-        "is divided, or divide it as a tensor: `loss / tf.distribute."
-        "get_strategy().num_replicas_in_sync`, in the step.",
+        "is divided, or, in a step that is not run eagerly, divide the tensor "
+        "itself: `loss / tf.distribute.get_strategy().num_replicas_in_sync`.",
     )
     return value
 

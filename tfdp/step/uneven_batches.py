@@ -16,7 +16,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.step.logged_losses import logs_itself, noted_step, outputs_of_all
+from tfdp.step.logged_losses import (
+    logs_itself,
+    noted_step,
+    outputs_of_all,
+    with_values,
+)
 from tfdp.step.samples import counted, mixing_gradients, step_began
 from tfdp.upstream import inspection, keras_fit
 
@@ -79,10 +84,11 @@ def _share(data: Any, replicas_here: int) -> Any:
 
 def _step(fn: Callable[..., Any], model: keras.Model, data: Any) -> Any:
     if not logs_itself(model):
-        return _on_any_size(fn, model, data)
+        return with_values(_on_any_size(fn, model, data))
     is_even = _possibly_zero_size(data) is None
     with noted_step(model, is_even=is_even):
-        return outputs_of_all(model, _on_any_size(fn, model, data))
+        outputs = with_values(_on_any_size(fn, model, data))
+        return outputs_of_all(model, outputs)
 
 
 def _on_any_size(fn: Callable[..., Any], model: keras.Model, data: Any) -> Any:

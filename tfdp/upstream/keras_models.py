@@ -4,8 +4,10 @@ A doorway to private names of Keras, each of which has a contract in
 `tests/upstream/test_keras_models.py`.
 """
 
+import contextlib
 import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -29,6 +31,33 @@ def is_built(model: keras.Model) -> bool:
         getattr(model, "_compile_metrics", None),
     ]
     return all(part is None or part.built for part in parts)
+
+
+def has_variables(model: keras.Model) -> bool:
+    """Whether a model and its layers have made all their variables."""
+    return all(layer.built for layer in model._flatten_layers())
+
+
+@contextlib.contextmanager
+def loss_of_its_own(model: keras.Model) -> Iterator[None]:
+    """Gives a model another copy of what it was compiled with as a loss.
+
+    What that makes when it is built is gone afterwards.
+    """
+    held = vars(model)
+    compiled = held.get("_compile_loss")
+    if compiled is not None:
+        held["_compile_loss"] = type(compiled)(
+            compiled._user_loss,
+            compiled._user_loss_weights,
+            compiled.reduction,
+            compiled.output_names,
+        )
+    try:
+        yield
+    finally:
+        if compiled is not None:
+            held["_compile_loss"] = compiled
 
 
 def outputs_of(model: keras.Model, x: Any) -> Any:
