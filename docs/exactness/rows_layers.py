@@ -134,7 +134,7 @@ def _centered(gather=tf.identity):
     )
 
 
-def b18(side):
+def b20(side):
     """A layer that subtracts the mean over its batch, gathered in tfdp.
 
     Test: test_whole_batch.py::test_a_layer_over_the_batch_equals_one_device
@@ -146,7 +146,7 @@ def b18(side):
     return deviation(model, expected)
 
 
-def b18_as_it_is(side):
+def b20_as_it_is(side):
     """The same layer, as it is.
 
     Test: test_output_audit.py::test_the_layer_that_looks_at_the_batch_is_named

@@ -215,3 +215,48 @@ def b18_schedule(side):
 
     oracle = on_one_device(make, batches(BATCH // 2))
     return deviation(side.trained(make, _of_unknown_length()), oracle)
+
+
+class _OwnStep(keras.Model):
+    """What most examples of adversaries look like."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+        self.tracker = keras.metrics.Mean(name="loss")
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = keras.losses.MeanSquaredError()(y, self.net(x))
+        weights = self.net.trainable_variables
+        gradients = tape.gradient(loss, weights)
+        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        self.tracker.update_state(loss)
+        return {"loss": self.tracker.result()}
+
+
+class _Called(_OwnStep):
+    def call(self, x):
+        return self.net(x)
+
+
+def b19(side):
+    """A model with a `train_step` and no `call`.
+
+    Test: parity/test_own_steps.py::
+    test_a_step_of_its_own_trains_and_logs_as_on_one_device
+    """
+    return side.deviation(sgd, make=_OwnStep)
+
+
+def b21(side):
+    """A loss that a `train_step` logs, times that of one device.
+
+    Test: parity/test_own_steps.py::
+    test_a_step_of_its_own_trains_and_logs_as_on_one_device
+    """
+    oracle = on_one_device(sgd, batches(), _Called, None, epochs=1)
+    model = side.trained(sgd, batches(), make=_Called, loss=None, epochs=1)
+    logged = [each.history.history["loss"][0] for each in (model, oracle)]
+    return round(logged[0] / logged[1], 6)

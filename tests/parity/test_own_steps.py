@@ -140,7 +140,7 @@ def test_a_step_that_cannot_be_traced_trains_as_on_one_device(two_replicas):
 
 
 def test_a_loss_that_nobody_divides_is_told_once(two_replicas):
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="must be divided") as told:
         fitted(Undivided, two_replicas)
     message = only(told)
     assert "A replica's loss must be divided by the number of" in message
@@ -149,7 +149,7 @@ def test_a_loss_that_nobody_divides_is_told_once(two_replicas):
 
 def test_a_logged_loss_that_cannot_be_known_is_told_once(two_replicas):
     expected = fitted(Lost, None).get_weights()
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="must be told") as told:
         model = fitted(Lost, two_replicas)
     assert "`loss` of Lost" in only(told)
     assert problem.deviation(model.get_weights(), expected) <= 1e-6
@@ -198,7 +198,8 @@ def test_a_step_of_its_own_trains_and_logs_alike_on_workers(reports, name):
 @pytest.mark.multi_worker
 def test_what_a_first_step_builds_begins_alike_on_workers(reports):
     first, second = (report["initial"] for report in reports)
-    assert first and first == second
+    assert first
+    assert first == second
 
 
 @pytest.mark.multi_worker

@@ -377,8 +377,7 @@ class Counting(keras.metrics.Metric):
         self.total.assign_add(ops.sum(ops.ones_like(y_pred[:, 0])))
 
     def result(self):
-        held = {"variable": self.total, "value": self.total.value}[self.how]
-        return held
+        return {"variable": self.total, "value": self.total.value}[self.how]
 
 
 class Variables(keras.Model):

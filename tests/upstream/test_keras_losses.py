@@ -101,11 +101,15 @@ def test_keras_is_seen_to_divide_and_multiply_losses():
     assert set(asked.dividers) == {"keras"}
 
 
+@contract(
+    "the __module__ of tf.nn.compute_average_loss and tf.distribute.Strategy",
+    serves="a loss divided by hand is logged as it is",
+)
 def test_who_else_may_divide_is_told_from_who_does_not():
     asked = Asked()
     with asked.scope():
-        tf.distribute.get_strategy().num_replicas_in_sync
-        tf.distribute.get_replica_context().num_replicas_in_sync
+        assert tf.distribute.get_strategy().num_replicas_in_sync == 2
+        assert tf.distribute.get_replica_context().num_replicas_in_sync == 2
         tf.nn.compute_average_loss(tf.ones((2,)))
     assert set(asked.dividers) == {"own"}
     asked.dividers.clear()

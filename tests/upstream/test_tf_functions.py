@@ -1,5 +1,6 @@
 """Which private name of TensorFlow moved, of those that `tf_functions` uses."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from contracts import contract

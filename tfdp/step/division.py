@@ -53,9 +53,10 @@ class _Known:
     def __tf_tensor__(
         self, dtype: Any = None, name: str | None = None
     ) -> tf.Tensor:
+        number: Any = self
         kind = int if isinstance(self, int) else float
         tensor = tf.constant(
-            kind(self),
+            kind(number),
             dtype or tf_functions.dtype_hint(),
             name=name or "num_replicas",
         )
@@ -67,7 +68,8 @@ class _Known:
 
     def __rtruediv__(self, other: Any) -> Any:
         """Returns a quotient that is known again, too."""
-        quotient = other / (self + 0)
+        number: Any = self
+        quotient = other / (number + 0)
         if not isinstance(quotient, float):
             return quotient
         part = _Part(quotient)
@@ -111,7 +113,7 @@ def divisions() -> Divisions | None:
     return getattr(_slot, "divisions", None)
 
 
-def count_for(count: int, *, is_keras: bool) -> int | float:
+def count_for(count: int, *, is_keras: bool) -> Any:
     """Returns the number of replicas for somebody who may divide by it.
 
     Args:

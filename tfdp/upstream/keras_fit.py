@@ -83,7 +83,7 @@ def symbolic_build(depth: int = 1) -> SymbolicBuild | None:
 
 def is_own(model: keras.Model, method: str) -> bool:
     """Whether a method of a model is the user's, and not Keras's."""
-    own = getattr(getattr(model, method), "__func__", None)
+    own = vars(model).get(method) or getattr(type(model), method)
     return own is not getattr(keras.Model, method)
 
 
