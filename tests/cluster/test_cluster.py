@@ -12,6 +12,7 @@ import pytest
 
 from tfdp.cluster.cluster import Cluster
 from tfdp.cluster.environment import source
+from tfdp.machine import listening
 
 WORKERS = ("a:1", "b:2", "c:3")
 
@@ -624,10 +625,10 @@ def test_free_port_is_fine_and_stays_free(free_port):
 
 
 def test_port_that_is_not_permitted_is_refused(monkeypatch):
-    def refuse(address):
+    def refuse(port):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(socket, "create_server", refuse)
+    monkeypatch.setattr(listening, "everywhere", refuse)
     message = message_of(RuntimeError, on_port(80).check_port)
     assert message == (
         "A worker must be able to listen on its own port. Received: "
@@ -643,3 +644,59 @@ def test_only_the_own_port_is_checked(held_port, free_port):
         {"worker": (f"127.0.0.1:{free_port}", f"127.0.0.1:{port}")}, "worker", 0
     )
     cluster.check_port()
+
+
+@pytest.mark.parametrize(
+    ("address", "meant"),
+    [
+        ("::1:2222", "'[::1]:2222'"),
+        ("2001:db8::7:2222", "'[2001:db8::7]:2222'"),
+        ("fe80::1%eth0:2222", "'[fe80::1%eth0]:2222'"),
+        ("[::1", "'[::1]:PORT'"),
+        ("2001:db8:0:0:0:0:0:7", "'[2001:db8:0:0:0:0:0:7]:PORT'"),
+        ("[127.0.0.1]:2222", "'[ADDRESS]:PORT'"),
+        ("[a]:2222", "'[ADDRESS]:PORT'"),
+    ],
+)
+def test_ipv6_without_its_brackets_is_refused_with_the_right_form(
+    address, meant
+):
+    message = message_of(
+        ValueError, Cluster, {"worker": (address,)}, "worker", 0
+    )
+    assert message.startswith(
+        "An IPv6 address of the cluster must stand in brackets, with its port "
+        f"after them. Received: {address!r}. Use {meant}, as in "
+    )
+
+
+def test_an_address_of_ipv6_may_name_its_interface():
+    assert Cluster.of(["[fe80::1%eth0]:2222"], 0).hosts == {
+        "[fe80::1%eth0]": ["[fe80::1%eth0]:2222"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("addresses", "is_local"),
+    [
+        (["127.0.0.1:1", "[::1]:1", "localhost:2"], True),
+        (["127.0.0.1:1", "b:1"], False),
+        (["10.0.0.1:1", "10.0.0.1:2"], False),
+        (["0.0.0.0:1"], False),
+    ],
+)
+def test_a_cluster_is_local_if_all_workers_are_on_loopback(addresses, is_local):
+    assert Cluster.of(addresses, 0).is_local == is_local
+
+
+def test_a_port_that_is_held_on_ipv6_alone_is_not_free(monkeypatch):
+    try:
+        server = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    monkeypatch.setattr("tfdp.machine.ports.own_ports", set)
+    with server:
+        port = server.getsockname()[1]
+        cluster = Cluster.of([f"[::1]:{port}"], 0)
+        message = message_of(RuntimeError, cluster.check_port)
+    assert f"address=[::1]:{port}, worker 0: Address already in use" in message

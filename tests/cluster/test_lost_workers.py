@@ -20,7 +20,7 @@ WITH_CHIEF = Cluster(
 def at_exit(monkeypatch):
     """What was registered to be called at the end of the process."""
     registered = []
-    lost_workers._exit_in_time.cache_clear()
+    lost_workers.exit_in_time.cache_clear()
     monkeypatch.setattr(
         atexit,
         "register",
@@ -29,7 +29,7 @@ def at_exit(monkeypatch):
         ),
     )
     yield registered
-    lost_workers._exit_in_time.cache_clear()
+    lost_workers.exit_in_time.cache_clear()
     for _, _, arguments in registered:
         arguments["file"].close()
 

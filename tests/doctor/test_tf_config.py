@@ -190,3 +190,14 @@ def test_further_keys_are_kept():
     text = SOUND.replace('"cluster"', '"rpc_layer": "grpc", "cluster"')
     better, _ = mended(text.replace('"', "'"))
     assert json.loads(better) == json.loads(text)
+
+
+def test_ipv6_is_put_in_brackets():
+    text = json.dumps({"cluster": {"worker": ["::1:2222", "[::1]:2223"]}})
+    better, findings = mended(text)
+    assert json.loads(better)["cluster"]["worker"] == [
+        "[::1]:2222",
+        "[::1]:2223",
+    ]
+    (finding,) = findings
+    assert "Received: '::1:2222'. Use '[::1]:2222'." in str(finding)

@@ -88,6 +88,7 @@ def test_an_address_is_a_host_and_a_port(address, parts):
 def test_addresses_of_this_machine_are_told_from_others():
     assert ports.is_of_this_machine("localhost")
     assert ports.is_of_this_machine("127.0.0.1")
+    assert ports.is_of_this_machine("[::1]") == ports.is_of_this_machine("::1")
     # Reserved for documentation.
     assert not ports.is_of_this_machine("203.0.113.1")
 
@@ -102,3 +103,11 @@ def test_the_holder_of_a_port_is_named(server):
 
 def test_a_port_that_nobody_holds_has_no_holder(free_address):
     assert ports.holder(ports.split_address(free_address)[1]) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("a", "a:1"), ("::1", "[::1]:1"), ("[::1]", "[::1]:1")],
+)
+def test_a_host_and_a_port_are_an_address(host, address):
+    assert ports.joined_address(host, 1) == address

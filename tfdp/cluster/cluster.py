@@ -1,13 +1,14 @@
 """Who the workers of a job are, and which of them this process is."""
 
 import dataclasses
+import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfdp.cluster import environment, tf_config
-from tfdp.machine import ports
+from tfdp.machine import listening, ports
 
 # The jobs that train; TensorFlow numbers the chief before the workers.
 _TRAINING_JOBS = ("chief", "worker")
@@ -218,6 +219,23 @@ class Cluster:
                 found.setdefault(address.rpartition(":")[0], []).append(address)
         return found
 
+    @property
+    def peers(self) -> dict[int, str]:
+        """Addresses of the other workers, by their index."""
+        return {
+            index: address
+            for index, address in enumerate(self.workers)
+            if address != self.address
+        }
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all workers are at loopback addresses, of one machine."""
+        return all(
+            listening.is_loopback(ports.split_address(address)[0])
+            for address in self.workers
+        )
+
     def describe(self) -> str:
         """Returns who is where: one line per process, host by host.
 
@@ -261,7 +279,7 @@ class Cluster:
                 it is not permitted.
         """
         if self.address:
-            ports.check_free(
+            listening.check_free(
                 self.address, owner=f"{self.task_type} {self.task_index}"
             )
 
@@ -286,11 +304,36 @@ def _check_address(address: Any) -> None:
         address.rpartition(":") if isinstance(address, str) else ("", "", "")
     )
     is_host = host and not re.search(r"[\s/,]", host)
+    if is_host and re.search(r"[\[\]]|:.*:|^:", host):
+        _check_ipv6(address, host, port)
     if not (is_host and port.isdecimal() and 0 < int(port) < 65536):
         raise ValueError(
             "An address of the cluster must be `host:port` with a port from "
             f"1 to 65535. Received: {address!r}."
         )
+
+
+def _check_ipv6(address: str, host: str, port: str) -> None:
+    """Checks what has colons or brackets: a number of IPv6, in brackets."""
+    bare = host.removeprefix("[").removesuffix("]")
+    if host == f"[{bare}]" and _is_ipv6(bare):
+        return
+    meant = f"[{bare}]:{port}" if _is_ipv6(bare) else ""
+    if not meant and _is_ipv6(address.strip("[]")):
+        meant = f"[{address.strip('[]')}]:PORT"
+    raise ValueError(
+        "An IPv6 address of the cluster must stand in brackets, with its port "
+        f"after them. Received: {address!r}. "
+        f"Use {meant or '[ADDRESS]:PORT'!r}, as in '[::1]:12345'."
+    )
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _counted(count: int, noun: str) -> str:

@@ -10,6 +10,9 @@ Environment variables read, here and in `tf_config`, and nowhere else in tfdp
   process.
 - `TFDP_PORT`: the port of each node's first worker under Slurm. Unset: chosen
   by the numbers of job and step.
+- `TFDP_JOB_SECRET`: any text, the same for all workers of a job and known to
+  nobody else, by which they know each other. `tfdp launch` draws one where it
+  starts all of them.
 
 Another scheduler is one more module beside `slurm`, asked here.
 """
@@ -50,6 +53,38 @@ def place() -> Place | None:
     return Place(jobs, "worker", step.rank, {}, step.visible_gpus)
 
 
+def job_secret() -> str:
+    """Returns what only the workers of this job know; empty for nothing.
+
+    Example:
+
+    >>> job_secret()
+    ''
+    """
+    return os.environ.get("TFDP_JOB_SECRET", "")
+
+
+def step_name() -> str:
+    """Returns the numbers of Slurm's job and step, where the cluster is theirs.
+
+    Returns:
+        Such as `"17.0"`; empty where Slurm does not say who the workers are.
+
+    Raises:
+        ValueError: If what Slurm tells is contradictory.
+
+    Example:
+
+    >>> step_name()
+    ''
+    """
+    if tf_config_text() or not slurm.step_of(os.environ):
+        return ""
+    return ".".join(
+        os.environ.get(name, "?") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")
+    )
+
+
 def source() -> str:
     """Says where `place` finds what it returns.
 
@@ -67,11 +102,7 @@ def source() -> str:
     if tf_config_text():
         return "TF_CONFIG"
     if slurm.step_of(os.environ):
-        job, step = (
-            os.environ.get(name, "?")
-            for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")
-        )
-        return f"Slurm, step {job}.{step}"
+        return f"Slurm, step {step_name()}"
     waiting = slurm.waiting_tasks(os.environ)
     if waiting > 1:
         return (

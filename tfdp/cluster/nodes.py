@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
-import socket
 
 from tfdp.cluster.cluster import Cluster
+from tfdp.machine import listening
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,6 @@ def free_addresses(count: int) -> list[str]:
     with contextlib.ExitStack() as stack:
         ports = []
         for _ in range(count):
-            holder = stack.enter_context(socket.socket())
-            holder.bind(("", 0))
+            holder = stack.enter_context(listening.everywhere(0))
             ports.append(holder.getsockname()[1])
     return [f"127.0.0.1:{port}" for port in ports]

@@ -1,59 +1,63 @@
-"""The start of a job: every worker waits until it has seen all others.
+"""The start of a job: every worker waits until it has met all others.
 
-TensorFlow itself waits for ever, and does not say for whom.
+TensorFlow itself waits for ever, and does not say for whom; and it takes who
+ever listens at a worker's address for that worker.
 """
 
 import concurrent.futures
-import contextlib
 import datetime
 import socket
 import time
 
 from tfdp.cluster.cluster import Cluster
-from tfdp.machine import ports
+from tfdp.cluster.meeting import Meeting, run_in_thread
+from tfdp.machine import listening, ports
 
 _POLL_SECONDS = 0.2
 
 
 def meet(cluster: Cluster, *, timeout: float) -> None:
-    """Waits until every other worker of the cluster listens on its port.
+    """Waits until this worker and every other one have found each other.
 
-    Meanwhile this worker listens on its own, so that the others see it.
+    Meanwhile it listens on its own port, on loopback alone where all workers
+    are there, and answers to those who ask. Each proves that it is the worker
+    it should be, of this job (see `tfdp.cluster.identity`).
 
     Args:
         cluster: Who the workers are; this process is one of them.
         timeout: Seconds to wait at most.
 
     Raises:
-        TimeoutError: If some did not listen in time, with their addresses.
+        TimeoutError: If some were not met in time, with their addresses, and
+            what was found there.
         RuntimeError: If this worker's port cannot be listened on.
     """
     cluster.check_port()
-    peers = [a for a in cluster.workers if a != cluster.address]
-    _, port = ports.split_address(cluster.address)
     begin = datetime.datetime.now()
     deadline = time.monotonic() + timeout
-    # TensorFlow may listen already, for an earlier strategy of this process.
-    listening = (
-        contextlib.nullcontext()
-        if port in ports.own_ports()
-        else socket.create_server(("", port), backlog=max(128, 2 * len(peers)))
-    )
-    with (
-        listening,
-        concurrent.futures.ThreadPoolExecutor(max(1, len(peers))) as threads,
-    ):
-        found = list(threads.map(lambda peer: _listens(peer, deadline), peers))
-    missing = [
-        f"worker {cluster.workers.index(peer)} at {peer} ({why})"
-        for peer, why in zip(peers, found, strict=True)
-        if why is not None
-    ]
+    _, port = ports.split_address(cluster.address)
+    if port in ports.own_ports():
+        # TensorFlow listens, for an earlier strategy of this process: these
+        # workers have met.
+        missing = _deaf(cluster, deadline)
+    else:
+        meeting = Meeting(cluster)
+        servers = listening.listeners(
+            cluster.address,
+            is_local=cluster.is_local,
+            backlog=max(128, 2 * cluster.num_workers),
+        )
+        run_in_thread(meeting.hold(servers, deadline))
+        missing = meeting.missing
     if missing:
+        told = [
+            f"worker {index} at {cluster.workers[index]} ({why})"
+            for index, why in sorted(missing.items())
+        ]
         raise TimeoutError(
             f"Every worker must be there within {timeout:g} seconds of the "
             f"start. Received: no answer since {begin:%H:%M:%S} from "
-            f"{', '.join(missing)}. Start it, correct its address in the "
+            f"{', '.join(told)}. Start it, correct its address in the "
             "cluster of every worker, or let them wait longer: "
             "`tfdp launch --start-timeout SECONDS`, or the variable "
             "TFDP_START_TIMEOUT."
@@ -69,17 +73,24 @@ def unreachable(cluster: Cluster) -> list[str]:
     Returns:
         A description of each: its index and address.
     """
-    peers = [a for a in cluster.workers if a != cluster.address]
-    if not peers:
-        return []
-    now = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(len(peers)) as threads:
-        found = list(threads.map(lambda peer: _listens(peer, now), peers))
     return [
-        f"worker {cluster.workers.index(peer)} ({peer})"
-        for peer, why in zip(peers, found, strict=True)
-        if why is not None
+        f"worker {index} ({cluster.workers[index]})"
+        for index in _deaf(cluster, time.monotonic())
     ]
+
+
+def _deaf(cluster: Cluster, deadline: float) -> dict[int, str]:
+    """Returns why others do not listen, by index, once the time is over."""
+    peers = cluster.peers
+    if not peers:
+        return {}
+    with concurrent.futures.ThreadPoolExecutor(len(peers)) as threads:
+        found = threads.map(lambda a: _listens(a, deadline), peers.values())
+        return {
+            peer: why
+            for peer, why in zip(peers, found, strict=True)
+            if why is not None
+        }
 
 
 def _listens(address: str, deadline: float) -> str | None:

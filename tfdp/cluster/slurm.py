@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 
 from tfdp.cluster.slurm_hosts import expanded_hosts, numbers_in
+from tfdp.machine import ports
 
 # Below the ports that Linux hands out by itself (32768 and up).
 _FIRST_PORT = 10_000
@@ -49,7 +50,7 @@ class Step:
     def addresses(self) -> tuple[str, ...]:
         """Address of every task, by rank."""
         return tuple(
-            f"{host}:{self.port + local_rank}"
+            ports.joined_address(host, self.port + local_rank)
             for host, tasks in zip(self.hosts, self.tasks_per_host, strict=True)
             for local_rank in range(tasks)
         )

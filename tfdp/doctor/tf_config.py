@@ -1,5 +1,6 @@
 """`TF_CONFIG` as text: what is meant by one that is not quite right."""
 
+import ipaddress
 import itertools
 import json
 import re
@@ -158,6 +159,7 @@ def _mended_address(address: Any, findings: Findings) -> Any:
         return address
     bare = re.sub(r"^[\w+]+://|\s", "", address)
     bare = re.sub(r"(?<=\d)/.*$", "", bare)
+    bare = _bracketed(bare)
     if bare != address:
         findings.append(
             Finding(
@@ -168,6 +170,16 @@ def _mended_address(address: Any, findings: Findings) -> Any:
             )
         )
     return bare
+
+
+def _bracketed(address: str) -> str:
+    """Puts a number of IPv6 into brackets, if the port after it is told."""
+    host, _, port = address.rpartition(":")
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return address
+    return f"[{host}]:{port}"
 
 
 def _place(address: Any) -> str:

@@ -2,14 +2,16 @@
 
 Environment variables set for a worker: `TF_CONFIG`, `PYTHONUNBUFFERED`,
 `TFDP_RESTART_COUNT`, `TFDP_WORKER_GROUP`, by which every process of the group
-can be found; and where they are unset `TF_CPP_MIN_LOG_LEVEL`, to 2 (errors
-only), and `GLIBC_TUNABLES`, as in `tfdp.machine.allocator`.
+can be found; `TFDP_JOB_SECRET`, by which they know each other, where all of
+them are started here; and where they are unset `TF_CPP_MIN_LOG_LEVEL`, to 2
+(errors only), and `GLIBC_TUNABLES`, as in `tfdp.machine.allocator`.
 """
 
 import contextlib
 import dataclasses
 import math
 import os
+import secrets
 import signal
 import time
 import uuid
@@ -122,6 +124,9 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
                 **(env or {}),
             }
         variables["TFDP_RESTART_COUNT"] = str(restart_count)
+        if len(addresses) == num_workers:
+            drawn = {"TFDP_JOB_SECRET": secrets.token_hex(16)}
+            variables = {**variables, **drawn, **(env or {})}
         self._grace_seconds = grace_seconds
         self._kill_at = math.inf
         self._oom_kills = oom_kills()

@@ -51,6 +51,22 @@ def split_address(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+def joined_address(host: str, port: int) -> str:
+    """Returns the address of a host and a port.
+
+    Args:
+        host: Name or number; that of IPv6 in brackets or not.
+        port: The port.
+
+    Example:
+
+    >>> joined_address("::1", 80)
+    '[::1]:80'
+    """
+    bare = host.removeprefix("[").removesuffix("]")
+    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
+
+
 def reach(addresses: Collection[str], *, timeout: float) -> dict[str, Reach]:
     """Tries to connect to all addresses at once.
 
@@ -81,7 +97,7 @@ def is_of_this_machine(host: str) -> bool:
     """Returns whether `host` names a network address of this machine.
 
     Args:
-        host: Name or number.
+        host: Name or number, in brackets or not.
 
     Returns:
         Whether one can listen on it here; `False` where it has no address.
@@ -91,6 +107,7 @@ def is_of_this_machine(host: str) -> bool:
     >>> is_of_this_machine("127.0.0.1")
     True
     """
+    host = host.removeprefix("[").removesuffix("]")
     for family, kind, protocol, _, place in _resolved(host, 0):
         with (
             contextlib.suppress(OSError),
@@ -99,37 +116,6 @@ def is_of_this_machine(host: str) -> bool:
             server.bind(place)
             return True
     return False
-
-
-def check_free(address: str, *, owner: str) -> None:
-    """Checks that this process can listen on the port of an address.
-
-    Args:
-        address: `"host:port"` of this process, which may listen there already.
-        owner: Whose address it is, for the error.
-
-    Raises:
-        RuntimeError: If another process holds the port, or listening on it is
-            not permitted.
-
-    Example:
-
-    >>> check_free("localhost:0", owner="worker 0")
-    """
-    _, port = split_address(address)
-    try:
-        socket.create_server(("", port)).close()
-    except OSError as error:
-        if port in own_ports():
-            return
-        held_by = holder(port)
-        raise RuntimeError(
-            "A worker must be able to listen on its own port. Received: "
-            f"address={address}, {owner}: {error.strerror}"
-            f"{held_by and f', held by {held_by}'}. End that process, or give "
-            "the worker a free port in the TF_CONFIG of every worker, or all "
-            "of them by TFDP_PORT under Slurm."
-        ) from error
 
 
 def own_ports() -> set[int]:

@@ -13,15 +13,13 @@ from tfdp.agreement import (
     have_same_length,
     warn_of_overlap,
 )
-from tfdp.cluster import Cluster, meet
+from tfdp.cluster import Cluster
 from tfdp.settings import pack_bytes, start_timeout
 from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
 from tfdp.strategy.distributed_dataset import CountedDataset
+from tfdp.strategy.joining import endable_start, joined
 from tfdp.upstream import keras_data, tf_runtime
 
-# Larger ones gain nothing, and take twice the time in a worker without the
-# settings of `tfdp.machine.allocator`, where each of them is new memory.
-_BYTES_PER_CHUNK = 64 * 1024
 _numbers = itertools.count()
 
 
@@ -84,7 +82,7 @@ class MultiWorkerMirroredStrategy(
         if cluster_resolver is None:
             self.cluster = Cluster.from_environment()
         if self.cluster is not None and self.cluster.is_training:
-            cluster_resolver = _joined(self.cluster, heartbeat_timeout)
+            cluster_resolver = joined(self.cluster, heartbeat_timeout)
         if communication_options is None:
             communication_options = (
                 tf.distribute.experimental.CommunicationOptions(
@@ -92,7 +90,8 @@ class MultiWorkerMirroredStrategy(
                 )
             )
         self.bytes_per_pack = communication_options.bytes_per_pack
-        super().__init__(cluster_resolver, communication_options)
+        with endable_start(self.cluster):
+            super().__init__(cluster_resolver, communication_options)
         if self.num_workers > 1:
             # What a worker sends to one whose strategy is not there yet is
             # lost, where that one had another strategy before.
@@ -203,33 +202,3 @@ class MultiWorkerMirroredStrategy(
     def barrier(self) -> None:
         """Waits until every worker is here."""
         all_gather(self, [0])
-
-
-def _joined(
-    cluster: Cluster, heartbeat_timeout: float
-) -> tf.distribute.cluster_resolver.ClusterResolver:
-    """Meets the other workers, and tells TensorFlow who they are."""
-    if cluster.num_workers > 1:
-        meet(cluster, timeout=start_timeout())
-        tf_runtime.send_in_chunks(_BYTES_PER_CHUNK)
-        tf_runtime.configure_heartbeat(
-            {
-                job: len(cluster.jobs[job])
-                for job in ("chief", "worker")
-                if cluster.jobs.get(job)
-            },
-            seconds=heartbeat_timeout,
-        )
-    else:
-        cluster.check_port()
-    if cluster.visible_gpus is not None:
-        gpus = tf.config.list_physical_devices("GPU")
-        tf.config.set_visible_devices(
-            [gpus[i] for i in cluster.visible_gpus], "GPU"
-        )
-    return tf.distribute.cluster_resolver.SimpleClusterResolver(
-        tf.train.ClusterSpec({k: list(v) for k, v in cluster.jobs.items()}),
-        task_type=cluster.task_type,
-        task_id=cluster.task_index,
-        rpc_layer=cluster.extra.get("rpc_layer", "grpc"),
-    )

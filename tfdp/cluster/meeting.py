@@ -1,0 +1,197 @@
+"""A worker looks for all others, and answers to those who look for it."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any
+
+from tfdp.cluster import handshake
+from tfdp.cluster.cluster import Cluster
+from tfdp.cluster.identity import Identity
+from tfdp.machine import ports
+
+_POLL_SECONDS = 0.2
+# Connections at a time of others than workers.
+_STRANGERS = 64
+
+
+class Meeting:
+    """Finds the other workers, and is found by them.
+
+    Args:
+        cluster: Who the workers are; this process is one of them.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        """Has met nobody yet."""
+        self._me = Identity.of(cluster)
+        self._address = cluster.address
+        self._peers = cluster.peers
+        self._not_found = dict.fromkeys(self._peers, "timed out")
+        self._not_found_by = set(self._peers)
+        self._open = 0
+        self._is_over = asyncio.Event()
+
+    @property
+    def missing(self) -> dict[int, str]:
+        """Why this worker and another have not met, by its index."""
+        one_way = f"is there, but does not reach this one at {self._address}"
+        return {**dict.fromkeys(self._not_found_by, one_way), **self._not_found}
+
+    async def hold(
+        self, servers: Sequence[socket.socket], deadline: float
+    ) -> None:
+        """Listens and asks, until all have met or the time is over.
+
+        Args:
+            servers: Sockets that listen on this worker's port; closed then.
+            deadline: When to give up, by `time.monotonic()`.
+        """
+        loop = asyncio.get_running_loop()
+        # Who looks up a name waits in a thread.
+        loop.set_default_executor(
+            concurrent.futures.ThreadPoolExecutor(
+                min(64, max(1, len(self._peers)))
+            )
+        )
+        listening_servers = [
+            await asyncio.start_server(
+                self._serve, sock=server, limit=handshake.LONGEST_LINE
+            )
+            for server in servers
+        ]
+        tasks = [loop.create_task(self._find(peer)) for peer in self._peers]
+        self._note_progress()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await self._is_over.wait()
+        for task in tasks:
+            task.cancel()
+        for listening_server in listening_servers:
+            listening_server.close()
+
+    async def _find(self, peer: int) -> None:
+        host, port = ports.split_address(self._peers[peer])
+        while peer in self._not_found:
+            try:
+                reader, writer = await _connected(host, port)
+            except (OSError, UnicodeError) as error:
+                self._not_found[peer] = _reason(error)
+            else:
+                await self._ask(peer, reader, writer)
+            self._note_progress()
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _ask(
+        self,
+        peer: int,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        strange = f"address answered, but is not worker {peer} of this job: "
+        # Should it stay so until the deadline.
+        self._not_found[peer] = strange + "it says nothing"
+        try:
+            async with _closing(writer):
+                await handshake.ask(reader, writer, self._me, peer)
+            del self._not_found[peer]
+        except handshake.Stranger as stranger:
+            self._not_found[peer] = strange + str(stranger)
+        except TimeoutError:
+            pass
+        except OSError:
+            self._not_found[peer] = strange + "it closes the connection"
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if self._open > _STRANGERS + 2 * len(self._peers):
+            writer.close()
+            return
+        self._open += 1
+        try:
+            with contextlib.suppress(OSError, handshake.Stranger):
+                async with _closing(writer):
+                    found = await handshake.answer(reader, writer, self._me)
+                    self._not_found_by.discard(found)
+            self._note_progress()
+        finally:
+            self._open -= 1
+
+    def _note_progress(self) -> None:
+        if not (self._not_found or self._not_found_by):
+            self._is_over.set()
+
+
+async def _connected(
+    host: str, port: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connects to the first address of a host that takes the connection."""
+    loop = asyncio.get_running_loop()
+    failure: OSError = OSError("the name of the host has no address here")
+    places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, place in places:
+        connection = socket.socket(family, kind, protocol)
+        connection.setblocking(False)
+        try:
+            async with asyncio.timeout(handshake.STRANGER_SECONDS):
+                await loop.sock_connect(connection, place)
+            return await asyncio.open_connection(
+                sock=connection, limit=handshake.LONGEST_LINE
+            )
+        except OSError as error:
+            connection.close()
+            failure = error
+        except BaseException:
+            connection.close()
+            raise
+    raise failure
+
+
+@contextlib.asynccontextmanager
+async def _closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        writer.close()
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    if isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error)
+
+
+def run_in_thread(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Runs it while this thread can be interrupted, and may have a loop.
+
+    Args:
+        coroutine: What to run; it is cancelled where this thread is told to
+            end.
+    """
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task]] = []
+
+    async def run() -> None:
+        task = asyncio.ensure_future(coroutine)
+        running.append((asyncio.get_running_loop(), task))
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        future = threads.submit(asyncio.run, run())
+        try:
+            future.result()
+        except BaseException:
+            while not (running or future.done()):
+                time.sleep(_POLL_SECONDS)
+            for loop, task in running:
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(task.cancel)
+            raise
