@@ -424,3 +424,53 @@ def test_version_is_the_installed_one():
     command = [sys.executable, "-m", "tfdp.cli", "--version"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.startswith("tfdp, version 0.")
+
+
+def test_isolated_workers_are_out_of_reach(script):
+    if subprocess.run(["unshare", "-rn", "true"], check=False).returncode:
+        pytest.skip("no network of one's own here")
+    path = script(
+        """
+        import socket
+        from tfdp.cluster import Cluster, meet
+        meet(Cluster.from_environment(), timeout=60)
+        print(*[name for _, name in socket.if_nameindex()])
+        """
+    )
+    result = launch("--isolated", "--workers", "2", path)
+    assert result.returncode == 0, result.stderr
+    assert sorted(result.stdout.splitlines()) == [
+        "[worker 0] lo",
+        "[worker 1] lo",
+    ]
+
+
+def test_isolation_is_for_one_machine(script):
+    result = launch(
+        *("--isolated", "--nodes", "localhost:2222", "--node-rank", "0"),
+        script(""),
+    )
+    assert result.returncode == 2
+    said = " ".join(result.stderr.split())
+    assert "--isolated is for workers of one machine. Received: " in said
+
+
+def test_workers_started_together_share_a_secret_that_is_new(script):
+    path = script("print(os.environ['TFDP_JOB_SECRET'])")
+    secrets = [
+        {
+            line[11:]
+            for line in launch("--workers", "2", path).stdout.split("\n")
+        }
+        - {""}
+        for _ in range(2)
+    ]
+    assert [len(s) for s in secrets] == [1, 1]
+    assert secrets[0] != secrets[1]
+    assert all(len(secret) == 32 for s in secrets for secret in s)
+
+
+def test_a_secret_of_ones_own_is_kept(script):
+    path = script("print(os.environ['TFDP_JOB_SECRET'])")
+    result = launch("--workers", "1", "--env", "TFDP_JOB_SECRET=mine", path)
+    assert result.stdout == "[worker 0] mine\n"

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfdp.cluster.cluster import Cluster
 from tfdp.doctor import hardware as machine
 from tfdp.doctor.checkup import diagnosis
+from tfdp.machine import ports
 
 WORKER = {"type": "worker", "index": 0}
 
@@ -26,6 +27,14 @@ def _nothing_is_set(monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.setattr(shutil, "which", lambda program: None)
+
+
+@pytest.fixture(autouse=True)
+def outside(monkeypatch):
+    """By which numbers other machines know this one."""
+    found = []
+    monkeypatch.setattr(ports, "outside_addresses", lambda: list(found))
+    return found
 
 
 @pytest.fixture
@@ -379,3 +388,29 @@ def test_what_tensorflow_writes_is_dropped_and_the_rest_is_not(capfd):
         os.write(2, b"noise\n")
     os.write(2, b"signal\n")
     assert capfd.readouterr().err == "signal\n"
+
+
+def test_local_workers_that_others_can_reach_are_a_warning(
+    monkeypatch, free_ports, outside
+):
+    outside += ["10.0.0.7", "2001:db8::7"]
+    own, other = (f"127.0.0.1:{port}" for port in free_ports[:2])
+    set_tf_config(monkeypatch, [own, other])
+    found = sections()
+    (warning,) = texts(found["ports"], "warning")
+    assert warning.startswith(
+        "Workers of one machine should be out of reach of others. Received: "
+        f"{own}, on a machine that is also 10.0.0.7, 2001:db8::7. "
+    )
+    assert "`tfdp launch --isolated`" in warning
+    assert errors(found) == []
+
+
+def test_workers_that_should_be_reached_are_no_warning(
+    monkeypatch, free_ports, outside
+):
+    outside += ["10.0.0.7"]
+    for addresses in ([f"127.0.0.1:{free_ports[0]}"], ["127.0.0.1:1", "x:1"]):
+        set_tf_config(monkeypatch, addresses)
+        section = sections()["ports"]
+        assert not any("out of reach" in x.text for x in section.lines)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import socket
+import types
 
 import psutil
 import pytest
@@ -111,3 +112,24 @@ def test_a_port_that_nobody_holds_has_no_holder(free_address):
 )
 def test_a_host_and_a_port_are_an_address(host, address):
     assert ports.joined_address(host, 1) == address
+
+
+def test_addresses_for_others_are_those_of_interfaces_that_are_up(monkeypatch):
+    def address(family, number):
+        return types.SimpleNamespace(family=family, address=number)
+
+    found = {
+        "lo": [address(socket.AF_INET, "127.0.0.1")],
+        "eth0": [
+            address(socket.AF_INET, "10.0.0.7"),
+            address(socket.AF_INET6, "fe80::1%eth0"),
+            address(psutil.AF_LINK, "00:00:00:00:00:00"),
+        ],
+        "eth1": [address(socket.AF_INET, "10.1.0.7")],
+    }
+    states = {
+        name: types.SimpleNamespace(isup=name != "eth1") for name in found
+    }
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: found)
+    monkeypatch.setattr(psutil, "net_if_stats", lambda: states)
+    assert ports.outside_addresses() == ["10.0.0.7", "fe80::1"]

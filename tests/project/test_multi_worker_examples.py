@@ -238,7 +238,35 @@ def test_the_job_is_one_that_kubeflow_takes(job):
         assert container["name"] == CONTAINER
         assert container["image"]
         assert container["ports"] == [PORT]
-        assert all(isinstance(v["value"], str) for v in container["env"])
+        for variable in container["env"]:
+            if "valueFrom" in variable:
+                variable = variable["valueFrom"]["secretKeyRef"]
+                assert variable == {
+                    "name": job["metadata"]["name"],
+                    "key": "secret",
+                    "optional": True,
+                }
+            else:
+                assert isinstance(variable["value"], str)
+
+
+def test_only_pods_of_the_job_reach_its_workers(documents, job):
+    policy = documents[2]
+    assert (policy["apiVersion"], policy["kind"]) == (
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+    )
+    # The operator gives every pod a label with the name of its job.
+    of_job = {
+        "matchLabels": {
+            "training.kubeflow.org/job-name": job["metadata"]["name"]
+        }
+    }
+    assert policy["spec"] == {
+        "podSelector": of_job,
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"podSelector": of_job}]}],
+    }
 
 
 def test_workers_that_end_with_their_peers_are_started_again(job):

@@ -8,7 +8,7 @@ import click
 
 from tfdp.cluster import Nodes
 from tfdp.launch import Launcher, WorkerGroup
-from tfdp.machine import core_shares, is_of_this_machine
+from tfdp.machine import core_shares, is_of_this_machine, isolate
 
 _COLORS = ("cyan", "magenta", "green", "yellow", "blue")
 _SECONDS = click.FloatRange(min=0, min_open=True)
@@ -82,6 +82,13 @@ def _variables(
     help="Place of this machine among --nodes, from 0.",
 )
 @click.option(
+    "--isolated",
+    is_flag=True,
+    help="Give the workers a network of their own, in which there is nothing "
+    "else: nobody can connect to them, nor they to anything. On one machine "
+    "with Linux; see docs/security.md.",
+)
+@click.option(
     "--cpus-per-worker",
     type=click.IntRange(min=1),
     metavar="C",
@@ -138,6 +145,7 @@ def launch(
     num_workers: int | None,
     nodes: str | None,
     node_rank: int | None,
+    isolated: bool,
     cpus_per_worker: int | None,
     variables: dict[str, str],
     log_dir: str | None,
@@ -171,6 +179,7 @@ def launch(
     \b
     Examples:
       tfdp launch --workers 2 train.py --epochs 3
+      tfdp launch --isolated --workers 2 train.py
       tfdp launch --nodes a:12345,b:12345 --node-rank 0 train.py   (on a)
       tfdp launch --nodes a:12345,b:12345 --node-rank 1 train.py   (on b)
     """
@@ -182,6 +191,14 @@ def launch(
     try:
         if cpus_per_worker is not None:
             core_shares(count, cpus_per_worker)
+        if isolated:
+            if place:
+                raise ValueError(
+                    "--isolated is for workers of one machine. Received: "
+                    "--isolated and --nodes. Use --workers alone, or close "
+                    "the ports by a firewall."
+                )
+            isolate()
         if place:
             place.check_ports()
     except (ValueError, RuntimeError) as error:

@@ -183,7 +183,25 @@ def _peers(cluster: Cluster, timeout: float) -> Section:
     ]
     for address, reach in ports.reach(others, timeout=timeout).items():
         lines.append(_peer(address, reach))
+    lines += _exposure(cluster)
     return Section("ports", tuple(lines))
+
+
+def _exposure(cluster: Cluster) -> list[Line]:
+    """Whether others than the workers of this machine can reach them."""
+    outside = ports.outside_addresses()
+    if not (cluster.is_local and cluster.num_workers > 1 and outside):
+        return []
+    return [
+        Line(
+            "warning",
+            "Workers of one machine should be out of reach of others. "
+            f"Received: {cluster.address}, on a machine that is also "
+            f"{', '.join(outside)}. TensorFlow listens there too, and whoever "
+            "reaches its port can read and write files as you. Use `tfdp "
+            "launch --isolated`, or a firewall; docs/security.md.",
+        )
+    ]
 
 
 def _peer(address: str, reach: ports.Reach) -> Line:

@@ -10,5 +10,6 @@ from tfdp.machine.cores import (
     thread_variables,
     usable_cores,
 )
+from tfdp.machine.isolation import isolate
 from tfdp.machine.out_of_memory import oom_kills
 from tfdp.machine.ports import is_of_this_machine

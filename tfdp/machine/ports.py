@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import ipaddress
 import socket
 from collections.abc import Collection
 
@@ -116,6 +117,27 @@ def is_of_this_machine(host: str) -> bool:
             server.bind(place)
             return True
     return False
+
+
+def outside_addresses() -> list[str]:
+    """Returns the numbers by which other machines may know this one.
+
+    Example:
+
+    >>> "127.0.0.1" in outside_addresses()
+    False
+    """
+    states = psutil.net_if_stats()
+    return [
+        address.address.partition("%")[0]
+        for name, addresses in psutil.net_if_addrs().items()
+        if name in states and states[name].isup
+        for address in addresses
+        if address.family in (socket.AF_INET, socket.AF_INET6)
+        and not ipaddress.ip_address(
+            address.address.partition("%")[0]
+        ).is_loopback
+    ]
 
 
 def own_ports() -> set[int]:
