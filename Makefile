@@ -15,12 +15,18 @@ NOISE = absl::InitializeLog|port\.cc:[0-9]+\]|cudart_stub\.cc:[0-9]+\]
 
 BROWSERS = chromium chromium-browser google-chrome
 
-# Both ends of the range of setup.cfg.
+# Both ends of the range of setup.cfg, and what the next releases are made of.
 oldest = tensorflow==2.18.0 keras==3.10.0
 newest = --upgrade tensorflow keras
+nightly = tensorflow keras
+PIP = bin/python -m pip --disable-pip-version-check
+nightly-instead = $(VENV)-nightly/$(PIP) uninstall -q -y tensorflow keras && \
+	$(VENV)-nightly/$(PIP) install -q --upgrade tf-nightly-cpu keras-nightly
+CONTRACTS = tests/upstream tests/strategy/test_strategy_contract.py
+PARITY = tests/parity/test_parity.py tests/parity/test_parity_workers.py
 
 .PHONY: help demo test browser test-long test-versions oldest-versions \
-	newest-versions exactness failures bench bench-quick lint format clean
+	newest-versions nightly-versions exactness failures bench bench-quick lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## Lists these targets
@@ -49,13 +55,13 @@ browser:
 test-long: $(INSTALLED)  ## Runs the full grids and random settings; takes long
 	$(BIN)/pytest -n 2 --dist load -m long $(ARGS)
 
-test-versions: oldest-versions newest-versions  ## Runs the contracts on both ends of the range
+test-versions: oldest-versions newest-versions nightly-versions  ## Runs contracts and parity on the oldest, newest and nightly TensorFlow and Keras
 
-oldest-versions newest-versions: %-versions: $(INSTALLED)
+oldest-versions newest-versions nightly-versions: %-versions: $(INSTALLED)
 	$(BIN)/python -m venv --clear $(VENV)-$*
-	$(VENV)-$*/bin/python -m pip install -q --disable-pip-version-check \
-		-e '.[test]' $($*)
-	$(VENV)-$*/bin/pytest tests/upstream tests/strategy/test_strategy_contract.py
+	$(VENV)-$*/$(PIP) install -q -e '.[test]' $($*)
+	$($*-instead)
+	$(VENV)-$*/bin/pytest $(CONTRACTS) $(PARITY)
 
 failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
 	@$(BIN)/python tests/shared/failures.py 2>/dev/null
@@ -95,7 +101,7 @@ format: $(INSTALLED)  ## Puts the sources into the house style
 	$(BIN)/ruff format
 
 clean:  ## Removes what the other targets have made
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-torch $(VENV)-tf_keras
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-nightly $(VENV)-torch $(VENV)-tf_keras
 	rm -rf runs/data runs/digits runs/bench.log build dist *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

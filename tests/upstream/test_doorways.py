@@ -4,20 +4,12 @@ import ast
 
 import pytest
 from places import ROOT, TESTS
+from private_names import DECLARED, last_part
 
 SOURCES = sorted([*ROOT.glob("tfdp/**/*.py"), *ROOT.glob("callbacks/*.py")])
 UPSTREAM = ROOT / "tfdp" / "upstream"
 DOORWAYS = sorted([*UPSTREAM.glob("keras_*.py"), *UPSTREAM.glob("tf_*.py")])
 OTHERS = [path for path in SOURCES if path not in DOORWAYS]
-INHERITED = {
-    "tfdp/large_batch/lars.py": {"_get_variable_index", "_use_weight_decay"},
-    "tfdp/large_batch/momentum.py": {"_get_variable_index"},
-    "tfdp/optimizer/optimizer.py": {
-        "_filter_empty_gradients",
-        "_get_variable_index",
-        "_trainable_variables",
-    },
-}
 
 
 def name_of(path):
@@ -58,8 +50,9 @@ def test_doorways_are_there():
     assert len(OTHERS) > 10
 
 
-@pytest.mark.parametrize("path", OTHERS, ids=name_of)
-def test_private_modules_are_imported_in_the_doorways_only(path):
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_private_modules_are_imported_nowhere(path):
+    """An import fails as a whole, where a name is missing."""
     tree = ast.parse(path.read_text())
     private = [
         name
@@ -80,18 +73,18 @@ def test_private_modules_are_imported_in_the_doorways_only(path):
     assert private + reached == []
 
 
-@pytest.mark.parametrize("path", OTHERS, ids=name_of)
-def test_private_attributes_are_used_in_the_doorways_only(path):
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_private_attributes_are_used_by_their_declaration_only(path):
     private = [
         f"{owner}.{name}"
         for name, owner in attributes(ast.parse(path.read_text()))
-        if is_private(name) and owner not in ("self", "cls", "os")
+        if is_private(name) and owner not in ("self", "cls", "os", "sys")
     ]
     assert private == []
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=name_of)
-def test_private_names_that_are_inherited_are_known(path):
+def test_no_private_name_is_inherited(path):
     tree = ast.parse(path.read_text())
     own = {
         node.name
@@ -108,7 +101,7 @@ def test_private_names_that_are_inherited_are_known(path):
         for name, owner in attributes(tree)
         if is_private(name) and owner in ("self", "cls") and name not in own
     }
-    assert inherited == INHERITED.get(name_of(path), set())
+    assert inherited == set()
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=name_of)
@@ -123,7 +116,12 @@ def test_frames_are_looked_at_in_the_doorways_only(path):
 @pytest.mark.parametrize("path", DOORWAYS, ids=name_of)
 def test_every_private_name_of_a_doorway_has_a_contract(path):
     tree = ast.parse(path.read_text())
-    names = {name for name, _ in attributes(tree) if name.startswith("_")}
+    names = {
+        last_part(each)
+        for label, each in DECLARED.items()
+        if label.startswith(f"{path.stem}.")
+    }
+    # Those that are looked for in frames.
     names |= {
         node.value
         for node in ast.walk(tree)
@@ -135,17 +133,7 @@ def test_every_private_name_of_a_doorway_has_a_contract(path):
     # Python's own, with nothing upstream to move.
     names -= {"__self__", "__name__", "__qualname__", "__code__", "_getframe"}
     names -= {"__new__", "__init__"}
-    private = [
-        name
-        for name in imported(tree)
-        if name.startswith(("keras.src.", "tensorflow.python."))
-    ]
-    names |= {name.rpartition(".")[2] for name in private}
-    # What is looked up on a private module, imported under a private name.
-    modules = {f"_{name.rpartition('.')[2]}" for name in private}
-    names |= {name for name, owner in attributes(tree) if owner in modules}
     assert names
     # A contract may name the owner too, as in `context.global_seed`.
     known = {part for name in contracts() for part in name.split(".")}
     assert names - known == set()
-    assert set.union(*INHERITED.values()) <= known

@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 from contracts import contract
 from tensorflow.python.autograph.core import ag_ctx
-from tensorflow.python.eager.polymorphic_function import polymorphic_function
 
 from tfdp.upstream import (
     tf_functions,
@@ -13,18 +12,19 @@ from tfdp.upstream import (
 
 
 @contract(
-    "polymorphic_function.Function",
+    "tf.types.experimental.PolymorphicFunction",
     serves="tfdp's strategies take a `tf.function` for a plain function",
 )
 def test_tf_function_is_an_instance_of_its_class():
     made = tf.function(lambda: 1)
-    assert isinstance(made, polymorphic_function.Function)
     assert tf_functions.is_tf_function(made)
     assert not tf_functions.is_tf_function(lambda: 1)
+    assert not tf_functions.is_tf_function(made.get_concrete_function())
 
 
 @contract(
     "_clone",
+    "decorator.make_decorator",
     serves="a `tf.function` given to a strategy's `run` loses its options",
 )
 def test_clone_of_a_tf_function_keeps_its_options():
@@ -65,6 +65,8 @@ def test_a_tf_function_tells_whether_autograph_converts_it(autograph):
 
 @contract(
     "__internal__",
+    "autograph.tf_convert",
+    "autograph.control_status_ctx",
     serves="a Python `if` on a tensor fails in a function given to a tfdp "
     "strategy's `run`",
 )
@@ -96,6 +98,7 @@ def test_autograph_converts_as_strategy_run_does():
 
 
 @contract(
+    "ag_ctx",
     "ag_ctx.ControlStatusCtx",
     "ag_ctx.Status",
     serves="a Python `if` on a tensor fails in a `tf.function` given to a "

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from tfdp.upstream import inspection, keras_data, keras_fit
+from tfdp.upstream.private import optional
 
 
 def program(model: keras.Model, params: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +52,9 @@ def _elements() -> list[str] | None:
     fit = keras_fit.fit_under_way()
     if fit is None:
         return None
-    spec = keras_data.distributed_dataset(fit).source.element_spec
+    spec: Any = []
+    with optional():
+        spec = keras_data.distributed_dataset(fit).source.element_spec
     # The first axis is the batch, whose size workers may know or not.
     return [
         f"{leaf.dtype.name} {leaf.shape[1:]}"

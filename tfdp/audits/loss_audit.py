@@ -33,7 +33,7 @@ def findings(model: keras.Model) -> Iterator[Finding]:
     wrapped = [loss for loss, _ in losses if isinstance(loss, DistributedLoss)]
     for loss, output in losses:
         if not isinstance(loss, DistributedLoss):
-            yield from _of_plain(keras_losses.as_loss(loss), output)
+            yield from _of_plain(model, keras_losses.as_loss(loss), output)
     if wrapped:
         yield from _beside_wrapped(wrapped, len(losses), model)
 
@@ -144,7 +144,9 @@ def _unseen(model: keras.Model) -> Finding:
     )
 
 
-def _of_plain(loss: keras.losses.Loss, output: Any) -> Iterator[Finding]:
+def _of_plain(
+    model: keras.Model, loss: keras.losses.Loss, output: Any
+) -> Iterator[Finding]:
     if loss.reduction in (None, "none"):
         yield Finding(
             "A loss must be reduced to one number per batch.",
@@ -167,7 +169,9 @@ def _of_plain(loss: keras.losses.Loss, output: Any) -> Iterator[Finding]:
             "error",
             _WRAP,
         )
-    elif output is not None and keras_losses.mask_of(output) is not None:
+    elif output is not None and keras_losses.has_mask(
+        output, inspection.layers(model)
+    ):
         yield Finding(
             _RULE,
             f"`{loss.name}` of an output with a mask, which divides by what "

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfdp.large_batch.learning_rate import checked_number
+from tfdp.upstream import keras_optimizers
 
 _NOT_ADAPTED = {"beta", "bias", "gamma", "scale"}
 
@@ -190,7 +191,8 @@ class LARS(keras.optimizers.Optimizer):
         ]
         self._adapts = [self._is_adapted(v) for v in var_list]
         self._decays = [
-            self._is_adapted(v) and self._use_weight_decay(v) for v in var_list
+            self._is_adapted(v) and keras_optimizers.decays(self, v)
+            for v in var_list
         ]
 
     def update_step(
@@ -209,7 +211,7 @@ class LARS(keras.optimizers.Optimizer):
                 f"Received: weight_decay={self.weight_decay} later. Make a "
                 "new one: `LARS(..., weight_decay=...)`."
             )
-        place = self._get_variable_index(variable)
+        place = keras_optimizers.place_of(self, variable)
         dtype = tf.float64 if variable.dtype == "float64" else tf.float32
         # Slices of one row add up, and the velocity moves every row.
         gradient = tf.cast(tf.convert_to_tensor(gradient), dtype)

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfdp.upstream import keras_optimizers
+
 
 @keras.saving.register_keras_serializable(package="tfdp")
 class MomentumCorrectedSGD(keras.optimizers.SGD):
@@ -70,7 +72,7 @@ class MomentumCorrectedSGD(keras.optimizers.SGD):
         rate = ops.cast(learning_rate, variable.dtype)
         momentum = ops.cast(self.momentum, variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
-        velocity = self.momentums[self._get_variable_index(variable)]
+        velocity = self.momentums[keras_optimizers.place_of(self, variable)]
         self.assign(
             velocity, ops.add(ops.multiply(velocity, momentum), gradient)
         )

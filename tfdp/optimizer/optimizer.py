@@ -17,6 +17,7 @@ from tfdp.optimizer.synchronization import Synchronous
 from tfdp.optimizer.update import Update
 from tfdp.step import Gradient, StepMeter
 from tfdp.strategy import check_scope, counts_samples
+from tfdp.upstream import keras_optimizers as doorway
 
 # A model that cannot train here can still be loaded, to predict.
 _is_loading = contextvars.ContextVar("_is_loading", default=False)
@@ -151,11 +152,10 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         self.skipped_updates = self._added("skipped_updates")
         self.step_counter = self._added("step_counter")
         self._measurement.build(self._added("noise", (4,), "float32"))
-        initial = keras.initializers.Constant(self.initial_scale)
-        scale = self._added("dynamic_scale", (), "float32", initial)
-        self.dynamic_scale = scale
+        start = keras.initializers.Constant(self.initial_scale)
+        self.dynamic_scale = self._added("dynamic_scale", (), "float32", start)
         scaling = LossScale(
-            scale,
+            self.dynamic_scale,
             self.step_counter,
             self.skipped_updates,
             growth_interval=self.dynamic_growth_steps,
@@ -219,11 +219,11 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
                 "`strategy.run`."
             )
         check_scope(self._strategy)
-        variables = list(trainable_variables or self._trainable_variables)
+        variables = list(trainable_variables or doorway.trained_variables(self))
         if not self.built:
             self.build(variables)
-        grads, variables = self._filter_empty_gradients(grads, variables)
-        self._update.take(grads, variables, self._get_variable_index)
+        grads, variables = doorway.with_gradients(self, grads, variables)
+        self._update.take(grads, variables, lambda v: doorway.place_of(self, v))
 
     @property
     def compression(self) -> str | None:

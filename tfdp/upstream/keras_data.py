@@ -10,15 +10,32 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.trainers.data_adapters import array_slicing
-from keras.src.trainers.data_adapters.array_data_adapter import (
-    ArrayDataAdapter as _ArrayDataAdapter,
+
+from tfdp.upstream.private import Member, MissingNameError, Name
+
+_SHUFFLED = "workers would shuffle the arrays given to `fit` each on its own"
+_PLACE = "BackupAndRestore does not know its place in the data"
+_ADAPTERS = "keras.src.trainers.data_adapters"
+_array_adapter = Name(
+    f"{_ADAPTERS}.array_data_adapter.ArrayDataAdapter", serves=_SHUFFLED
 )
-from keras.src.trainers.data_adapters.generator_data_adapter import (
-    GeneratorDataAdapter as _GeneratorDataAdapter,
+_convert_to_sliceable = Name(
+    f"{_ADAPTERS}.array_slicing.convert_to_sliceable", serves=_SHUFFLED
 )
-from keras.src.trainers.data_adapters.py_dataset_adapter import (
-    PyDatasetAdapter as _PyDatasetAdapter,
+_generator_adapter = Name(
+    f"{_ADAPTERS}.generator_data_adapter.GeneratorDataAdapter", serves=_PLACE
+)
+_py_dataset_adapter = Name(
+    f"{_ADAPTERS}.py_dataset_adapter.PyDatasetAdapter", serves=_PLACE
+)
+_shuffle = Member("_shuffle", serves=_SHUFFLED)
+_inputs = Member("_inputs", serves=_SHUFFLED)
+_num_samples = Member("_num_samples", serves=_SHUFFLED)
+_data_adapter = Member("data_adapter", serves=_PLACE)
+_distributed_dataset = Member(
+    "_distributed_dataset",
+    serves="workers cannot compare their data, nor BackupAndRestore follow "
+    "them",
 )
 
 
@@ -36,25 +53,26 @@ def reshuffled_arrays(seed: int, depth: int = 1) -> tf.data.Dataset | None:
     Returns:
         A batched dataset, or `None` where the caller holds no arrays, or
         wants no shuffling over all samples, or the arrays are sparse.
+
+    Raises:
+        MissingNameError: If Keras keeps its arrays to shuffle elsewhere.
     """
     caller = sys._getframe(depth + 1).f_locals.get("self")
-    adapter = getattr(caller, "data_adapter", None)
-    if (
-        not isinstance(adapter, _ArrayDataAdapter)
-        or adapter._shuffle is not True
-    ):
+    adapter: Any = getattr(caller, "data_adapter", None)
+    if not _shuffles_arrays(adapter):
         return None
     arrays = keras.tree.lists_to_tuples(
-        array_slicing.convert_to_sliceable(
-            adapter._inputs, target_backend="tensorflow"
+        _convert_to_sliceable.find()(
+            _inputs.of(adapter), target_backend="tensorflow"
         )
     )
     dense = (np.ndarray, tf.Tensor)
     if not all(isinstance(a, dense) for a in keras.tree.flatten(arrays)):
         return None
+    count = _num_samples.of(adapter)
     order = (
-        tf.data.Dataset.range(adapter._num_samples)
-        .shuffle(adapter._num_samples, seed=seed)
+        tf.data.Dataset.range(count)
+        .shuffle(count, seed=seed)
         .batch(adapter.batch_size)
     )
     return tf.data.Dataset.zip(
@@ -69,12 +87,22 @@ def reshuffled_arrays(seed: int, depth: int = 1) -> tf.data.Dataset | None:
 
 def distributed_dataset(epoch_iterator: Any) -> Any:
     """Returns the distributed dataset that an `EpochIterator` of `fit` has."""
-    return epoch_iterator._distributed_dataset
+    return _distributed_dataset.of(epoch_iterator)
 
 
 def shuffles_in_python(epoch_iterator: Any) -> bool:
     """Whether Python code decides on the order of samples of a `fit`."""
-    adapter = epoch_iterator.data_adapter
-    if isinstance(adapter, _PyDatasetAdapter):
+    adapter = _data_adapter.of(epoch_iterator)
+    if isinstance(adapter, _py_dataset_adapter.find()):
         return bool(adapter.shuffle)
-    return isinstance(adapter, _GeneratorDataAdapter)
+    return isinstance(adapter, _generator_adapter.find())
+
+
+def _shuffles_arrays(adapter: Any) -> bool:
+    try:
+        holds_arrays = isinstance(adapter, _array_adapter.find())
+    except MissingNameError:
+        if getattr(adapter, _shuffle.name, False) is True:
+            raise
+        return False
+    return holds_arrays and _shuffle.of(adapter) is True

@@ -13,7 +13,13 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.trainers.epoch_iterator import EpochIterator as _EpochIterator
+
+from tfdp.upstream.private import Member, MissingNameError
+
+_ITERATOR = "epoch_iterator"
+_initial_epoch = Member(
+    "_initial_epoch", serves="BackupAndRestore begins at the first epoch again"
+)
 
 
 def is_symbolic_build(depth: int = 1) -> bool:
@@ -139,7 +145,9 @@ def change_callbacks(
         caller.callbacks[:] = change(before)
         for callback in caller.callbacks:
             if callback not in before:
-                callback.set_params(caller.params)
+                # All are given the model first.
+                if hasattr(caller, "params"):
+                    callback.set_params(caller.params)
                 callback.set_model(caller.model)
 
 
@@ -148,12 +156,24 @@ def fit_under_way(frame: types.FrameType | None = None) -> Any:
 
     Args:
         frame: Where to begin to look, upwards. Defaults to the caller.
+
+    Raises:
+        MissingNameError: If a `fit` of Keras's is running that calls it
+            otherwise.
     """
     frame = frame or sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "fit":
-            found = frame.f_locals.get("epoch_iterator")
-            if isinstance(found, _EpochIterator):
+        if _is_keras_fit(frame):
+            code = frame.f_code
+            if _ITERATOR not in code.co_varnames + code.co_cellvars:
+                raise MissingNameError(
+                    _ITERATOR,
+                    "the variables of `fit`",
+                    "a signal ends one worker and the others wait, and "
+                    "BackupAndRestore does not know its place in the data",
+                )
+            found = frame.f_locals.get(_ITERATOR)
+            if found is not None:
                 return found
         frame = frame.f_back
     return None
@@ -167,7 +187,7 @@ def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:
         epoch: Index of the epoch; `None` for what `fit` is given, which is to
             be said before the next `fit`.
     """
-    model._initial_epoch = epoch
+    _initial_epoch.replace(model, epoch)
 
 
 def model_of_step(fn: Callable[..., Any], name: str) -> keras.Model | None:
@@ -185,6 +205,14 @@ def model_of_step(fn: Callable[..., Any], name: str) -> keras.Model | None:
 def model_of_any_step(fn: Callable[..., Any]) -> keras.Model | None:
     """Returns the model whose step this is, to train or to test, if any."""
     return model_of_step(fn, "train_step") or model_of_step(fn, "test_step")
+
+
+def _is_keras_fit(frame: types.FrameType) -> bool:
+    return (
+        frame.f_code.co_name == "fit"
+        and frame.f_globals.get("__name__", "").startswith("keras.")
+        and isinstance(frame.f_locals.get("self"), keras.Model)
+    )
 
 
 def is_predict_step(fn: Callable[..., Any]) -> bool:

@@ -6,17 +6,44 @@ A doorway to private names of Keras, each of which has a contract in
 
 import sys
 import types
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import keras
 import tensorflow as tf
-from keras.src import backend as _backend
-from keras.src.losses import loss as _loss
-from keras.src.losses.losses import LossFunctionWrapper as _LossFunctionWrapper
 
-_DIVIDING = (
-    _loss.scale_loss_for_distribution.__code__,
-    _loss.unscale_loss_for_distribution.__code__,
+from tfdp.upstream.private import MissingNameError, Name
+
+_function_wrapper = Name(
+    "keras.src.losses.losses.LossFunctionWrapper",
+    "keras.losses.MeanSquaredError.__base__",
+    serves="functions given to `compile` or tfdp.DistributedLoss are no losses",
+)
+_get_keras_mask = Name(
+    "keras.src.backend.common.masking.get_keras_mask",
+    "keras.src.backend.common.get_keras_mask",
+    "keras.src.backend.get_keras_mask",
+    serves="losses of masked outputs would be averaged by samples",
+)
+_reduce_weighted_values = Name(
+    "keras.src.losses.loss.reduce_weighted_values",
+    serves="tfdp.DistributedLoss adds up losses unlike Keras",
+)
+_apply_mask = Name(
+    "keras.src.losses.loss.apply_mask",
+    serves="tfdp.DistributedLoss masks unlike Keras",
+)
+_squeeze_or_expand = Name(
+    "keras.src.losses.loss.squeeze_or_expand_to_same_rank",
+    serves="tfdp.DistributedLoss weighs samples unlike Keras",
+)
+
+_LOGGED = "what a `train_step` logs is divided by the number of replicas"
+_scale_loss = Name(
+    "keras.src.losses.loss.scale_loss_for_distribution", serves=_LOGGED
+)
+_unscale_loss = Name(
+    "keras.src.losses.loss.unscale_loss_for_distribution", serves=_LOGGED
 )
 # Of `tf.nn.compute_average_loss`, and of losses beside Keras's.
 _DIVIDING_MODULES = (tf.nn.compute_average_loss.__module__, "tfdp.losses")
@@ -28,15 +55,16 @@ def as_loss(identifier: Any) -> keras.losses.Loss:
 
     Raises:
         ValueError: If Keras knows no such loss.
+        MissingNameError: If it is a function, and Keras's class of losses
+            made of functions is not where it was.
     """
     loss = keras.losses.get(identifier)
     if isinstance(loss, keras.losses.Loss):
         return loss
     name = getattr(loss, "__name__", type(loss).__name__)
     # A lambda has a name that is none.
-    return _LossFunctionWrapper(
-        loss, name=name if name.isidentifier() else None
-    )
+    wrapper = _function_wrapper.find()
+    return wrapper(loss, name=name if name.isidentifier() else None)
 
 
 def divider(depth: int = 1) -> Literal["keras", "own"] | None:
@@ -54,7 +82,8 @@ def divider(depth: int = 1) -> Literal["keras", "own"] | None:
         frame = frame.f_back
     if frame is None:
         return None
-    if frame.f_code in _DIVIDING:
+    divide = [_scale_loss.find(), _unscale_loss.find()]
+    if frame.f_code in [each.__code__ for each in divide]:
         return "keras"
     module = str(frame.f_globals.get("__name__"))
     is_own = module.partition(".")[0] not in ("keras", "tensorflow", "tfdp")
@@ -63,7 +92,26 @@ def divider(depth: int = 1) -> Literal["keras", "own"] | None:
 
 def mask_of(tensors: Any) -> tf.Tensor | None:
     """Returns the mask that Keras's layers have attached, if any."""
-    return _backend.get_keras_mask(tensors)
+    return _get_keras_mask.find()(tensors)
+
+
+def has_mask(output: Any, layers: Iterable[keras.layers.Layer]) -> bool:
+    """Whether a model's output has a mask.
+
+    Args:
+        output: The symbolic output.
+        layers: All layers of the model.
+
+    Raises:
+        MissingNameError: If there is no asking for masks, and one of the
+            layers may make one.
+    """
+    try:
+        return mask_of(output) is not None
+    except MissingNameError:
+        if any(map(_may_make_a_mask, layers)):
+            raise
+        return False
 
 
 def weighted_sum(
@@ -77,14 +125,22 @@ def weighted_sum(
         The sum, and the weights that mask and samples make together, or `None`
         where there are neither.
     """
-    total = _loss.reduce_weighted_values(
+    total = _reduce_weighted_values.find()(
         values, sample_weight, mask, reduction="sum", dtype=values.dtype
     )
-    weights = _loss.apply_mask(
+    weights = _apply_mask.find()(
         sample_weight, mask, dtype=values.dtype, reduction="sum"
     )
     if weights is not None:
-        _, weights = _loss.squeeze_or_expand_to_same_rank(
+        _, weights = _squeeze_or_expand.find()(
             values, tf.cast(weights, values.dtype)
         )
     return total, weights
+
+
+def _may_make_a_mask(layer: keras.layers.Layer) -> bool:
+    by_default = keras.layers.Layer.compute_mask
+    return (
+        type(layer).compute_mask is not by_default
+        and getattr(layer, "mask_zero", True) is not False
+    )

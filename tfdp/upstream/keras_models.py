@@ -12,6 +12,27 @@ from typing import Any
 
 import keras
 
+from tfdp.upstream.private import Member
+
+_symbolic_build = Member(
+    "_symbolic_build", serves="an audit with data cannot build a model"
+)
+_call_has_training_arg = Member(
+    "_call_has_training_arg",
+    serves="an audit with data does not know how to call a model",
+)
+_non_trainable_variables = Member(
+    "_non_trainable_variables",
+    serves="the statistics of BatchNormalization would not be averaged over "
+    "replicas",
+)
+_flatten_layers = Member(
+    "_flatten_layers", serves="layers inside of layers would be overlooked"
+)
+_AUDITED = "an audit of one worker would change the losses of all"
+_user_loss = Member("_user_loss", serves=_AUDITED)
+_user_loss_weights = Member("_user_loss_weights", serves=_AUDITED)
+
 
 def build(model: keras.Model, batch: tuple[Any, Any, Any]) -> None:
     """Builds a compiled model, its loss and metrics, unless they are.
@@ -20,13 +41,13 @@ def build(model: keras.Model, batch: tuple[Any, Any, Any]) -> None:
         model: A compiled model.
         batch: Inputs, labels and sample weights, or `None` for the latter.
     """
-    model._symbolic_build(data_batch=batch)
+    _symbolic_build.of(model)(data_batch=batch)
 
 
 def is_built(model: keras.Model) -> bool:
     """Whether a model, its layers, and what it was compiled with are built."""
     parts = [
-        *model._flatten_layers(),
+        *_flatten_layers.of(model)(),
         getattr(model, "_compile_loss", None),
         getattr(model, "_compile_metrics", None),
     ]
@@ -35,7 +56,7 @@ def is_built(model: keras.Model) -> bool:
 
 def has_variables(model: keras.Model) -> bool:
     """Whether a model and its layers have made all their variables."""
-    return all(layer.built for layer in model._flatten_layers())
+    return all(layer.built for layer in _flatten_layers.of(model)())
 
 
 @contextlib.contextmanager
@@ -48,8 +69,8 @@ def loss_of_its_own(model: keras.Model) -> Iterator[None]:
     compiled = held.get("_compile_loss")
     if compiled is not None:
         held["_compile_loss"] = type(compiled)(
-            compiled._user_loss,
-            compiled._user_loss_weights,
+            _user_loss.of(compiled),
+            _user_loss_weights.of(compiled),
             compiled.reduction,
             compiled.output_names,
         )
@@ -62,7 +83,7 @@ def loss_of_its_own(model: keras.Model) -> Iterator[None]:
 
 def outputs_of(model: keras.Model, x: Any) -> Any:
     """Calls a model as outside of training, whatever its `call` takes."""
-    if model._call_has_training_arg:
+    if _call_has_training_arg.of(model):
         return model(x, training=False)
     return model(x)
 
@@ -82,9 +103,10 @@ def own_non_trainable_weights(
     layer: keras.layers.Layer,
 ) -> list[keras.Variable]:
     """Returns a layer's own weights without gradient, no seeds or metrics."""
-    return list(layer._non_trainable_variables)
+    return list(_non_trainable_variables.of(layer))
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Returns the layers of a model, those inside of layers too."""
-    return list(model._flatten_layers(include_self=False, recursive=True))
+    layers = _flatten_layers.of(model)(include_self=False, recursive=True)
+    return list(layers)

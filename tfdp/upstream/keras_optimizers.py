@@ -12,11 +12,41 @@ from typing import Any
 import keras
 
 from tfdp.upstream import attributes
+from tfdp.upstream.private import Member
+
+_GRADIENTS = "DistributedOptimizer does not know which gradient is whose"
+_learning_rate = Member(
+    "_learning_rate",
+    serves="a copied optimizer would lose the schedule that it was given",
+)
+_sum_over_replicas = Member(
+    "_all_reduce_sum_gradients",
+    serves="DistributedOptimizer's inner optimizer would sum gradients over "
+    "the replicas a second time",
+)
+_overwrite = Member(
+    "_overwrite_model_variables_with_average_value",
+    serves="weights cannot be overwritten by their averages",
+)
+_get_variable_index = Member("_get_variable_index", serves=_GRADIENTS)
+_trainable_variables = Member("_trainable_variables", serves=_GRADIENTS)
+_filter_empty_gradients = Member(
+    "_filter_empty_gradients",
+    serves="DistributedOptimizer would accumulate gradients that are None",
+)
+_use_weight_decay = Member(
+    "_use_weight_decay",
+    serves="LARS would decay variables that are excluded from it",
+)
+_optimizer_map = Member(
+    "_optimizer_map",
+    serves="the optimizers inside of a MultiOptimizer cannot be copied",
+)
 
 
 def given_rate(optimizer: keras.optimizers.Optimizer) -> Any:
     """Returns an optimizer's rate: a float, or the schedule or function."""
-    rate = optimizer._learning_rate
+    rate = _learning_rate.of(optimizer)
     if isinstance(rate, keras.Variable):
         return float(rate.numpy())
     return rate
@@ -79,8 +109,9 @@ def copy_that_takes_reduced_gradients(
         return _copy_of_several(optimizer)
     copy = copy_of(optimizer)
     for each in (copy, *_optimizers_inside(copy)):
-        each._all_reduce_sum_gradients = list
-        each._overwrite_model_variables_with_average_value = lambda _: None
+        _sum_over_replicas.replace(each, list)
+        if each.use_ema:
+            _overwrite.replace(each, lambda variables: None)
     return copy
 
 
@@ -94,14 +125,32 @@ def is_multi_optimizer(optimizer: keras.optimizers.Optimizer) -> bool:
 
 def place_of(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
     """Returns the place of a variable among those an optimizer trains."""
-    return optimizer._get_variable_index(variable)
+    return _get_variable_index.of(optimizer)(variable)
 
 
 def trained_variables(
     optimizer: keras.optimizers.Optimizer,
 ) -> list[keras.Variable]:
     """Returns the variables that an optimizer was built for."""
-    return list(optimizer._trainable_variables)
+    return list(_trainable_variables.of(optimizer))
+
+
+def decays(optimizer: keras.optimizers.Optimizer, variable: Any) -> bool:
+    """Whether a built optimizer was not told to leave a variable undecayed."""
+    return bool(_use_weight_decay.of(optimizer)(variable))
+
+
+def with_gradients(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: Sequence[Any],
+    variables: Sequence[keras.Variable],
+) -> tuple[list[Any], list[keras.Variable]]:
+    """Leaves out what has no gradient, with Keras's warning.
+
+    Raises:
+        ValueError: If nothing has one.
+    """
+    return _filter_empty_gradients.of(optimizer)(gradients, variables)
 
 
 def overwrite_with_average(optimizer: keras.optimizers.Optimizer) -> None:
@@ -110,9 +159,7 @@ def overwrite_with_average(optimizer: keras.optimizers.Optimizer) -> None:
     Args:
         optimizer: An optimizer that was copied by this module.
     """
-    type(optimizer)._overwrite_model_variables_with_average_value(
-        optimizer, trained_variables(optimizer)
-    )
+    _overwrite.of(type(optimizer))(optimizer, trained_variables(optimizer))
 
 
 def with_missing_gradients(
@@ -125,7 +172,7 @@ def with_missing_gradients(
     A `MultiOptimizer` asks for all of them.
     """
     given = {
-        optimizer._get_variable_index(variable): gradient
+        place_of(optimizer, variable): gradient
         for gradient, variable in zip(gradients, variables, strict=True)
     }
     everything = trained_variables(optimizer)
@@ -139,22 +186,22 @@ def _copy_of_several(
 
     def copied(original: keras.optimizers.Optimizer) -> Any:
         if id(original) not in copies:
-            copy = copy_that_takes_reduced_gradients(original)
-            copies[id(original)] = original, copy
+            new = copy_that_takes_reduced_gradients(original)
+            copies[id(original)] = original, new
         return copies[id(original)][1]
 
-    chosen = optimizer._optimizer_map
+    chosen = _optimizer_map.of(optimizer)
     if isinstance(chosen, keras.optimizers.OptimizerMap):
         copied_map = keras.optimizers.OptimizerMap(
             copied(chosen.default_optimizer),
             {key: copied(chosen[key]) for key in chosen},
         )
         return type(optimizer)(copied_map, name=optimizer.name)
-    copy = type(optimizer)(
+    several = type(optimizer)(
         lambda variable: copied(chosen(variable)), name=optimizer.name
     )
-    copy.get_config = optimizer.get_config
-    return copy
+    several.get_config = optimizer.get_config
+    return several
 
 
 def _from_config(

@@ -7,9 +7,21 @@ A doorway to private names of TensorFlow, each of which has a contract in
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.distribute.input_lib import (
-    DistributedDataset as DistributedDataset,
+
+from tfdp.upstream.private import Member, Name
+
+# A base class, which has to be there on import. Without the private one, Keras
+# takes no dataset for a distributed one that a program gives to `fit` itself.
+_distributed_dataset = Name(
+    "tensorflow.python.distribute.input_lib.DistributedDataset",
+    "tensorflow.distribute.DistributedDataset",
+    serves="datasets cannot be distributed",
 )
+DistributedDataset: Any = _distributed_dataset.find()
+
+_ORDER = "workers that read in different orders would not be noticed"
+_functions = Member("_functions", serves=_ORDER)
+_inputs = Member("_inputs", serves=_ORDER)
 
 
 def shuffle_seeds(dataset: tf.data.Dataset) -> list[int]:
@@ -20,16 +32,16 @@ def shuffle_seeds(dataset: tf.data.Dataset) -> list[int]:
     """
     own = (getattr(dataset, name, None) for name in ("_seed", "_seed2"))
     seeds = [int(seed.numpy()) for seed in own if isinstance(seed, tf.Tensor)]
-    for wrapper in dataset._functions():
+    for wrapper in _functions.of(dataset)():
         seeds += _seeds_in_graph(wrapper.function.graph.as_graph_def())
-    for source in dataset._inputs():
+    for source in _inputs.of(dataset)():
         seeds += shuffle_seeds(source)
     return seeds
 
 
 def source_datasets(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     """Returns the datasets that a pipeline begins with."""
-    inputs = dataset._inputs()
+    inputs = _inputs.of(dataset)()
     return [s for i in inputs for s in source_datasets(i)] or [dataset]
 
 

@@ -10,18 +10,40 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.autograph.core import ag_ctx as _ag_ctx
-from tensorflow.python.distribute.input_lib import (
-    DistributedDataset as DistributedDataset,
+
+from tfdp.upstream.private import Member, Name
+
+_BRANCHES = (
+    "a Python `if` on a tensor would fail in a function given to a tfdp "
+    "strategy's `run`"
 )
-from tensorflow.python.eager.polymorphic_function.polymorphic_function import (
-    Function as _Function,
+_OPTIONS = "a `tf.function` given to a tfdp strategy's `run` loses its options"
+_autograph_context = Name(
+    "tensorflow.python.autograph.core.ag_ctx", serves=_BRANCHES
+)
+_control_status = Name(
+    "tensorflow.__internal__.autograph.control_status_ctx", serves=_BRANCHES
+)
+_tf_convert = Name(
+    "tensorflow.__internal__.autograph.tf_convert", serves=_BRANCHES
+)
+_make_decorator = Name(
+    "tensorflow.__internal__.decorator.make_decorator", serves=_OPTIONS
+)
+_autograph = Member("_autograph", serves=_BRANCHES)
+_clone = Member("_clone", serves=_OPTIONS)
+_context_class = Member("ControlStatusCtx", serves=_BRANCHES)
+_status = Member("Status", serves=_BRANCHES)
+_func_graph = Name(
+    "tensorflow.__internal__.FuncGraph",
+    serves="a model that its own step builds would have to say that it is "
+    "built",
 )
 
 
 def is_tf_function(fn: Callable[..., Any]) -> bool:
     """Whether `fn` was made by `tf.function`."""
-    return isinstance(fn, _Function)
+    return isinstance(fn, tf.types.experimental.PolymorphicFunction)
 
 
 def wrapped_inside(
@@ -33,19 +55,19 @@ def wrapped_inside(
     API offers no way to read its options, which the copy keeps.
     """
     inside = function.python_function
-    if function._autograph:
-        enabled = _ag_ctx.ControlStatusCtx(_ag_ctx.Status.ENABLED)
-        inside = tf.__internal__.autograph.tf_convert(inside, enabled)
+    if _autograph.of(function):
+        context = _autograph_context.find()
+        enabled = _context_class.of(context)(_status.of(context).ENABLED)
+        inside = _tf_convert.find()(inside, enabled)
     wrapped = wrap(inside)
-    clone = function._clone(python_function=wrapped)
-    return tf.__internal__.decorator.make_decorator(wrapped, clone)
+    clone = _clone.of(function)(python_function=wrapped)
+    return _make_decorator.find()(wrapped, clone)
 
 
 def converted_by_autograph(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Returns `fn` as `Strategy.run` would convert it at this call."""
-    autograph = tf.__internal__.autograph
-    return autograph.tf_convert(
-        fn, autograph.control_status_ctx(), convert_by_default=False
+    return _tf_convert.find()(
+        fn, _control_status.find()(), convert_by_default=False
     )
 
 
@@ -63,7 +85,7 @@ def never_executed() -> Iterator[None]:
             return next_creator(**arguments)
 
     with (
-        tf.__internal__.FuncGraph("never_executed").as_default(),
+        _func_graph.find()("never_executed").as_default(),
         tf.variable_creator_scope(lifted),
     ):
         yield

@@ -5,28 +5,45 @@ A doorway to private names of TensorFlow, each of which has a contract in
 """
 
 import tensorflow as tf
-from tensorflow.python.distribute.collective_all_reduce_strategy import (
-    coordination_config_pb2 as _coordination_config,
+
+from tfdp.upstream.private import Member, Name, optional
+
+_WORKERS = "MultiWorkerMirroredStrategy does not know its workers"
+_LOST = "a lost worker would be noticed after minutes, not seconds"
+_CHUNKS = "gradients are sent in chunks of 4 KiB"
+_context = Name("tensorflow.python.eager.context.context", serves=_LOST)
+_global_seed = Name(
+    "tensorflow.python.eager.context.global_seed",
+    serves="workers cannot agree on the seed that `tf.random.set_seed` set",
 )
-from tensorflow.python.distribute.input_lib import (
-    DistributedDataset as DistributedDataset,
+_coordinated_job = Name(
+    "tensorflow.python.distribute.collective_all_reduce_strategy."
+    "coordination_config_pb2.CoordinatedJob",
+    serves=_LOST,
 )
-from tensorflow.python.eager import context as _context
+_num_workers = Member("_num_workers", serves=_WORKERS)
+_id_in_cluster = Member("_id_in_cluster", serves=_WORKERS)
+_service = Member("coordination_service", serves=_LOST)
+_configure_service = Member("configure_coordination_service", serves=_LOST)
+_config = Member("_config", serves=_CHUNKS)
+_wait_at_barrier = Member(
+    "wait_at_barrier", serves="a strategy would not wait for its workers"
+)
 
 
 def global_seed() -> int | None:
     """Returns the seed set by `tf.random.set_seed`, or `None`."""
-    return _context.global_seed()
+    return _global_seed.find()()
 
 
 def num_workers(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> int:
     """Returns the number of worker processes of the strategy."""
-    return strategy.extended._num_workers
+    return _num_workers.of(strategy.extended)
 
 
 def worker_index(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> int:
     """Returns the place of this process among the strategy's workers."""
-    return strategy.extended._id_in_cluster
+    return _id_in_cluster.of(strategy.extended)
 
 
 def configure_heartbeat(jobs: dict[str, int], *, seconds: float) -> None:
@@ -40,13 +57,17 @@ def configure_heartbeat(jobs: dict[str, int], *, seconds: float) -> None:
             of the first.
         seconds: Time without a sign of life after which a task is given up.
     """
-    if _context.context().coordination_service is None:
-        _context.context().configure_coordination_service(
+    with optional():
+        context = _context.find()()
+        if _service.of(context) is not None:
+            return
+        job_of = _coordinated_job.find()
+        _configure_service.of(context)(
             service_type="standalone",
             service_leader=f"/job:{next(iter(jobs))}/replica:0/task:0",
             heartbeat_timeout_in_ms=round(1000 * seconds),
             coordinated_jobs=[
-                _coordination_config.CoordinatedJob(name=name, num_tasks=count)
+                job_of(name=name, num_tasks=count)
                 for name, count in jobs.items()
             ],
         )
@@ -58,13 +79,15 @@ def send_in_chunks(size: int) -> None:
     Each chunk is allocated and copied by itself. Must be called before
     TensorFlow starts; a size that the program has chosen is kept.
     """
-    own = _context.context()
-    config = tf.compat.v1.ConfigProto()
-    if own._config is not None:
-        config.CopyFrom(own._config)
-    if not config.experimental.recv_buf_max_chunk:
-        config.experimental.recv_buf_max_chunk = size
-        own._config = config
+    with optional():
+        own = _context.find()()
+        config = tf.compat.v1.ConfigProto()
+        chosen = _config.of(own)
+        if chosen is not None:
+            config.CopyFrom(chosen)
+        if not config.experimental.recv_buf_max_chunk:
+            config.experimental.recv_buf_max_chunk = size
+            _config.replace(own, config)
 
 
 def wait_for_all_tasks(name: str, *, seconds: float) -> None:
@@ -74,4 +97,4 @@ def wait_for_all_tasks(name: str, *, seconds: float) -> None:
         name: The same on every task, and used once.
         seconds: Time to wait at most.
     """
-    _context.context().wait_at_barrier(name, round(1000 * seconds))
+    _wait_at_barrier.of(_context.find()())(name, round(1000 * seconds))

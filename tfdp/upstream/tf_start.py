@@ -19,14 +19,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.eager import context as _context
 
-_NAMES = (
-    "ensure_initialized",
-    "_initialize_logical_devices",
-    "_initialize_lock",
-    "_clear_caches",
-)
+from tfdp.upstream.private import Member, MissingNameError, Name
+
+_ENDED = "a worker that waits for others cannot be ended while it starts"
+_context = Name("tensorflow.python.eager.context.context", serves=_ENDED)
+_server_def = Member("_collective_ops_server_def", serves=_ENDED)
+_handle = Member("_context_handle", serves=_ENDED)
+_lock = Member("_initialize_lock", serves=_ENDED)
+_initialize_devices = Member("_initialize_logical_devices", serves=_ENDED)
+_clear_caches = Member("_clear_caches", serves=_ENDED)
+_MEMBERS = (_server_def, _lock, _initialize_devices, _clear_caches)
 
 
 @contextlib.contextmanager
@@ -40,9 +43,14 @@ def endable_start(wait: Callable[[threading.Thread], object]) -> Iterator[None]:
         wait: Called with the thread that starts TensorFlow; returns when that
             has ended, or raises.
     """
-    own = _context.context()
     library = _library()
-    if library is None or not all(hasattr(own, name) for name in _NAMES):
+    try:
+        own = _context.find()()
+        for each in _MEMBERS:
+            each.check(own)
+    except MissingNameError:
+        library = None
+    if library is None:
         yield
         return
 
@@ -64,8 +72,8 @@ def _enable(
 ) -> None:
     """Does what the method of that name does where TensorFlow has started."""
     own.ensure_initialized()
-    own._collective_ops_server_def = server_def
-    handle = own._context_handle
+    _server_def.replace(own, server_def)
+    handle = _handle.of(own)
     text = server_def.SerializeToString()
     failures: list[Exception] = []
 
@@ -83,9 +91,9 @@ def _enable(
     ctypes.pythonapi.Py_DecRef(ctypes.py_object(handle))
     if failures:
         raise failures[0]
-    with own._initialize_lock:
-        own._initialize_logical_devices()
-        own._clear_caches()
+    with _lock.of(own):
+        _initialize_devices.of(own)()
+        _clear_caches.of(own)()
 
 
 def _call(library: ctypes.CDLL, handle: Any, text: bytes) -> None:

@@ -1,0 +1,354 @@
+"""A private name that is missing takes down only what needs it."""
+
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+import types
+
+import keras
+import numpy as np
+import problem
+import pytest
+import tensorflow as tf
+from keras.src.trainers.data_adapters import array_data_adapter
+from places import SHARED
+from private_names import DECLARED, MODULES, hide, last_part
+from tensorflow.python.eager import context
+
+import tfdp
+from tfdp.agreement import program
+from tfdp.upstream import (
+    keras_data,
+    keras_fit,
+    keras_losses,
+    keras_models,
+    keras_optimizers,
+    private,
+    tf_datasets,
+    tf_functions,
+    tf_runtime,
+)
+from tfdp.upstream.private import Member, MissingNameError, Name
+
+# What every training of a `DistributedOptimizer` with `DataParallel` uses.
+OF_EVERY_FIT = {
+    "keras_models._flatten_layers",
+    "keras_models._non_trainable_variables",
+    "keras_optimizers._learning_rate",
+    "keras_optimizers._sum_over_replicas",
+    "keras_optimizers._get_variable_index",
+    "keras_optimizers._trainable_variables",
+    "keras_optimizers._filter_empty_gradients",
+    "tf_functions._control_status",
+    "tf_functions._tf_convert",
+}
+
+
+class Feeding:
+    """Calls as Keras's `EpochIterator` does, with arrays to shuffle."""
+
+    def __init__(self, shuffle=True):
+        x = np.zeros((4, 2), "float32")
+        self.data_adapter = array_data_adapter.ArrayDataAdapter(
+            x, x, batch_size=2, shuffle=shuffle
+        )
+
+    def reshuffled(self):
+        return keras_data.reshuffled_arrays(seed=1, depth=0)
+
+
+def model():
+    made = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    made.compile("sgd", "mse")
+    return made
+
+
+def sgd(**options):
+    return keras.optimizers.SGD(0.1, **options)
+
+
+def weighted_sum():
+    ones = tf.ones((2, 3))
+    return keras_losses.weighted_sum(ones, ones, ones > 0)
+
+
+def wrapped_function():
+    return tf_functions.wrapped_inside(tf.function(abs), lambda inside: inside)
+
+
+def heartbeat():
+    tf_runtime.configure_heartbeat({"worker": 2}, seconds=3)
+
+
+def copy_of_several():
+    several = type("MultiOptimizer", (), {})()
+    return keras_optimizers.copy_that_takes_reduced_gradients(several)
+
+
+BATCH = (tf.ones((2, 2)), tf.ones((2, 1)), None)
+STRATEGY = types.SimpleNamespace(extended=types.SimpleNamespace())
+USES = {
+    "keras_data._array_adapter": lambda: Feeding().reshuffled(),
+    "keras_data._convert_to_sliceable": lambda: Feeding().reshuffled(),
+    "keras_data._shuffle": lambda: Feeding().reshuffled(),
+    "keras_data._inputs": lambda: Feeding().reshuffled(),
+    "keras_data._num_samples": lambda: Feeding().reshuffled(),
+    "keras_data._generator_adapter": lambda: keras_data.shuffles_in_python(
+        Feeding()
+    ),
+    "keras_data._py_dataset_adapter": lambda: keras_data.shuffles_in_python(
+        Feeding()
+    ),
+    "keras_data._data_adapter": lambda: keras_data.shuffles_in_python(
+        Feeding()
+    ),
+    "keras_data._distributed_dataset": lambda: keras_data.distributed_dataset(
+        Feeding()
+    ),
+    "keras_fit._initial_epoch": lambda: keras_fit.begin_at_epoch(model(), 1),
+    "keras_losses._function_wrapper": lambda: keras_losses.as_loss("mse"),
+    "keras_losses._get_keras_mask": lambda: keras_losses.mask_of(tf.ones(2)),
+    "keras_losses._reduce_weighted_values": weighted_sum,
+    "keras_losses._apply_mask": weighted_sum,
+    "keras_losses._squeeze_or_expand": weighted_sum,
+    "keras_models._symbolic_build": lambda: keras_models.build(model(), BATCH),
+    "keras_models._call_has_training_arg": lambda: keras_models.outputs_of(
+        model(), BATCH[0]
+    ),
+    "keras_models._non_trainable_variables": lambda: (
+        keras_models.own_non_trainable_weights(keras.layers.Dense(1))
+    ),
+    "keras_models._flatten_layers": lambda: keras_models.all_layers(model()),
+    "keras_optimizers._learning_rate": lambda: keras_optimizers.given_rate(
+        sgd()
+    ),
+    "keras_optimizers._sum_over_replicas": lambda: (
+        keras_optimizers.copy_that_takes_reduced_gradients(sgd())
+    ),
+    "keras_optimizers._overwrite": lambda: (
+        keras_optimizers.copy_that_takes_reduced_gradients(sgd(use_ema=True))
+    ),
+    "keras_optimizers._get_variable_index": lambda: keras_optimizers.place_of(
+        sgd(), keras.Variable(1.0)
+    ),
+    "keras_optimizers._trainable_variables": lambda: (
+        keras_optimizers.trained_variables(sgd())
+    ),
+    "keras_optimizers._filter_empty_gradients": lambda: (
+        keras_optimizers.with_gradients(sgd(), [], [])
+    ),
+    "keras_optimizers._use_weight_decay": lambda: keras_optimizers.decays(
+        sgd(), keras.Variable(1.0)
+    ),
+    "keras_optimizers._optimizer_map": copy_of_several,
+    "tf_datasets._distributed_dataset": lambda: (
+        tf_datasets._distributed_dataset.find()
+    ),
+    "tf_datasets._functions": lambda: tf_datasets.shuffle_seeds(
+        tf.data.Dataset.range(1)
+    ),
+    "tf_datasets._inputs": lambda: tf_datasets.source_datasets(
+        tf.data.Dataset.range(1)
+    ),
+    "tf_functions._autograph_context": wrapped_function,
+    "tf_functions._context_class": wrapped_function,
+    "tf_functions._status": wrapped_function,
+    "tf_functions._autograph": wrapped_function,
+    "tf_functions._clone": wrapped_function,
+    "tf_functions._make_decorator": wrapped_function,
+    "tf_functions._tf_convert": wrapped_function,
+    "tf_functions._control_status": lambda: tf_functions.converted_by_autograph(
+        abs
+    ),
+    "tf_runtime._context": lambda: tf_runtime.wait_for_all_tasks(
+        "name", seconds=1
+    ),
+    "tf_runtime._wait_at_barrier": lambda: tf_runtime.wait_for_all_tasks(
+        "name", seconds=1
+    ),
+    "tf_runtime._global_seed": tf_runtime.global_seed,
+    "tf_runtime._num_workers": lambda: tf_runtime.num_workers(STRATEGY),
+    "tf_runtime._id_in_cluster": lambda: tf_runtime.worker_index(STRATEGY),
+}
+GONE_ON_WITHOUT = {
+    "tf_runtime._context": heartbeat,
+    "tf_runtime._coordinated_job": heartbeat,
+    "tf_runtime._service": heartbeat,
+    "tf_runtime._configure_service": heartbeat,
+    "tf_runtime._config": lambda: tf_runtime.send_in_chunks(4096),
+}
+
+
+@pytest.fixture
+def fresh_context(monkeypatch):
+    fresh = context.Context()
+    monkeypatch.setattr(context, "context", lambda: fresh)
+
+
+def test_every_declared_name_is_used():
+    assert USES.keys() | GONE_ON_WITHOUT.keys() == DECLARED.keys()
+    assert DECLARED.keys() >= OF_EVERY_FIT
+
+
+@pytest.mark.parametrize("label", USES)
+def test_what_needs_a_missing_name_tells_of_it(label, monkeypatch):
+    hide(DECLARED[label], monkeypatch)
+    with pytest.raises(MissingNameError) as error:
+        USES[label]()
+    message = str(error.value)
+    assert f"no `{last_part(DECLARED[label])}` in " in message
+    assert f"(Keras {keras.__version__}, " in message
+    assert f"TensorFlow {tf.__version__}, " in message
+    assert f"tfdp {importlib.metadata.version('tfdp')})" in message
+    assert DECLARED[label].serves in message
+    assert "report this message in tfdp's issue tracker" in message
+
+
+@pytest.mark.parametrize("label", GONE_ON_WITHOUT)
+@pytest.mark.usefixtures("fresh_context")
+def test_what_goes_on_without_a_missing_name_warns(label, monkeypatch):
+    hide(DECLARED[label], monkeypatch)
+    name = re.escape(last_part(DECLARED[label]))
+    with pytest.warns(UserWarning, match=rf"Received: no `{name}` in "):
+        GONE_ON_WITHOUT[label]()
+
+
+def test_every_room_is_imported_without_any_private_name():
+    """In another process, where they are deleted upstream."""
+    places = [
+        place
+        for declared in DECLARED.values()
+        if isinstance(declared, Name)
+        for place in declared.places
+        if place.startswith(("keras.src.", "tensorflow."))
+        and place != "tensorflow.distribute.DistributedDataset"
+    ]
+    command = [sys.executable, SHARED / "bare_imports.py", json.dumps(places)]
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=200
+    )
+    assert result.returncode == 0, result.stderr
+    rooms, message = json.loads(result.stdout)
+    assert {f"tfdp.upstream.{name}" for name in MODULES} <= set(rooms)
+    assert {"tfdp.strategy.auto", "tfdp.callbacks.chief_only"} <= set(rooms)
+    assert "no `get_keras_mask` in keras.src." in message
+
+
+def fitted(strategy, loss="mse"):
+    keras.utils.set_random_seed(1)
+    with strategy.scope():
+        made = problem.make_model()
+        made.compile(
+            tfdp.DistributedOptimizer(sgd(momentum=0.9), accumulation_steps=2),
+            loss,
+        )
+    made.fit(
+        problem.dataset(40, 16),
+        epochs=2,
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel()],
+    )
+    made.predict(problem.arrays(5)[0], verbose=0)
+    return made.get_weights()
+
+
+def test_a_fit_goes_on_without_the_names_that_it_does_not_need(
+    two_replicas, monkeypatch
+):
+    loss = keras.losses.MeanSquaredError()
+    expected = fitted(two_replicas, loss)
+    for label, declared in DECLARED.items():
+        if label not in OF_EVERY_FIT:
+            hide(declared, monkeypatch)
+    for weight, same in zip(fitted(two_replicas, loss), expected, strict=True):
+        np.testing.assert_array_equal(weight, same)
+
+
+@pytest.mark.parametrize("mask_zero", [True, False])
+def test_a_masked_loss_is_refused_where_there_is_no_asking_for_masks(
+    two_replicas, monkeypatch, mask_zero
+):
+    with two_replicas.scope():
+        made = keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.Embedding(4, 2, mask_zero=mask_zero),
+                keras.layers.Dense(1),
+            ]
+        )
+        made.compile(tfdp.DistributedOptimizer(sgd()), "mse")
+    fit = {"verbose": 0, "callbacks": [tfdp.callbacks.DataParallel()]}
+    x, y = np.ones((4, 3)), np.ones((4, 3, 1))
+    hide(keras_losses._get_keras_mask, monkeypatch)
+    before = made.get_weights()
+    if not mask_zero:
+        made.fit(x, y, **fit)
+        return
+    with pytest.raises(MissingNameError, match="no `get_keras_mask_that_moved"):
+        made.fit(x, y, **fit)
+    for weight, same in zip(made.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, same)
+
+
+def test_arrays_that_are_not_shuffled_need_no_private_class(monkeypatch):
+    hide(keras_data._array_adapter, monkeypatch)
+    assert Feeding(shuffle=False).reshuffled() is None
+
+
+def test_the_place_of_an_older_release_is_looked_into():
+    name = Name("keras.src.gone.Model", "keras.Model", serves="nothing works")
+    assert name.find() is keras.Model
+    module = Name("tensorflow.python.eager.context", serves="nothing works")
+    assert module.find() is context
+
+
+def test_what_nothing_would_read_is_not_set():
+    member = Member("_gone", serves="nothing works")
+    owner = types.SimpleNamespace()
+    with pytest.raises(MissingNameError, match="no `_gone` in SimpleNamespace"):
+        member.replace(owner, 1)
+    assert not hasattr(owner, "_gone")
+    owner._gone = 0
+    member.replace(owner, 1)
+    assert member.of(owner) == 1
+
+
+def test_workers_compare_the_rest_where_their_data_cannot_be(
+    two_replicas, monkeypatch
+):
+    hide(keras_data._distributed_dataset, monkeypatch)
+    compared = []
+
+    class Comparing(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            with pytest.warns(UserWarning, match="workers cannot compare"):
+                compared.append(program(self.model, self.params))
+
+    with two_replicas.scope():
+        made = model()
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    made.fit(x, y, verbose=0, callbacks=[Comparing()])
+    assert compared[0]["elements of the data"] == []
+    assert compared[0]["steps per epoch"] == 1
+
+
+def test_only_missing_names_are_gone_on_without():
+    with pytest.raises(KeyError), private.optional():
+        raise KeyError
+
+
+def test_a_fit_that_keeps_its_data_elsewhere_is_told_of(monkeypatch):
+    monkeypatch.setattr(keras_fit, "_ITERATOR", "epoch_iterator_that_moved")
+    found = []
+
+    class Looking(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            found.append(keras_fit.fit_under_way())
+
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    message = "no `epoch_iterator_that_moved` in the variables of `fit`"
+    with pytest.raises(MissingNameError, match=message):
+        model().fit(x, y, verbose=0, callbacks=[Looking()])
+    assert found == []
