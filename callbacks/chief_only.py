@@ -1,6 +1,8 @@
 """Callbacks that write files, on one worker instead of all."""
 
+import concurrent.futures
 import functools
+import types
 from typing import Any
 
 import keras
@@ -10,6 +12,8 @@ from tfdp.strategy import DataParallelStrategy
 from tfdp.upstream import inspection
 
 _HOOKS = [name for name in dir(keras.callbacks.Callback) if name[:3] == "on_"]
+# Newer than the oldest Keras of the range.
+_ORBAX = getattr(keras.callbacks, "OrbaxCheckpoint", ())
 _WRITERS = (
     keras.callbacks.CSVLogger,
     keras.callbacks.ModelCheckpoint,
@@ -30,7 +34,7 @@ class ChiefOnly(keras.callbacks.Callback):
 
     For callbacks that write or report, so that workers do not write the same
     file at once. `callbacks.DataParallel` does this by itself for Keras's
-    `ModelCheckpoint`, `CSVLogger` and `TensorBoard`.
+    `ModelCheckpoint`, `OrbaxCheckpoint`, `CSVLogger` and `TensorBoard`.
 
     Where gradients are accumulated on several workers, the callback hears of
     the ends of updates, not of the micro-batches between them: what they have
@@ -87,11 +91,18 @@ class ChiefOnly(keras.callbacks.Callback):
             model: The model that is fitted.
         """
         super().set_model(model)
-        if self._is_chief:
+        if isinstance(self.callback, _ORBAX):
+            self.callback.set_model(_with_a_number(model))
+            keras.callbacks.Callback.set_model(self.callback, model)
+            if not self._is_chief:
+                self.callback.checkpointer.close()
+                self.callback.checkpointer = _WritesNothing()
+        elif self._is_chief:
             self.callback.set_model(model)
 
     def _call(self, hook: str, *args: Any, **kwargs: Any) -> None:
-        if not self._is_chief:
+        # Orbax's saves metrics as well, which all workers read together.
+        if not (self._is_chief or isinstance(self.callback, _ORBAX)):
             return
         ends_a_step = hook == "on_train_batch_end"
         if ends_a_step and self._has_peers and self._is_between_updates():
@@ -116,6 +127,32 @@ class ChiefOnly(keras.callbacks.Callback):
         return getattr(self.model.distribute_strategy, "num_workers", 1) > 1
 
 
+class _WritesNothing:
+    """Stands in for the checkpointer of a worker that is not the chief."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self._done
+
+    def _done(self, *args: Any, **kwargs: Any) -> concurrent.futures.Future:
+        future: concurrent.futures.Future = concurrent.futures.Future()
+        future.set_result(None)
+        return future
+
+
+def around_orbax(
+    callbacks: list[keras.callbacks.Callback],
+) -> list[keras.callbacks.Callback]:
+    """Returns callbacks, Keras's `OrbaxCheckpoint` among them on the chief.
+
+    It takes `iterations` for a number as soon as it is given the model, which
+    fails under every strategy.
+
+    Args:
+        callbacks: Those of a `fit`.
+    """
+    return [ChiefOnly(c) if isinstance(c, _ORBAX) else c for c in callbacks]
+
+
 def on_chief_only(
     callbacks: list[keras.callbacks.Callback],
 ) -> list[keras.callbacks.Callback]:
@@ -136,3 +173,11 @@ def on_chief_only(
                 "arguments and resumes at the batch."
             )
     return [ChiefOnly(c) if isinstance(c, _WRITERS) else c for c in callbacks]
+
+
+def _with_a_number(model: keras.Model) -> Any:
+    """Returns what a callback counts on from: an optimizer, and its updates."""
+    updates = int(model.optimizer.iterations.numpy())
+    return types.SimpleNamespace(
+        optimizer=types.SimpleNamespace(iterations=updates)
+    )

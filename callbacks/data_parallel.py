@@ -10,7 +10,7 @@ import keras
 from tfdp.agreement import Ballot, check_same, program
 from tfdp.audits.model_audit import audit
 from tfdp.backup import TrainingState
-from tfdp.callbacks.chief_only import on_chief_only
+from tfdp.callbacks.chief_only import around_orbax, on_chief_only
 from tfdp.cluster import naming_lost_workers
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import BatchStatistics, DataParallelStrategy
@@ -64,6 +64,15 @@ class DataParallel(keras.callbacks.Callback):
         if isinstance(strategy, DataParallelStrategy):
             params["verbose"] = params["verbose"] if strategy.is_chief else 0
         super().set_params(params)
+
+    def set_model(self, model: keras.Model) -> None:
+        """Comes before callbacks that a strategy's model would break.
+
+        Args:
+            model: The model that is fitted.
+        """
+        super().set_model(model)
+        keras_fit.change_callbacks(around_orbax)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks what would go wrong later, and less legibly."""
