@@ -128,11 +128,8 @@ def test_every_private_name_of_a_doorway_has_a_contract(path):
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and node.value.isidentifier()
-        and node.value.startswith("_")
+        and is_private(node.value)
     }
-    # Python's own, with nothing upstream to move.
-    names -= {"__self__", "__name__", "__qualname__", "__code__", "_getframe"}
-    names -= {"__new__", "__init__"}
     assert names
     # A contract may name the owner too, as in `context.global_seed`.
     known = {part for name in contracts() for part in name.split(".")}

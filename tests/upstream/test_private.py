@@ -352,3 +352,13 @@ def test_a_fit_that_keeps_its_data_elsewhere_is_told_of(monkeypatch):
     with pytest.raises(MissingNameError, match=message):
         model().fit(x, y, verbose=0, callbacks=[Looking()])
     assert found == []
+
+
+def test_an_unknown_step_of_kerass_is_told_of(two_replicas, monkeypatch):
+    monkeypatch.setattr(keras_fit, "_PREDICT_STEP", "<locals>.that_moved")
+    with two_replicas.scope():
+        made = model()
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    made.fit(x, y, verbose=0)
+    with pytest.raises(MissingNameError, match=r"no `<locals>.that_moved` in"):
+        made.predict(x, verbose=0)

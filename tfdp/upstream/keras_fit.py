@@ -17,6 +17,7 @@ import tensorflow as tf
 from tfdp.upstream.private import Member, MissingNameError
 
 _ITERATOR = "epoch_iterator"
+_PREDICT_STEP = "make_predict_function.<locals>.one_step_on_data"
 _initial_epoch = Member(
     "_initial_epoch", serves="BackupAndRestore begins at the first epoch again"
 )
@@ -216,6 +217,21 @@ def _is_keras_fit(frame: types.FrameType) -> bool:
 
 
 def is_predict_step(fn: Callable[..., Any]) -> bool:
-    """Whether this is what Keras's `predict` gives to `Strategy.run`."""
+    """Whether this is what Keras's `predict` gives to `Strategy.run`.
+
+    Raises:
+        MissingNameError: If it is of Keras's own making, and none that is
+            known.
+    """
     name = getattr(fn, "__qualname__", "")
-    return name.endswith("make_predict_function.<locals>.one_step_on_data")
+    if name.endswith(_PREDICT_STEP):
+        return True
+    owner = getattr(fn, "__module__", None) or ""
+    if "<locals>" in name and owner.startswith("keras.src.backend."):
+        raise MissingNameError(
+            _PREDICT_STEP,
+            f"{owner}, but `{name}`",
+            "`predict` would fail where the last batch leaves a replica "
+            "empty, and `predict_on_batch` return rows twice",
+        )
+    return False
