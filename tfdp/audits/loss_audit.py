@@ -161,10 +161,10 @@ def _of_plain(
             "error",
             _WRAP,
         )
-    elif getattr(loss, "ignore_class", None) is not None:
+    elif (ignored := _ignored_class(loss)) is not None:
         yield Finding(
             _RULE,
-            f"`{loss.name}` with ignore_class={loss.ignore_class}, which "
+            f"`{loss.name}` with ignore_class={ignored}, which "
             "divides by the number of the others",
             "error",
             _WRAP,
@@ -226,6 +226,13 @@ def _beside_wrapped(
             "Remove the regularizer, or use a loss that is a mean over "
             "samples.",
         )
+
+
+def _ignored_class(loss: keras.losses.Loss) -> int | None:
+    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
+        # Since Keras 3.16 it is no attribute.
+        return loss.get_config().get("ignore_class")
+    return getattr(loss, "ignore_class", None)
 
 
 def _is_scalar(loss: keras.losses.Loss, output: Any) -> bool:
