@@ -143,6 +143,27 @@ def test_equal_clusters_are_equal():
             id="parameter-server",
         ),
         pytest.param(
+            {"worker": ("a:1",), "master": ("b:2",)},
+            ("worker", 0),
+            "A job of the cluster must be one of chief, worker, evaluator.",
+            "Received: master. Call it chief, in the task's type too",
+            id="master",
+        ),
+        pytest.param(
+            {"worker": ("a:1",), "chief": ("c:1",), "master": ("b:2",)},
+            ("worker", 0),
+            "A job of the cluster must be one of chief, worker, evaluator.",
+            "Received: master. There is a chief already; list the master as",
+            id="master-beside-a-chief",
+        ),
+        pytest.param(
+            {"worker": ("a:1",), "ps": ()},
+            ("worker", 0),
+            "A job of the cluster must be one of chief, worker, evaluator.",
+            "Received: ps. It has no address; leave ps out.",
+            id="empty-job",
+        ),
+        pytest.param(
             {"worker": ("a:1",), "tpu": ("b:2",), "master": ("c:3",)},
             ("worker", 0),
             "A job of the cluster must be one of chief, worker, evaluator.",

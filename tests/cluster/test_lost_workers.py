@@ -139,3 +139,38 @@ def test_the_process_ends_in_time_once_a_worker_is_lost(lost, at_exit):
     assert function is faulthandler.dump_traceback_later
     assert args == (3,)
     assert arguments["exit"] is True
+
+
+def test_a_call_without_another_worker_says_so_first(lost, at_exit):
+    lost.append("worker 1 (b:1)")
+    error = tf.errors.UnavailableError(None, None, "no heartbeats")
+    with (
+        pytest.raises(tf.errors.UnavailableError) as caught,
+        lost_workers.meeting_all_workers(CLUSTER),
+    ):
+        raise error
+    message = str(caught.value)
+    assert message.startswith(
+        "Every worker must make the same calls of `fit`, `evaluate`, "
+    )
+    assert "Received: a call without worker 1 (b:1), which has ended" in message
+    assert "not under `if strategy.is_chief:` alone" in message
+    assert "TensorFlow says: no heartbeats" in message
+    assert caught.value.__cause__ is error
+    assert len(at_exit) == 1
+
+
+def test_without_a_cluster_a_call_without_others_names_nobody(at_exit):
+    with (
+        pytest.raises(tf.errors.AbortedError, match="without some of them"),
+        lost_workers.meeting_all_workers(None),
+    ):
+        raise tf.errors.AbortedError(None, None, "")
+
+
+def test_other_errors_of_a_call_pass():
+    with (
+        pytest.raises(KeyError, match="x"),
+        lost_workers.meeting_all_workers(CLUSTER),
+    ):
+        raise KeyError("x")

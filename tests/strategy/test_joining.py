@@ -158,7 +158,7 @@ with strategy.scope():
 model.fit(
     x, y, 8, shuffle=False, verbose=0, callbacks=[tfdp.callbacks.DataParallel()]
 )
-print(strategy.num_workers, *np.concatenate(model.get_weights()).ravel())
+print(strategy.num_workers, *[v for w in model.get_weights() for v in w.flat])
 """
 
 
@@ -189,9 +189,77 @@ def test_workers_at_addresses_of_ipv6_train_as_one_device():
     model.set_weights([np.ones((3, 1)), np.zeros(1)])
     model.compile(keras.optimizers.SGD(0.1), "mse")
     model.fit(x, y, 8, shuffle=False, verbose=0)
-    right = np.concatenate(model.get_weights()).ravel()
+    right = [v for w in model.get_weights() for v in w.flat]
     assert len(found) == 2
     for words in found:
         np.testing.assert_allclose(
             np.array(words[1:], "float32"), right, atol=1e-6
         )
+
+
+LATE = """
+import sys
+import tensorflow as tf, tfdp
+tf.constant(1)
+try:
+    if "resolver" in sys.argv:
+        tfdp.MultiWorkerMirroredStrategy(
+            tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        )
+    else:
+        tfdp.auto_strategy()
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("args", [[], ["resolver"]])
+def test_a_tensor_made_before_the_strategy_is_refused_at_once(args):
+    cluster = Cluster.of(free_addresses(2), 0)
+    result = subprocess.run(
+        [sys.executable, "-c", LATE, *args],
+        env={**os.environ, "TF_CONFIG": cluster.to_tf_config()},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    assert result.stdout.startswith(
+        "A strategy of several workers must be made before anything else of "
+        "TensorFlow. Received: TensorFlow has started already, by a tensor, "
+    )
+    assert "Call `tfdp.auto_strategy()` first" in result.stdout
+
+
+ALONE = """
+import keras, numpy as np, tfdp
+strategy = tfdp.auto_strategy()
+with strategy.scope():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(
+        tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1)), "mse"
+    )
+x, y = np.ones((8, 2)), np.ones((8, 1))
+model.fit(x, y, 4, verbose=0, callbacks=[tfdp.callbacks.DataParallel()])
+if strategy.is_chief:
+    model.evaluate(x, y, 4, verbose=0)
+"""
+
+
+def test_an_evaluation_on_the_chief_alone_is_told_as_such():
+    lines = []
+    addresses = free_addresses(2)
+    with WorkerGroup(
+        [sys.executable, "-c", ALONE],
+        2,
+        addresses=addresses,
+        on_line=lambda worker, line: lines.append((worker, line)),
+    ) as group:
+        failure = group.wait(timeout=120)
+    assert (failure.worker, failure.exit_code) == (0, 1)
+    (told,) = [line for _, line in lines if "UnavailableError: " in line]
+    assert told.partition("UnavailableError: ")[2].startswith(
+        "Every worker must make the same calls of `fit`, `evaluate`, "
+        "`predict` and of a strategy, as they wait for each other in them. "
+        f"Received: a call without worker 1 ({addresses[1]}), which has ended"
+    )

@@ -93,3 +93,19 @@ def test_the_size_of_chunks_is_configured_unless_chosen(monkeypatch):
         tf_runtime.send_in_chunks(size)
     assert fresh.config.experimental.recv_buf_max_chunk == 4096
     assert fresh.config.log_device_placement
+
+
+@contract(
+    "_context_handle",
+    "_collective_leader",
+    serves="a tensor made before the strategy ends in TensorFlow's own error",
+)
+def test_whether_tensorflow_has_started_is_known(monkeypatch):
+    fresh = context.Context()
+    monkeypatch.setattr(context, "context", lambda: fresh)
+    assert not tf_runtime.has_started_alone()
+    fresh._context_handle = object()
+    assert tf_runtime.has_started_alone()
+    fresh._collective_leader = "/job:worker/replica:0/task:0"
+    assert not tf_runtime.has_started_alone()
+    fresh._context_handle = None

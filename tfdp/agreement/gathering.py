@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from tfdp.cluster import meeting_all_workers
 from tfdp.upstream import tf_runtime
 
 
@@ -53,9 +54,10 @@ def all_gather(
         return own[np.newaxis]
     table = np.zeros((strategy.num_workers, *own.shape), own.dtype)
     table[strategy.worker_index] = own
-    if often:
-        return _summed_in_graph(strategy, tf.constant(table)).numpy()
-    return _summed(strategy, table)
+    with meeting_all_workers(getattr(strategy, "cluster", None)):
+        if often:
+            return _summed_in_graph(strategy, tf.constant(table)).numpy()
+        return _summed(strategy, table)
 
 
 def gather_objects(strategy: Workers, value: Any) -> list[Any]:
@@ -99,7 +101,8 @@ def broadcast(strategy: Workers, values: np.ndarray) -> np.ndarray:
     words = padded.view(np.int64)
     if strategy.worker_index:
         words = np.zeros_like(words)
-    summed = _summed(strategy, words).view(np.uint8)[: octets.size]
+    with meeting_all_workers(getattr(strategy, "cluster", None)):
+        summed = _summed(strategy, words).view(np.uint8)[: octets.size]
     return np.frombuffer(summed.tobytes(), values.dtype).reshape(values.shape)
 
 

@@ -6,7 +6,11 @@ must load without TensorFlow, and knows nothing of training.
 
 from tfdp.cluster.cluster import Cluster
 from tfdp.cluster.environment import source
-from tfdp.cluster.lost_workers import exit_in_time, naming_lost_workers
+from tfdp.cluster.lost_workers import (
+    exit_in_time,
+    meeting_all_workers,
+    naming_lost_workers,
+)
 from tfdp.cluster.nodes import Nodes, free_addresses
 from tfdp.cluster.rendezvous import meet, unreachable
 from tfdp.cluster.tf_config import tf_config_text

@@ -54,8 +54,8 @@ class Cluster:
         if unknown:
             raise ValueError(
                 f"A job of the cluster must be one of {', '.join(_JOBS)}. "
-                f"Received: {', '.join(unknown)}. Data-parallel training has "
-                "no parameter servers; list every process as a worker."
+                f"Received: {', '.join(unknown)}. "
+                f"{_way_out(unknown[0], jobs)}"
             )
         if not self.workers:
             raise ValueError(
@@ -297,6 +297,20 @@ class Cluster:
                 gpus = ", ".join(map(str, self.visible_gpus))
                 remarks.append(f"of its GPUs {gpus}")
         return f"  {job} {place}  {address}  {', '.join(remarks)}".rstrip()
+
+
+def _way_out(job: str, jobs: Mapping[str, tuple[str, ...]]) -> str:
+    """What to do about a job that is none of those that train."""
+    if job == "master":
+        if jobs.get("chief"):
+            return "There is a chief already; list the master as a worker."
+        return "Call it chief, in the task's type too: it is the same."
+    if not jobs[job]:
+        return f"It has no address; leave {job} out."
+    return (
+        "Data-parallel training has no parameter servers; list every process "
+        "as a worker."
+    )
 
 
 def _check_address(address: Any) -> None:

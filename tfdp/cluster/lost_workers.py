@@ -1,11 +1,12 @@
 """What TensorFlow says when a worker is gone, in words that name it."""
 
 import atexit
+import contextlib
 import faulthandler
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tfdp.cluster.cluster import Cluster
@@ -25,16 +26,7 @@ def naming_lost_workers(
         cluster: Who they are.
     """
 
-    # This room is there without TensorFlow.
-    from tensorflow import errors
-
-    signs = (
-        errors.AbortedError,
-        errors.CancelledError,
-        errors.DeadlineExceededError,
-        errors.InternalError,
-        errors.UnavailableError,
-    )
+    signs = _signs()
 
     @functools.wraps(function)
     def naming(*args: Any, **kwargs: Any) -> Any:
@@ -54,6 +46,47 @@ def naming_lost_workers(
             raise
 
     return naming
+
+
+@contextlib.contextmanager
+def meeting_all_workers(cluster: Cluster | None) -> Iterator[None]:
+    """Has an error of the calls that all workers make together say so first.
+
+    Args:
+        cluster: Who they are; `None` where that is not known.
+
+    Raises:
+        tf.errors.OpError: Of the kind that TensorFlow raises.
+    """
+    try:
+        yield
+    except _signs() as error:
+        lost = _lost(error, cluster) if cluster else ""
+        exit_in_time()
+        raise type(error)(
+            error.node_def,
+            error.op,
+            "Every worker must make the same calls of `fit`, `evaluate`, "
+            "`predict` and of a strategy, as they wait for each other in them. "
+            f"Received: a call without {lost or 'some of them'}, which has "
+            "ended, by a failure that its own output tells, or at the end of "
+            "its program. In the second case make the call on every worker, "
+            "not under `if strategy.is_chief:` alone. TensorFlow says: "
+            f"{error.message}",
+        ) from error
+
+
+def _signs() -> tuple[type[Any], ...]:
+    # This room is there without TensorFlow.
+    from tensorflow import errors
+
+    return (
+        errors.AbortedError,
+        errors.CancelledError,
+        errors.DeadlineExceededError,
+        errors.InternalError,
+        errors.UnavailableError,
+    )
 
 
 def _lost(error: Exception, cluster: Cluster) -> str:

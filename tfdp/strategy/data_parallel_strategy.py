@@ -137,11 +137,18 @@ class DataParallelStrategy(tf.distribute.Strategy):
             began = None
             if self.step_clock is not None:
                 began, args, kwargs = stamped(self.step_clock, args, kwargs)
-            with (
-                waiting_for((args, kwargs)),
-                counted(args, kwargs, began=began),
-            ):
-                return fn(*args, **kwargs)
+            try:
+                with (
+                    waiting_for((args, kwargs)),
+                    counted(args, kwargs, began=began),
+                ):
+                    return fn(*args, **kwargs)
+            except Exception as error:
+                # What tfdp has to say comes first, and alone.
+                own = tf_functions.own_words(error, "tfdp")
+                if own is None or own is error:
+                    raise
+                raise own from None
 
         return counting
 

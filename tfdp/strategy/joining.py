@@ -35,10 +35,13 @@ def joined(
         What TensorFlow's strategy is made with.
 
     Raises:
-        RuntimeError: If this worker's port cannot be listened on.
+        RuntimeError: If TensorFlow has started already, or this worker's port
+            cannot be listened on.
         TimeoutError: If another worker is not there in time.
     """
+    cluster.check_port()
     if cluster.num_workers > 1:
+        check_not_started()
         meet(cluster, timeout=start_timeout())
         tf_runtime.send_in_chunks(_BYTES_PER_CHUNK)
         tf_runtime.configure_heartbeat(
@@ -49,8 +52,6 @@ def joined(
             },
             seconds=heartbeat_timeout,
         )
-    else:
-        cluster.check_port()
     if cluster.visible_gpus is not None:
         gpus = tf.config.list_physical_devices("GPU")
         tf.config.set_visible_devices(
@@ -62,6 +63,23 @@ def joined(
         task_id=cluster.task_index,
         rpc_layer=cluster.extra.get("rpc_layer", "grpc"),
     )
+
+
+def check_not_started() -> None:
+    """Checks that TensorFlow can still become one of several workers.
+
+    Raises:
+        RuntimeError: If it was used before.
+    """
+    if tf_runtime.has_started_alone():
+        raise RuntimeError(
+            "A strategy of several workers must be made before anything else "
+            "of TensorFlow. Received: TensorFlow has started already, by a "
+            "tensor, a variable, a model, a dataset, a random seed or a list "
+            "of logical devices that was made before. Call "
+            "`tfdp.auto_strategy()` first; imports, "
+            "`keras.utils.set_random_seed` and NumPy may come before it."
+        )
 
 
 @contextlib.contextmanager

@@ -17,7 +17,11 @@ from tfdp.cluster import Cluster
 from tfdp.settings import pack_bytes, start_timeout
 from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
 from tfdp.strategy.distributed_dataset import CountedDataset
-from tfdp.strategy.joining import endable_start, joined
+from tfdp.strategy.joining import (
+    check_not_started,
+    endable_start,
+    joined,
+)
 from tfdp.upstream import keras_data, tf_runtime
 
 _numbers = itertools.count()
@@ -55,8 +59,8 @@ class MultiWorkerMirroredStrategy(
     Raises:
         ValueError: If the cluster in the environment is malformed, or
             `heartbeat_timeout` or `TFDP_PACK_MIB` is not positive.
-        RuntimeError: If this worker's port cannot be listened on, or workers
-            pack gradients in different ways.
+        RuntimeError: If TensorFlow was used before, this worker's port cannot
+            be listened on, or workers pack gradients in different ways.
         TimeoutError: If another worker is not there within the seconds of the
             variable `TFDP_START_TIMEOUT`; 600 where it is unset.
     """
@@ -83,6 +87,8 @@ class MultiWorkerMirroredStrategy(
             self.cluster = Cluster.from_environment()
         if self.cluster is not None and self.cluster.is_training:
             cluster_resolver = joined(self.cluster, heartbeat_timeout)
+        elif cluster_resolver and _num_tasks(cluster_resolver) > 1:
+            check_not_started()
         if communication_options is None:
             communication_options = (
                 tf.distribute.experimental.CommunicationOptions(
@@ -202,3 +208,10 @@ class MultiWorkerMirroredStrategy(
     def barrier(self) -> None:
         """Waits until every worker is here."""
         all_gather(self, [0])
+
+
+def _num_tasks(
+    resolver: tf.distribute.cluster_resolver.ClusterResolver,
+) -> int:
+    jobs = tf.train.ClusterSpec(resolver.cluster_spec() or {}).as_dict()
+    return sum(map(len, jobs.values()))

@@ -64,6 +64,38 @@ def wrapped_inside(
     return _make_decorator.find()(wrapped, clone)
 
 
+def own_words(error: BaseException, package: str) -> BaseException | None:
+    """Returns the error that a package raised while a function was traced.
+
+    AutoGraph and Keras make another one of it, whose message begins with twenty
+    lines about where the function was called.
+
+    Args:
+        error: What the traced function has raised.
+        package: Name of the package, such as `"tfdp"`.
+
+    Returns:
+        The error as it was raised, which AutoGraph will leave alone, or `None`
+        where somebody else raised it.
+    """
+    first = error
+    # Who repeats what it was told of adds only where that was.
+    while (cause := first.__context__) and str(cause):
+        if str(cause) not in str(first):
+            break
+        first = cause
+    frame, last = first.__traceback__, None
+    while frame is not None:
+        frame, last = frame.tb_next, frame
+    name = last.tb_frame.f_globals.get("__name__", "") if last else ""
+    if name.split(".")[0] != package:
+        return None
+    first.ag_pass_through = True  # type: ignore[attr-defined]
+    if hasattr(first, "ag_error_metadata"):
+        del first.ag_error_metadata
+    return first
+
+
 def converted_by_autograph(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Returns `fn` as `Strategy.run` would convert it at this call."""
     return _tf_convert.find()(

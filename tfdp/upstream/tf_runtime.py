@@ -73,6 +73,15 @@ def configure_heartbeat(jobs: dict[str, int], *, seconds: float) -> None:
         )
 
 
+def has_started_alone() -> bool:
+    """Whether TensorFlow has started, and not as one of several workers.
+
+    It starts with the first tensor, variable or list of logical devices.
+    """
+    own = _context.context()
+    return own._context_handle is not None and not own._collective_leader
+
+
 def send_in_chunks(size: int) -> None:
     """Has collectives send buffers in chunks of `size` bytes, instead of 4 KiB.
 
