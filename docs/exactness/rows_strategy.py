@@ -241,7 +241,7 @@ class _Called(_OwnStep):
         return self.net(x)
 
 
-def b19(side):
+def b30(side):
     """A model with a `train_step` and no `call`.
 
     Test: parity/test_own_steps.py::
@@ -250,7 +250,7 @@ def b19(side):
     return side.deviation(sgd, make=_OwnStep)
 
 
-def b21(side):
+def b31(side):
     """A loss that a `train_step` logs, times that of one device.
 
     Test: parity/test_own_steps.py::
