@@ -117,7 +117,10 @@ def test_a_model_is_built_with_what_it_was_compiled_with():
 
 @contract(
     "CompileLoss",
-    "its _user_loss, _user_loss_weights, reduction and output_names",
+    "CompileLoss._user_loss",
+    "CompileLoss._user_loss_weights",
+    "CompileLoss.reduction",
+    "CompileLoss.output_names",
     serves="an audit by the chief alone makes variables, for which the other "
     "workers would have to wait",
 )
