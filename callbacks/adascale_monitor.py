@@ -1,5 +1,6 @@
 """How far AdaScale has come, and where it ends."""
 
+import math
 from typing import Any
 
 import keras
@@ -54,6 +55,10 @@ class AdaScaleMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks that there is something to look at."""
+        self._steps_before = 0.0
+        self._adascale = self._found()
+
+    def _found(self) -> AdaScale:
         optimizer = self.model.optimizer
         inner = getattr(optimizer, "inner_optimizer", None)
         if not isinstance(inner, AdaScale):
@@ -63,7 +68,7 @@ class AdaScaleMonitor(keras.callbacks.Callback):
                 f"{received}. Compile with "
                 "`tfdp.DistributedOptimizer(tfdp.AdaScale(...))`."
             )
-        self._adascale = inner
+        return inner
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
@@ -81,10 +86,24 @@ class AdaScaleMonitor(keras.callbacks.Callback):
 
     def figures(self) -> dict[str, float]:
         """Returns the gain and the steps so far, by their names in logs."""
+        steps = self._steps()
+        adascale = self._adascale
         return {
-            "adascale_gain": float(self._adascale.gain.numpy()),
-            "scale_invariant_steps": self._steps(),
+            "adascale_gain": (
+                float(adascale.gain.numpy()) if adascale.built else math.nan
+            ),
+            "scale_invariant_steps": steps,
         }
 
     def _steps(self) -> float:
-        return float(self._adascale.scale_invariant_steps.numpy())
+        found = self._found()
+        if found is not self._adascale:
+            # The model was compiled again, and begins to count anew.
+            self._steps_before += _steps_of(self._adascale)
+            self._adascale = found
+        return self._steps_before + _steps_of(found)
+
+
+def _steps_of(adascale: AdaScale) -> float:
+    steps = adascale.scale_invariant_steps if adascale.built else 0.0
+    return float(keras.ops.convert_to_numpy(steps))

@@ -21,6 +21,7 @@ from tfdp.backup import (
 )
 from tfdp.batch import checked_count
 from tfdp.callbacks.data_parallel import DataParallel
+from tfdp.optimizer import UpdateCount
 from tfdp.upstream import inspection, keras_fit
 
 
@@ -118,10 +119,10 @@ class BackupAndRestore(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Goes to where the last backup was made, if there is one."""
         self._edges = _edges()
-        self._optimizers = inspection.optimizers(self.model)
-        _check_built(self._optimizers)
+        _check_built(inspection.optimizers(self.model))
         self._strategy = self.model.distribute_strategy
         self._state = TrainingState(self.model, self._strategy)
+        self._updates = UpdateCount(self.model)
         self._position = DataPosition()
         self._epoch = self._batch = 0
         self._restored: Backup | None = None
@@ -140,7 +141,7 @@ class BackupAndRestore(keras.callbacks.Callback):
                 "Call `keras.utils.set_random_seed` at the start of the "
                 "program, and use a `tf.data.Dataset`."
             )
-        self._saved_at = self._updates()
+        self._saved_at = self._updates.now()
         self._saved_when = self._clock()
         self._edges.hear(
             at_epoch=self._begin_epoch,
@@ -205,7 +206,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             return
         is_due = (
             self.save_freq != "epoch"
-            and self._updates() - self._saved_at >= self.save_freq
+            and self._updates.now() - self._saved_at >= self.save_freq
         )
         if is_due or decided & {"backup", "interrupt", "terminate"}:
             self._save(self._position.in_epoch)
@@ -214,15 +215,13 @@ class BackupAndRestore(keras.callbacks.Callback):
     def _replays(self) -> bool:
         return self._replay is not None and self._replay.is_on
 
-    def _updates(self) -> int:
-        return inspection.updates(self._optimizers)
-
     def _accumulation_steps(self) -> int:
         return getattr(self.model.optimizer, "accumulation_steps", 1)
 
     def _save(self, position: Position) -> None:
-        arrays = self._state.captured()
-        self._saved_at = self._updates()
+        # A model that was compiled again has other variables.
+        arrays = TrainingState(self.model, self._strategy).captured()
+        self._saved_at = self._updates.now()
         self._saved_when = self._clock()
         if not self._strategy.is_chief:
             return
@@ -235,6 +234,8 @@ class BackupAndRestore(keras.callbacks.Callback):
             "replicas": self._strategy.num_replicas_in_sync,
             "accumulation_steps": self._accumulation_steps(),
             "updates_per_epoch": self._updates_per_epoch(),
+            "updates": self._saved_at,
+            "compiled": self._updates.optimizers_before,
             "history": {
                 key: np.asarray(values).tolist()
                 for key, values in history.history.items()
@@ -291,6 +292,17 @@ class BackupAndRestore(keras.callbacks.Callback):
                 f"{about['epoch']} epochs in {self._folder.path}. Nothing is "
                 "trained; give `fit` more epochs, or delete the backup."
             )
+        if about.get("compiled"):
+            self._say(
+                "A training is resumed with the optimizer that it begins "
+                "with. Received: a backup made after the model had been "
+                "compiled again, in the middle of a `fit`. Its updates go on "
+                "with the values that were saved, but with the arguments of "
+                "now. Give each phase a `fit` of its own, from "
+                "`initial_epoch` on."
+            )
+        self._updates.set(about.get("updates", self._updates.now()))
+        self._updates.optimizers_before = about.get("compiled", 0)
         if self._strategy.is_chief:
             print(
                 f"Resuming at epoch {about['epoch'] + 1}, batch {batch}, from "
@@ -303,9 +315,11 @@ class BackupAndRestore(keras.callbacks.Callback):
 
         def restore() -> None:
             # Callbacks that have begun the epoch again may have changed it.
-            self._state.restore(backup.arrays)
+            state = TrainingState(self.model, self._strategy)
+            state.check(backup.arrays)
+            state.restore(backup.arrays)
             if batch:
-                self._state.restore_metrics(backup.arrays)
+                state.restore_metrics(backup.arrays)
 
         self._replay = Replay(
             self.model,

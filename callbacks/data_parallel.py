@@ -29,6 +29,8 @@ class DataParallel(keras.callbacks.Callback):
       that each replica has kept for itself, as those of `BatchNormalization`.
     - On several workers, a stop that one of them asks for, by
       `model.stop_training` or Ctrl-C, is one of all, after the same update.
+    - A callback may compile the model again, as to thaw layers: the old
+      optimizer's short cycle is used, and the new one kept as the old was.
     - At the end of training it waits for all workers, so that none ends the
       job for the others. An error from a lost worker names it.
     - Only the chief shows progress, and only there do Keras's own callbacks
@@ -53,6 +55,11 @@ class DataParallel(keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self._in_fit = False
+        self._optimizers: list[DistributedOptimizer] = []
+        self._train_function: Any = None
+        self._at_epoch: list[Callable[[int], None]] = []
+        self._at_update: list[Callable[[frozenset[str]], None]] = []
+        self._at_vote: list[Callable[[], None]] = []
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Silences the progress bar of every worker but the chief.
@@ -78,27 +85,16 @@ class DataParallel(keras.callbacks.Callback):
         """Checks what would go wrong later, and less legibly."""
         callbacks = keras_fit.callbacks_in_use()
         _check_first(self, callbacks)
-        findings = audit(self.model)
-        errors = findings.of("error")
-        if errors:
-            raise RuntimeError("\n".join(each.message for each in errors))
-        for warning in findings.of("warning"):
-            warnings.warn(warning.message, stacklevel=2)
         strategy = self.model.distribute_strategy
         self._statistics = BatchStatistics(self.model, strategy)
-        self._optimizers = [
-            optimizer
-            for optimizer in inspection.optimizers(self.model)
-            if isinstance(optimizer, DistributedOptimizer)
-        ]
-        for optimizer in self._optimizers:
-            optimizer.keep_edges()
+        self._optimizers = []
+        self._meet()
         self._in_fit = True
-        self._at_vote: list[Callable[[], None]] = []
+        self._at_vote = []
         if isinstance(strategy, DataParallelStrategy):
             self.ballot = Ballot(strategy)
-            self._at_epoch: list[Callable[[int], None]] = []
-            self._at_update: list[Callable[[frozenset[str]], None]] = []
+            self._at_epoch = []
+            self._at_update = []
             keras_fit.change_callbacks(self._with_last_word)
             if strategy.num_workers > 1:
                 keras_fit.change_callbacks(on_chief_only)
@@ -155,6 +151,13 @@ class DataParallel(keras.callbacks.Callback):
         if isinstance(strategy, DataParallelStrategy):
             strategy.barrier()
             self.ballot.close()
+
+    def begin_step(self) -> None:
+        """Looks at what is trained, where a callback has compiled it again."""
+        if self.model.train_function is not self._train_function:
+            self._look()
+            self._name_lost_workers("train_function")
+            self._train_function = self.model.train_function
 
     def end_update(self) -> None:
         """Hears what workers ask for, once all callbacks have seen a step."""
@@ -242,16 +245,57 @@ class DataParallel(keras.callbacks.Callback):
     def _name_lost_workers(self, name: str) -> None:
         cluster = getattr(self.model.distribute_strategy, "cluster", None)
         function = getattr(self.model, name)
-        if cluster is not None and not hasattr(function, "names_lost_workers"):
+        if function is None or cluster is None:
+            return
+        if not hasattr(function, "names_lost_workers"):
             naming = naming_lost_workers(function, cluster)
             naming.names_lost_workers = True  # type: ignore[attr-defined]
             setattr(self.model, name, naming)
 
     def _settle(self) -> None:
         if self._in_fit:
+            self._look()
             for optimizer in self._optimizers:
                 optimizer.flush()
             self._statistics.average()
+
+    def _look(self) -> None:
+        """Takes leave of optimizers that the model no longer has."""
+        found = inspection.optimizers(self.model)
+        if [id(each) for each in found] != self._met:
+            for optimizer in self._optimizers:
+                # Of those that stay, the cycle goes on.
+                if id(optimizer) not in map(id, found):
+                    optimizer.flush()
+            self._meet()
+            self._build()
+        self._statistics.look()
+
+    def _meet(self) -> None:
+        """Checks what is about to be trained."""
+        findings = audit(self.model)
+        errors = findings.of("error")
+        if errors:
+            raise RuntimeError("\n".join(each.message for each in errors))
+        for warning in findings.of("warning"):
+            warnings.warn(warning.message, stacklevel=3)
+        found = inspection.optimizers(self.model)
+        self._met = [id(each) for each in found]
+        self._optimizers = [
+            each for each in found if isinstance(each, DistributedOptimizer)
+        ]
+        for each in self._optimizers:
+            each.keep_edges()
+
+    def _build(self) -> None:
+        optimizer, variables = (
+            self.model.optimizer,
+            self.model.trainable_variables,
+        )
+        if optimizer in self._optimizers and variables and not optimizer.built:
+            # As Keras does before the first step of a fit.
+            with self.model.distribute_strategy.scope():
+                optimizer.build(variables)
 
 
 class _LastWord(keras.callbacks.Callback):
@@ -260,6 +304,11 @@ class _LastWord(keras.callbacks.Callback):
     def __init__(self, edges: DataParallel) -> None:
         super().__init__()
         self._edges = edges
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        self._edges.begin_step()
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None

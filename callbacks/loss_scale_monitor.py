@@ -54,6 +54,9 @@ class LossScaleMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks that there is something to look at."""
+        self._begin()
+
+    def _begin(self) -> None:
         optimizer = self.model.optimizer
         if not isinstance(optimizer, DistributedOptimizer):
             raise RuntimeError(
@@ -61,6 +64,7 @@ class LossScaleMonitor(keras.callbacks.Callback):
                 f"skipped updates. Received: {type(optimizer).__name__}. "
                 "Compile with `tfdp.DistributedOptimizer(inner_optimizer)`."
             )
+        self._optimizer = optimizer
         self._lost = 0
         self._made, self._skipped = self._counts()
         self._was_lowest = self._is_lowest()
@@ -69,6 +73,9 @@ class LossScaleMonitor(keras.callbacks.Callback):
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Stops training that only skips updates."""
+        if self.model.optimizer is not self._optimizer:
+            # The model was compiled again, and begins to count anew.
+            self._begin()
         made, skipped = self._counts()
         if made > self._made or not self._was_lowest:
             self._lost = 0

@@ -78,7 +78,20 @@ class NoiseScaleMonitor(keras.callbacks.Callback):
             model: The compiled model.
         """
         super().set_model(model)
-        optimizer = model.optimizer
+        if self._measure():
+            # Keras makes it anew.
+            model.train_function = None
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Has another optimizer measure, where the model was compiled again."""
+        if self.model.optimizer is not self._optimizer and self._measure():
+            self.model.make_train_function(force=True)
+
+    def _measure(self) -> bool:
+        """Returns whether the graph of a step must be made anew."""
+        optimizer = self._optimizer = self.model.optimizer
         if not isinstance(optimizer, DistributedOptimizer):
             raise RuntimeError(
                 "`callbacks.NoiseScaleMonitor` needs an optimizer that "
@@ -86,9 +99,7 @@ class NoiseScaleMonitor(keras.callbacks.Callback):
                 f"Received: {type(optimizer).__name__}. Compile with "
                 "`tfdp.DistributedOptimizer(inner_optimizer)`."
             )
-        if optimizer.measure_noise(self.smoothing):
-            # Keras makes it anew.
-            model.train_function = None
+        return optimizer.measure_noise(self.smoothing)
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None

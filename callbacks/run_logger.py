@@ -9,8 +9,9 @@ from typing import Any, Literal
 import keras
 
 from tfdp.batch import checked_count
+from tfdp.optimizer import UpdateCount
 from tfdp.run_log import EventFile, RunLog, numbers_in, opened, run_header
-from tfdp.upstream import inspection, keras_fit
+from tfdp.upstream import keras_fit
 
 
 class RunLogger(keras.callbacks.Callback):
@@ -91,6 +92,7 @@ class RunLogger(keras.callbacks.Callback):
         for monitor in self._monitors:
             if hasattr(monitor, "listen"):
                 monitor.listen(self._write_window)
+        self._updates = UpdateCount(self.model)
         self._log = self._events = None
         self._has_begun = False
         self._due = math.inf
@@ -109,8 +111,7 @@ class RunLogger(keras.callbacks.Callback):
         self._epoch = epoch
         self._epoch_begin = self._clock()
         self._step_logs: dict[str, Any] | None = None
-        self._optimizers = inspection.optimizers(self.model)
-        self._update = inspection.updates(self._optimizers)
+        self._update = self._updates.now()
         # Only now has every callback restored what it restores.
         if not self._has_begun:
             self._has_begun = True
@@ -158,7 +159,7 @@ class RunLogger(keras.callbacks.Callback):
             self._append(
                 "end",
                 {
-                    "update": inspection.updates(self._optimizers),
+                    "update": self._updates.now(),
                     "limit": limit and limit.kind,
                     "words": limit and str(limit),
                 },
@@ -188,10 +189,7 @@ class RunLogger(keras.callbacks.Callback):
         return found
 
     def _write_update(self, figures: Mapping[str, float]) -> None:
-        before, self._update = (
-            self._update,
-            inspection.updates(self._optimizers),
-        )
+        before, self._update = self._update, self._updates.now()
         if self._update // self.every == before // self.every:
             return
         found = numbers_in(self._step_logs)

@@ -13,10 +13,9 @@ import tensorflow as tf
 from tfdp.agreement import all_gather, gathered_window
 from tfdp.backup import is_replaying
 from tfdp.batch import checked_count
+from tfdp.callbacks.counted_model import check_counted, counts_samples
 from tfdp.callbacks.data_parallel import DataParallel
-from tfdp.optimizer import DistributedOptimizer
 from tfdp.step import CAPACITY, Settings, StepMeter
-from tfdp.strategy import DataParallelStrategy
 from tfdp.throughput import (
     Limit,
     Rates,
@@ -202,23 +201,21 @@ class ThroughputMonitor(keras.callbacks.Callback):
             model: The compiled model.
         """
         super().set_model(model)
-        if not _counts_samples(model):
+        if not counts_samples(model):
             return
-        capacity = max(CAPACITY, model.steps_per_execution)
-        meter = StepMeter(Settings(*self._measure_by, capacity))
-        self._meter = model.optimizer.measure_time(meter)
-        if self._meter.is_missing:
+        if self._is_metered():
             # Keras makes it anew.
             model.train_function = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks that samples are counted."""
-        _check_counted(self.model)
+        check_counted(self.model)
         optimizer, strategy = (
             self.model.optimizer,
             self.model.distribute_strategy,
         )
         self._strategy = strategy
+        self._optimizer = optimizer
         self._replicas = strategy.num_replicas_in_sync // strategy.num_workers
         self._cycle = optimizer.accumulation_steps
         self._at_once = self.model.steps_per_execution
@@ -258,6 +255,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Takes the time."""
+        if self.model.optimizer is not self._optimizer:
+            self._change_optimizer()
         if not self._is_measured:
             self._is_measured = not is_replaying(self.model)
         self._traces = self._meter.traces
@@ -313,6 +312,29 @@ class ThroughputMonitor(keras.callbacks.Callback):
         if self.verbose and self._strategy.is_chief and found is not None:
             print_table(self.total, found)
 
+    def _is_metered(self) -> bool:
+        """Returns whether a graph was made that does not stamp its steps."""
+        capacity = max(CAPACITY, self.model.steps_per_execution)
+        meter = StepMeter(Settings(*self._measure_by, capacity))
+        self._meter = self.model.optimizer.measure_time(meter)
+        return self._meter.is_missing
+
+    def _change_optimizer(self) -> None:
+        """Goes on with another, where the model was compiled again."""
+        check_counted(self.model)
+        if self._measured > self._window_begin:
+            self._end_window(is_whole=True)
+        self._meter.stop()
+        self._optimizer = self.model.optimizer
+        self._cycle = self._optimizer.accumulation_steps
+        self._at_once = self.model.steps_per_execution
+        self._warmup = self._measured + self.warmup_updates * self._cycle
+        if self._is_metered():
+            self.model.make_train_function(force=True)
+        self._meter.start(self._strategy)
+        self._plan_reading()
+        self._plan_window()
+
     def _see_vote(self) -> None:
         if self._vote_begin is None:
             self._vote_begin = self._clock()
@@ -365,32 +387,9 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._report = ""
 
 
-def _counts_samples(model: keras.Model) -> bool:
-    return isinstance(model.optimizer, DistributedOptimizer) and isinstance(
-        model.distribute_strategy, DataParallelStrategy
-    )
-
-
 def _check_callable(name: str, value: Any) -> None:
     if value is not None and not callable(value):
         raise TypeError(
             f"`{name}` must be a function. Received: {name}={value!r}. Pass "
             "one, or leave it out."
-        )
-
-
-def _check_counted(model: keras.Model) -> None:
-    if not isinstance(model.optimizer, DistributedOptimizer):
-        raise RuntimeError(
-            "`callbacks.ThroughputMonitor` needs an optimizer that counts "
-            f"samples. Received: {type(model.optimizer).__name__}. Compile "
-            "with `tfdp.DistributedOptimizer(inner_optimizer)`."
-        )
-    strategy = model.distribute_strategy
-    if not isinstance(strategy, DataParallelStrategy):
-        raise RuntimeError(
-            "`callbacks.ThroughputMonitor` needs a strategy that counts "
-            f"samples. Received: {type(strategy).__name__}. Build and "
-            "compile the model in the scope of a tfdp strategy; "
-            "`tfdp.auto_strategy()` returns one for any number of devices."
         )

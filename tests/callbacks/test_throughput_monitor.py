@@ -511,3 +511,33 @@ def test_workers_measure_themselves_and_log_the_same():
     # Windows of 2 after 8 updates before; they end on all workers alike.
     assert chief["windows"] == [10, 12, 13]
     assert other["windows"] == []
+
+
+def test_it_is_told_of_its_place_before_anything_else_fails(two_replicas):
+    with two_replicas.scope():
+        model = problem.make_model()
+        optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.05))
+        model.compile(optimizer, "mse")
+    callbacks = [
+        tfdp.callbacks.ThroughputMonitor(verbose=0),
+        tfdp.callbacks.DataParallel(),
+    ]
+    with pytest.raises(RuntimeError, match="ThroughputMonitor before it"):
+        model.fit(problem.dataset(8, 8), verbose=0, callbacks=callbacks)
+
+
+def test_a_frozen_model_has_no_updates_to_measure(two_replicas):
+    with two_replicas.scope():
+        model = problem.make_model()
+        model.trainable = False
+        optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.05))
+        model.compile(optimizer, "mse")
+    with pytest.raises(RuntimeError, match="without trainable weights"):
+        model.fit(
+            problem.dataset(8, 8),
+            verbose=0,
+            callbacks=[
+                tfdp.callbacks.DataParallel(),
+                tfdp.callbacks.ThroughputMonitor(verbose=0),
+            ],
+        )

@@ -48,6 +48,16 @@ def seen(*data, **arguments):
     return model.epochs
 
 
+class Rows(keras.utils.PyDataset):
+    """Batches of 16, by threads or processes."""
+
+    def __len__(self):
+        return NUM_SAMPLES // 16
+
+    def __getitem__(self, index):
+        return x[index * 16 :][:16].copy(), y[index * 16 :][:16].copy()
+
+
 x = np.zeros((NUM_SAMPLES, 2), "float32")
 y = np.arange(NUM_SAMPLES, dtype="float32").reshape(-1, 1)
 pairs = tf.data.Dataset.from_tensor_slices((x, y))
@@ -66,6 +76,14 @@ tfdp.testing.report(
     {
         "arrays": seen(x, y, batch_size=16),
         "dataset": seen(pairs.shuffle(NUM_SAMPLES).batch(16)),
+        "PyDataset": seen(Rows()),
+        "PyDataset of threads": seen(Rows(workers=2)),
+        "PyDataset of a process": seen(
+            Rows(workers=1, use_multiprocessing=True)
+        ),
+        "generator": seen(
+            (Rows()[k % 6] for k in range(6 * EPOCHS)), steps_per_epoch=6
+        ),
         "auto-sharded by file": seen(
             pairs.shuffle(NUM_SAMPLES, seed=1).batch(16).with_options(by_file)
         ),

@@ -72,3 +72,93 @@ def test_a_copy_counts_for_itself(counted):
     copied = copy.copy(counted)
     iter(copied)
     assert (copied.times_begun, counted.times_begun) == (1, 0)
+
+
+def _maybe_symbolic_build(dataset):
+    """Asks for a batch as Keras does before the first step."""
+    return (lambda: (lambda: next(iter(dataset)))())()
+
+
+def test_keras_is_told_of_a_batch_without_taking_one(two_replicas):
+    taken = []
+
+    def elements():
+        for k in range(3):
+            taken.append(k)
+            yield {"a": [k] * 4, "b": np.ones((4, 2), "float32")}
+
+    spec = {
+        "a": tf.TensorSpec([4], tf.int32),
+        "b": tf.TensorSpec([4, None], tf.float32),
+    }
+    data = tf.data.Dataset.from_generator(elements, output_signature=spec)
+    data = data.map(lambda batch: {**batch, "c": None})
+    counted = two_replicas.experimental_distribute_dataset(data)
+    batch = _maybe_symbolic_build(counted)
+    assert batch == {
+        "a": tf.TensorSpec([None], tf.int32),
+        "b": tf.TensorSpec([None, None], tf.float32),
+        "c": None,
+    }
+    assert (taken, counted.times_begun) == ([], 0)
+
+
+def test_sparse_and_ragged_samples_are_told_of_as_keras_sees_them(two_replicas):
+    data = tf.data.Dataset.from_tensors(
+        (
+            tf.sparse.from_dense(np.eye(4, dtype="float32")),
+            tf.ragged.constant([[1.0], [], [2.0], [3.0]]),
+        )
+    )
+    sparse, ragged = _maybe_symbolic_build(
+        two_replicas.experimental_distribute_dataset(data)
+    )
+    assert (sparse.shape, ragged.shape) == ((None, 4), (None, None))
+
+
+def test_where_no_specification_tells_a_batch_is_taken(two_replicas):
+    data = tf.data.Dataset.from_generator(
+        lambda: iter([np.ones((4, 3))]), output_types=tf.float32
+    )
+    counted = two_replicas.experimental_distribute_dataset(data)
+    batch = _maybe_symbolic_build(counted)
+    shapes = [r.shape for r in two_replicas.experimental_local_results(batch)]
+    assert shapes == [(2, 3), (2, 3)]
+    assert counted.times_begun == 1
+
+
+def test_an_epoch_that_begins_later_takes_nothing_until_it_is_used(
+    two_replicas,
+):
+    begun = []
+
+    def elements():
+        begun.append(1)
+        yield from ([k] for k in range(4))
+
+    spec = tf.TensorSpec([1], tf.int32)
+    data = tf.data.Dataset.from_generator(elements, output_signature=spec)
+    counted = two_replicas.experimental_distribute_dataset(
+        data.unbatch().batch(2)
+    )
+    later = iter(counted.later())
+    assert (begun, counted.times_begun) == ([], 1)
+    assert len(list(later)) == 2
+    assert (len(begun), counted.times_begun) == (1, 1)
+    assert later.begun() is later.begun()
+
+
+def test_an_epoch_that_is_not_used_draws_its_order(two_replicas):
+    def orders(used):
+        data = tf.data.Dataset.range(8).shuffle(8, seed=3).batch(8)
+        counted = two_replicas.experimental_distribute_dataset(data)
+        found = []
+        for is_used in used:
+            later = iter(counted.later())
+            if is_used:
+                rows = two_replicas.experimental_local_results(next(later))
+                found.append(np.concatenate(rows).tolist())
+        return found
+
+    first, _, third = orders([True, True, True])
+    assert orders([True, False, True]) == [first, third]

@@ -13,7 +13,17 @@ def seen():
     return tfdp.testing.run_workers(SHARED / "seen_samples.py", 2, timeout=400)
 
 
-@pytest.mark.parametrize("kind", ["arrays", "dataset", "auto-sharded by file"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "arrays",
+        "dataset",
+        "auto-sharded by file",
+        "PyDataset",
+        "PyDataset of threads",
+        "PyDataset of a process",
+    ],
+)
 def test_every_sample_is_seen_once_per_epoch_in_an_order_of_its_own(seen, kind):
     epochs = list(zip(*(worker[kind] for worker in seen), strict=True))
     assert len(epochs) == 3
@@ -23,6 +33,14 @@ def test_every_sample_is_seen_once_per_epoch_in_an_order_of_its_own(seen, kind):
     orders = [first + second for first, second in epochs]
     assert orders[0] != list(range(96))
     assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+def test_a_generator_gives_each_batch_once(seen):
+    for first, second in zip(
+        *(worker["generator"] for worker in seen), strict=True
+    ):
+        assert len(first) == len(second) == 48
+        assert sorted(first + second) == list(range(96))
 
 
 def test_shards_of_different_length_are_used_up(seen):

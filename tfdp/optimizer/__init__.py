@@ -12,3 +12,4 @@ from tfdp.optimizer.gradient_statistics import (
 from tfdp.optimizer.loss_scale import FLOOR
 from tfdp.optimizer.noise_scale import NoiseScale
 from tfdp.optimizer.optimizer import DistributedOptimizer
+from tfdp.optimizer.update_count import UpdateCount

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from tfdp.optimizer.before_build import NothingCounted
 from tfdp.optimizer.gradient_statistics import (
     Moments,
     MovingAverage,
@@ -30,7 +31,7 @@ class Measurement:
         meter: Times steps, while it is on; `None` for no meter.
         smoothing: Weight of the past in the averages of noise; `None` where
             nobody asked for them.
-        samples: Counts samples by replica; from `build` on.
+        samples: Counts samples by replica, from `build` on.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Measurement:
         self._steps = accumulation_steps
         self._feeds_update = feeds_update
         self._noise: keras.Variable | None = None
+        self.samples: SampleCounter = NothingCounted(strategy)
 
     def build(self, noise: keras.Variable) -> None:
         """Takes a variable of shape `[4]` for the averages of noise."""

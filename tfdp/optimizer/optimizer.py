@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdp.batch import checked_count
+from tfdp.optimizer.before_build import BeforeBuild
 from tfdp.optimizer.compression import check_devices
 from tfdp.optimizer.loss_scale import LossScale, resolved_loss_scale
 from tfdp.optimizer.measurement import Measurement
@@ -24,7 +25,7 @@ _is_loading = contextvars.ContextVar("_is_loading", default=False)
 
 
 @keras.saving.register_keras_serializable(package="tfdp")
-class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
+class DistributedOptimizer(BeforeBuild):
     """Updates the weights once per `accumulation_steps` micro-batches.
 
     Use it when the batch you want does not fit in memory, or when
@@ -66,8 +67,7 @@ class DistributedOptimizer(keras.optimizers.LossScaleOptimizer):
         name: Optional name of the optimizer.
 
     Attributes:
-        micro_step: Scalar int64; micro-batches since the last update, in
-            `[0, accumulation_steps)`.
+        micro_step: Scalar int64; micro-batches since the last update.
         iterations: Scalar int64; updates made so far.
         skipped_updates: Scalar int64; updates skipped for overflow.
 

@@ -21,22 +21,25 @@ class BatchStatistics:
     def __init__(
         self, model: keras.Model, strategy: tf.distribute.Strategy
     ) -> None:
-        agreed = {
-            id(weight)
-            for layer in inspection.layers(model)
-            if inspection.synchronizes(layer)
-            for weight in layer.weights
-        }
-        self._statistics = [
-            weight
-            for weight in inspection.statistics(model)
-            if id(weight) not in agreed
-            and tf.as_dtype(weight.dtype).is_floating
-            # Otherwise TensorFlow aggregates it whenever it is assigned.
-            and weight.aggregation == "none"
-        ]
+        self._model = model
         self._strategy = strategy
-        self._average = tf.function(lambda: strategy.run(self._on_replica))
+        self._statistics: list[keras.Variable] = []
+        self.look()
+
+    def look(self) -> None:
+        """Looks for statistics anew, as layers may freeze and thaw.
+
+        A collective where one has frozen since, which has its last say.
+        """
+        found = _apart(self._model)
+        gone = {id(w) for w in self._statistics} - {id(w) for w in found}
+        if gone:
+            self.average()
+        if [id(w) for w in found] != [id(w) for w in self._statistics]:
+            self._statistics = found
+            self._average = tf.function(
+                lambda: self._strategy.run(self._on_replica)
+            )
 
     def average(self) -> None:
         """Gives every replica the mean over replicas; a collective."""
@@ -50,3 +53,21 @@ class BatchStatistics:
         )
         for variable, mean in zip(variables, means, strict=True):
             variable.assign(mean)
+
+
+def _apart(model: keras.Model) -> list[keras.Variable]:
+    """Returns the statistics that each replica keeps for itself."""
+    agreed = {
+        id(weight)
+        for layer in inspection.layers(model)
+        if inspection.synchronizes(layer)
+        for weight in layer.weights
+    }
+    return [
+        weight
+        for weight in inspection.statistics(model)
+        if id(weight) not in agreed
+        and tf.as_dtype(weight.dtype).is_floating
+        # Otherwise TensorFlow aggregates it whenever it is assigned.
+        and weight.aggregation == "none"
+    ]

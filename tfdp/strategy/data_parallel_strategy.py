@@ -21,7 +21,7 @@ from tfdp.step import (
 )
 from tfdp.strategy.distributed_dataset import CountedDataset
 from tfdp.strategy.first_step import FirstStep
-from tfdp.upstream import keras_fit, keras_losses, tf_functions
+from tfdp.upstream import keras_epochs, keras_fit, keras_losses, tf_functions
 
 
 class DataParallelStrategy(tf.distribute.Strategy):
@@ -198,6 +198,11 @@ class DataParallelStrategy(tf.distribute.Strategy):
         Raises:
             ValueError: If the dataset has no batches.
         """
+        epochs = keras_epochs.iterator_under_construction(within=2)
+        if epochs is not None:
+            keras_epochs.begin_late(epochs)
+            in_order = keras_epochs.py_dataset_in_order(epochs)
+            dataset = dataset if in_order is None else in_order
         if int(dataset.cardinality()) == 0:
             raise ValueError(
                 "A dataset must have at least one batch. Received: a dataset "
@@ -214,6 +219,30 @@ class DataParallelStrategy(tf.distribute.Strategy):
         return CountedDataset(
             super().experimental_distribute_dataset(dataset, options), dataset
         )
+
+    def distribute_datasets_from_function(
+        self,
+        dataset_fn: Callable[[tf.distribute.InputContext], tf.data.Dataset],
+        options: tf.distribute.InputOptions | None = None,
+    ) -> tf.distribute.DistributedDataset:
+        """Distributes a dataset that a function makes.
+
+        Args:
+            dataset_fn: Returns a dataset, batched per replica, given a
+                `tf.distribute.InputContext`.
+            options: `tf.distribute.InputOptions`.
+
+        Returns:
+            The distributed dataset.
+        """
+        sources: list[tf.data.Dataset] = []
+
+        def kept(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            sources.append(dataset_fn(context))
+            return sources[-1]
+
+        distributed = super().distribute_datasets_from_function(kept, options)
+        return CountedDataset(distributed, sources[0])
 
 
 class _Scope:

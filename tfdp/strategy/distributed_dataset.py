@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdp.upstream import tf_datasets
+from tfdp.upstream import keras_fit, tf_datasets
 
 
 class CountedDataset(tf_datasets.DistributedDataset):
@@ -29,11 +29,20 @@ class CountedDataset(tf_datasets.DistributedDataset):
         self._dataset = dataset
         self.source = source
         self.times_begun = 0
+        self._latest: LaterEpoch | None = None
 
     def __iter__(self) -> Iterator[Any]:
-        """Begins an epoch."""
+        """Begins an epoch; or says what a batch is like, if that is asked."""
+        if keras_fit.is_symbolic_build(within=3):
+            batch = _unknown_batch(self.source.element_spec)
+            if batch is not None:
+                return iter([batch])
         self.times_begun += 1
         return iter(self._dataset)
+
+    def later(self) -> "LaterEpoch":
+        """Returns an epoch that begins, for the devices, when it is used."""
+        return LaterEpoch(self)
 
     @property
     def element_spec(self) -> Any:
@@ -57,3 +66,59 @@ class CountedDataset(tf_datasets.DistributedDataset):
         if name == "_dataset":
             raise AttributeError(name)
         return getattr(self._dataset, name)
+
+
+class LaterEpoch:
+    """An epoch that counts as begun, but takes no batch before it is used.
+
+    An iterator over several devices reads ahead once it is made.
+
+    Args:
+        dataset: What to begin.
+    """
+
+    def __init__(self, dataset: CountedDataset) -> None:
+        self._dataset = dataset
+        self._iterator: Iterator[Any] | None = None
+
+    def __iter__(self) -> "LaterEpoch":
+        """Counts as begun."""
+        if self._dataset._latest is self:
+            return self
+        before, self._dataset._latest = self._dataset._latest, self
+        if before is not None and before._iterator is None:
+            # Never used; a shuffling draws its order none the less.
+            iter(self._dataset.source)
+        self._dataset.times_begun += 1
+        return self
+
+    def __next__(self) -> Any:
+        """Returns the next batch."""
+        return next(self.begun())
+
+    def begun(self) -> Iterator[Any]:
+        """Returns the iterator, which is made when it is first asked for."""
+        if self._iterator is None:
+            self._iterator = iter(self._dataset._dataset)
+        return self._iterator
+
+
+def _unknown_batch(spec: Any) -> Any:
+    """Returns what Keras asks a batch for, or `None` if it is not known."""
+    leaves = [s for s in tf.nest.flatten(spec) if _is_tensors(s)]
+    if any(leaf.shape.rank is None for leaf in leaves):
+        return None
+    return tf.nest.map_structure(_unknown_samples, spec)
+
+
+def _unknown_samples(spec: Any) -> tf.TensorSpec | None:
+    if not _is_tensors(spec):
+        return None
+    # How many samples there are differs between batches and replicas.
+    samples = [None] * min(spec.shape.rank, 1)
+    return tf.TensorSpec([*samples, *spec.shape[1:]], spec.dtype)
+
+
+def _is_tensors(spec: Any) -> bool:
+    # As opposed to nothing, or to something that may be missing.
+    return hasattr(spec, "shape") and hasattr(spec, "dtype")

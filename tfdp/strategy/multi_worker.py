@@ -1,6 +1,7 @@
 """`tf.distribute.MultiWorkerMirroredStrategy`, repaired for Keras 3."""
 
 import itertools
+import random
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -16,13 +17,12 @@ from tfdp.agreement import (
 from tfdp.cluster import Cluster
 from tfdp.settings import pack_bytes, start_timeout
 from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
-from tfdp.strategy.distributed_dataset import CountedDataset
 from tfdp.strategy.joining import (
     check_not_started,
     endable_start,
     joined,
 )
-from tfdp.upstream import keras_data, tf_runtime
+from tfdp.upstream import keras_data, keras_epochs, tf_runtime
 
 _numbers = itertools.count()
 
@@ -154,11 +154,15 @@ class MultiWorkerMirroredStrategy(
                 "`strategy.distribute_datasets_from_function`."
             )
         self._datasets += 1
-        arrays = keras_data.reshuffled_arrays(
-            seed=(tf_runtime.global_seed() or 0) + self._datasets
-        )
-        if arrays is not None:
-            dataset = arrays
+        seed = (tf_runtime.global_seed() or 0) + self._datasets
+        reordered = keras_data.reshuffled_arrays(seed)
+        if reordered is None:
+            reordered = keras_epochs.py_dataset_in_order(
+                keras_epochs.iterator_under_construction(within=1),
+                shuffle=random.Random(seed).shuffle,
+            )
+        if reordered is not None:
+            dataset = reordered
         check_same_dataset(self, dataset)
         if policy != tf.data.experimental.AutoShardPolicy.HINT:
             by_samples = tf.data.Options()
@@ -187,8 +191,6 @@ class MultiWorkerMirroredStrategy(
             The distributed dataset.
         """
 
-        sources: list[tf.data.Dataset] = []
-
         def of_agreed_length(
             context: tf.distribute.InputContext,
         ) -> tf.data.Dataset:
@@ -197,13 +199,11 @@ class MultiWorkerMirroredStrategy(
             if not have_same_length(self, dataset):
                 # Of a filtered dataset Keras cannot know the length.
                 dataset = dataset.filter(lambda *_: True)
-            sources.append(dataset)
             return dataset
 
-        distributed = super().distribute_datasets_from_function(
+        return super().distribute_datasets_from_function(
             of_agreed_length, options
         )
-        return CountedDataset(distributed, sources[0])
 
     def barrier(self) -> None:
         """Waits until every worker is here."""

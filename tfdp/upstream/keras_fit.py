@@ -23,17 +23,24 @@ _initial_epoch = Member(
 )
 
 
-def is_symbolic_build(depth: int = 1) -> bool:
+def is_symbolic_build(within: int = 1) -> bool:
     """Whether a caller is Keras, asking for the shape of one batch.
 
-    Before the first step Keras reduces a batch of data over the replicas, of
-    which it then uses shapes and types alone. Nothing in the values tells that
-    call from a user's own.
+    Before the first step Keras takes a batch of data and reduces it over the
+    replicas, of which it then uses shapes and types alone. Nothing in the
+    values tells these calls from a user's own.
 
     Args:
-        depth: How many frames above the caller of this function to look.
+        within: How many frames above the caller of this function to look.
     """
-    return sys._getframe(depth + 1).f_code.co_name == "_maybe_symbolic_build"
+    frame = sys._getframe(1).f_back
+    for _ in range(within):
+        if frame is None:
+            return False
+        if frame.f_code.co_name == "_maybe_symbolic_build":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,108 @@
+"""Which private name of Keras moved, of those that `keras_epochs` uses."""
+
+import inspect
+import types
+
+import keras
+import numpy as np
+from contracts import contract
+from keras.src.backend.tensorflow.trainer import TFEpochIterator
+from keras.src.trainers.data_adapters.py_dataset_adapter import (
+    OrderedEnqueuer,
+    PyDatasetAdapter,
+)
+
+from tfdp.upstream import keras_epochs
+
+
+class Rows(keras.utils.PyDataset):
+    @property
+    def num_batches(self):
+        return 3
+
+    def __getitem__(self, index):
+        return np.full((2, 3), index), np.zeros((2, 1))
+
+
+class Fed:
+    """Stands for an `EpochIterator`, which holds its data by an adapter."""
+
+    def __init__(self, **options):
+        self.data_adapter = PyDatasetAdapter(Rows(**options), shuffle=True)
+        self.data_adapter.get_tf_dataset()
+
+
+@contract(
+    "TFEpochIterator",
+    "TFEpochIterator.__init__ calling experimental_distribute_dataset",
+    serves="Keras takes batches before the first step, which are lost",
+)
+def test_the_iterator_that_is_made_is_found_from_its_strategy(in_fit):
+    made = [caller for _, caller in in_fit.strategy.callers_of_distribute]
+    assert made
+    assert all(isinstance(each, TFEpochIterator) for each in made)
+    assert keras_epochs.iterator_under_construction(within=9) is None
+
+
+@contract(
+    "_get_iterator",
+    "_enumerate_iterator",
+    "_distributed_dataset",
+    serves="batches are taken before they are wanted, and lost",
+)
+def test_an_epoch_iterator_asks_itself_for_what_it_goes_through():
+    late = keras_epochs._LateEpochIterator
+    for name in ("_get_iterator", "_enumerate_iterator"):
+        theirs = inspect.signature(getattr(TFEpochIterator, name))
+        assert inspect.signature(getattr(late, name)).parameters == (
+            theirs.parameters
+        )
+
+    class Later:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            raise StopIteration
+
+        def begun(self):
+            return "begun"
+
+    iterator = late.__new__(late)
+    keras.src.trainers.epoch_iterator.EpochIterator.__init__(
+        iterator, np.zeros((4, 1)), batch_size=2
+    )
+    iterator._distributed_dataset = types.SimpleNamespace(later=Later)
+    assert list(iterator) == [(0, 0, "begun"), (1, 1, "begun")]
+
+
+@contract(
+    "PyDatasetAdapter.py_dataset",
+    "enqueuer",
+    "shuffle",
+    "_output_signature",
+    "_standardize_batch",
+    "OrderedEnqueuer.start",
+    "get",
+    "stop",
+    serves="all epochs of a PyDataset with workers take from one queue",
+)
+def test_a_pydataset_of_workers_is_read_anew_each_time():
+    fed = Fed(workers=2)
+    assert isinstance(fed.data_adapter.enqueuer, OrderedEnqueuer)
+    data = keras_epochs.py_dataset_in_order(fed, lambda order: order.reverse())
+    assert fed.data_adapter.enqueuer is None
+    first, second = iter(data), iter(data)
+    for iterator in (first, second):
+        assert [int(x[0, 0]) for x, _ in iterator] == [2, 1, 0]
+
+
+def test_a_pydataset_without_workers_is_read_in_the_order_asked_for():
+    fed = Fed()
+    data = keras_epochs.py_dataset_in_order(fed, lambda order: order.reverse())
+    assert [int(x[0, 0]) for x, _ in data] == [2, 1, 0]
+
+
+def test_what_reads_anew_by_itself_is_left_to_keras():
+    assert keras_epochs.py_dataset_in_order(Fed()) is None
+    assert keras_epochs.py_dataset_in_order(None) is None
