@@ -181,6 +181,88 @@ def test_a_mask_that_layers_hand_on_equals_one_device(strategy, steps):
     assert_equal(actual, one, ["loss", "val_loss"] if steps == 1 else [])
 
 
+class Penalty(keras.layers.Layer):
+    """Adds a loss of its own, a mean over samples."""
+
+    def call(self, x):
+        self.add_loss(0.5 * keras.ops.mean(keras.ops.square(x)))
+        return x
+
+
+def penalized():
+    keras.utils.set_random_seed(1)
+    hidden = keras.layers.Dense(
+        8, "tanh", kernel_regularizer="l2", activity_regularizer="l2"
+    )
+    return keras.Sequential(
+        [keras.Input((8,)), hidden, keras.layers.Dense(1), Penalty()]
+    )
+
+
+BESIDE = {
+    "sum": (keras.losses.MeanSquaredError(reduction="sum"), "auto", False),
+    "weighted mean": (
+        keras.losses.MeanSquaredError(reduction="mean_with_sample_weight"),
+        "auto",
+        True,
+    ),
+    "scalar": (root_of_mean, "auto", False),
+    "contrastive": (contrast, "batch", False),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_layers_add_beside_a_loss_is_exact(strategy, name):
+    loss, over, weighted = BESIDE[name]
+    data = samples(48, weighted)
+    one = train(
+        tf.distribute.get_strategy(),
+        loss,
+        keras.optimizers.SGD(0.002),
+        data,
+        penalized,
+    )
+    wrapped = tfdp.DistributedLoss(loss, over=over)
+    optimizer = ours(strategy)
+    assert_equal(train(strategy, wrapped, optimizer, data, penalized), one)
+
+
+def two_outputs():
+    keras.utils.set_random_seed(1)
+    x = keras.Input((8,))
+    hidden = Penalty()(keras.layers.Dense(8, "tanh")(x))
+    heads = {name: keras.layers.Dense(1, name=name)(hidden) for name in "ab"}
+    return keras.Model(x, heads)
+
+
+@pytest.mark.parametrize("other", ["mse", root_of_mean])
+def test_several_losses_of_different_kinds_are_exact(strategy, other):
+    data = samples(48).map(lambda x, y: (x, {"a": y, "b": y}))
+    a = keras.losses.MeanSquaredError(reduction="sum")
+    one = train(
+        tf.distribute.get_strategy(),
+        {"a": a, "b": other},
+        keras.optimizers.SGD(0.002),
+        data,
+        two_outputs,
+    )
+    b = other if other == "mse" else tfdp.DistributedLoss(other)
+    losses = {"a": tfdp.DistributedLoss(a), "b": b}
+    actual = train(strategy, losses, ours(strategy), data, two_outputs)
+    assert_equal(actual, one)
+
+
+def test_what_layers_add_beside_a_loss_is_refused_accumulating(two_replicas):
+    def make():
+        return keras.Sequential([*make_model().layers, Penalty()])
+
+    wrapped = tfdp.DistributedLoss(
+        keras.losses.MeanSquaredError(reduction="sum")
+    )
+    with pytest.raises(ValueError, match="beside what layers have added by"):
+        train(two_replicas, wrapped, ours(two_replicas, 2), samples(24), make)
+
+
 def test_a_weight_beside_the_loss_counts(two_replicas):
     """`loss_weights` scales what the loss returns, gradient and value."""
     data = samples(48)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from tfdp.step import LossWeight, local_samples, weigh_by
+from tfdp.step import LossWeight, local_samples, weighed
 from tfdp.upstream import keras_losses
 
 
@@ -33,6 +33,10 @@ class DistributedLoss(keras.losses.Loss):
     is then one of the micro-batch, and refused when accumulating, where there
     is no telling the loss of the global batch from those of its parts.
 
+    Beside other losses of the model, what layers add by `add_loss` and
+    activity regularizers, each keeps its own weight, in `fit` and unless
+    gradients accumulate.
+
     It needs `tfdp.DistributedOptimizer` inside a tfdp strategy. Elsewhere, on
     one device, it is the loss that it wraps.
 
@@ -47,9 +51,9 @@ class DistributedLoss(keras.losses.Loss):
 
     Raises:
         ValueError: If `over` is none of these, or if Keras knows no such loss.
-            In training, if a step has several losses of different
-            denominators, accumulates a loss of the whole batch, or weights a
-            scalar by samples.
+            In training, if several losses of different denominators
+            accumulate, or meet in a loop of one's own, if a loss of the whole
+            batch accumulates, or if a scalar is weighted by samples.
         RuntimeError: In training, under a strategy that is not one of tfdp's.
 
     Example:
@@ -202,16 +206,18 @@ class DistributedLoss(keras.losses.Loss):
         own = tf.math.divide_no_nan(total, count)
         is_present = tf.cast(samples > 0, total.dtype)  # Or a made-up row.
         if self.reduction == "sum":
-            weigh_by(LossWeight(tf.cast(is_present, tf.float32), adds=True))
+            present = tf.cast(is_present, tf.float32)
             (whole,) = _summed([total * is_present])
+            own = weighed(own, LossWeight(present, adds=True))
             return _with_value(own, whole / replicas)
         if mask is None and self.reduction != "mean_with_sample_weight":
             return own / replicas
-        weigh_by(LossWeight(tf.cast(count * is_present, tf.float32)))
+        weight = LossWeight(tf.cast(count * is_present, tf.float32))
         whole = tf.math.divide_no_nan(
             *_summed([total * is_present, count * is_present])
         )
-        return _with_value(own / replicas, whole / replicas)
+        own = weighed(own / replicas, weight)
+        return _with_value(own, whole / replicas)
 
     def _over_batch(
         self, y_true: Any, y_pred: Any, sample_weight: Any, samples: tf.Tensor
@@ -232,9 +238,12 @@ class DistributedLoss(keras.losses.Loss):
             )
         # Replicas with samples weigh alike; each has the gradient by its rows.
         is_present = tf.cast(samples > 0, tf.float32)
-        weigh_by(LossWeight(is_present, spans_micro_batch=True))
         present = tf.cast(gathered.present_replicas, whole.dtype)
-        return _with_value(whole * present / replicas, whole / replicas)
+        own = weighed(
+            whole * present / replicas,
+            LossWeight(is_present, spans_micro_batch=True),
+        )
+        return _with_value(own, whole / replicas)
 
 
 class _Gathering:

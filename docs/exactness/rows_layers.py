@@ -156,3 +156,25 @@ def b20_as_it_is(side):
     if side.is_tfdp:
         return found(tfdp.audit(model, data))
     return deviation(model, on_one_device(sgd, data, make=_centered))
+
+
+def b19(side):
+    """An activity regularizer, and synchronized BatchNormalization.
+
+    Test: test_turns.py::
+    test_what_layers_add_beside_synchronized_statistics_is_exact
+    """
+
+    def make():
+        keras.utils.set_random_seed(1)
+        layers = [
+            keras.Input((FEATURES,)),
+            keras.layers.Dense(4, activity_regularizer="l2"),
+            keras.layers.BatchNormalization(synchronized=True),
+            keras.layers.Dense(1),
+        ]
+        if not tf.distribute.has_strategy():
+            layers[2] = keras.layers.BatchNormalization()
+        return keras.Sequential(layers)
+
+    return side.deviation(sgd, make=make)

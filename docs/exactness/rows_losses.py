@@ -161,3 +161,31 @@ def b16_bare(side):
     make = lambda: sgd(learning_rate=0.002)  # noqa: E731
     oracle = on_one_device(make, batches(), loss=loss)
     return deviation(side.trained(make, batches(), strategy, loss=loss), oracle)
+
+
+class Penalty(keras.layers.Layer):
+    """Adds the mean square of what it is given to the loss."""
+
+    def call(self, inputs):
+        """Adds it."""
+        self.add_loss(keras.ops.mean(keras.ops.square(inputs)))
+        return inputs
+
+
+def b19_loss(side):
+    """`add_loss` beside a loss that divides by sample weights, wrapped.
+
+    Test: test_losses.py::test_what_layers_add_beside_a_loss_is_exact
+    """
+
+    def make():
+        return keras.Sequential([*network().layers, Penalty()])
+
+    def weighted(batch):
+        x, y = arrays()
+        weights = np.linspace(0, 3, len(x)).astype("float32")
+        data = tf.data.Dataset.from_tensor_slices((x, y, weights))
+        return data.batch(batch)
+
+    loss = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
+    return side.deviation(sgd, data=weighted, make=make, loss=loss)

@@ -378,10 +378,20 @@ def test_a_loss_not_divided_by_the_replicas_is_found_in_data(
     assert "num_replicas_in_sync" in found.way_out
 
 
-def test_a_distributed_loss_beside_another_is_an_error(two_replicas):
+def accumulating(strategy):
+    with strategy.scope():
+        return tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1), 2)
+
+
+def test_a_distributed_loss_beside_another_is_an_error_accumulating(
+    two_replicas,
+):
     losses = ["mse", tfdp.DistributedLoss("mae", name="wrapped")]
     for loss in (losses, losses[1]):
         model = make(two_replicas, two_inputs_and_outputs, loss)
+        assert not tfdp.audit(model).of("error")
+        optimizer = accumulating(two_replicas)
+        model = make(two_replicas, two_inputs_and_outputs, loss, optimizer)
         found = only(tfdp.audit(model))
         assert found.severity == "error"
         assert "several losses, of which `wrapped`" in found.where
@@ -391,14 +401,16 @@ def test_a_distributed_loss_beside_another_is_an_error(two_replicas):
     ("reduction", "regularizer"),
     [("sum", "kernel"), ("sum_over_batch_size", "activity")],
 )
-def test_a_distributed_loss_beside_a_regularizer_is_an_error(
+def test_a_distributed_loss_beside_a_regularizer_is_an_error_accumulating(
     two_replicas, reduction, regularizer
 ):
     l2 = {f"{regularizer}_regularizer": keras.regularizers.L2(0.1)}
     build = stack((4,), dense(3, name="hidden", **l2), dense())
     loss = keras.losses.MeanSquaredError(reduction=reduction, name="error")
     loss = tfdp.DistributedLoss(loss)
-    found = only(tfdp.audit(make(two_replicas, build, loss)))
+    assert not tfdp.audit(make(two_replicas, build, loss)).of("error")
+    optimizer = accumulating(two_replicas)
+    found = only(tfdp.audit(make(two_replicas, build, loss, optimizer)))
     assert found.severity == "error"
     assert "`error` beside a regularizer of `" in found.where
     assert "hidden" in found.where

@@ -34,7 +34,11 @@ def findings(model: keras.Model) -> Iterator[Finding]:
     for loss, output in losses:
         if not isinstance(loss, DistributedLoss):
             yield from _of_plain(model, keras_losses.as_loss(loss), output)
-    if wrapped:
+    accumulates = any(
+        getattr(optimizer, "accumulation_steps", 1) > 1
+        for optimizer in inspection.optimizers(model)
+    )
+    if wrapped and accumulates:
         yield from _beside_wrapped(wrapped, len(losses), model)
 
 
@@ -199,14 +203,18 @@ def _of_plain(
 def _beside_wrapped(
     wrapped: list[DistributedLoss], count: int, model: keras.Model
 ) -> Iterator[Finding]:
-    rule = "One weight must serve the whole gradient of a step."
+    rule = (
+        "While gradients accumulate, one weight must serve the whole gradient "
+        "of a step."
+    )
     if count > 1:
         yield Finding(
             rule,
             f"several losses, of which `{wrapped[0].name}` is a "
             "DistributedLoss, averaged over something of its own",
             "error",
-            "Use losses that are means over samples, or a single one.",
+            "Use accumulation_steps=1, losses that are means over samples, or "
+            "a single one.",
         )
     layers = [model, *inspection.layers(model)]
     activity = [
@@ -223,8 +231,8 @@ def _beside_wrapped(
             f"the DistributedLoss `{wrapped[0].name}` beside a regularizer of "
             f"`{by}`, which is no part of it",
             "error",
-            "Remove the regularizer, or use a loss that is a mean over "
-            "samples.",
+            "Use accumulation_steps=1 or a loss that is a mean over samples, "
+            "or remove the regularizer.",
         )
 
 
@@ -304,6 +312,9 @@ def _compared(
                 "num_replicas_in_sync`.",
             )
             return
+    elif len(losses) > 1 or inspection.adds_losses(model):
+        # No one weight puts the whole together from its parts.
+        return
     parts = [_loss(model, half) for half in halves]
     weight = parts[0][1]
     if weight.spans_micro_batch:

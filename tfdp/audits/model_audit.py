@@ -31,7 +31,7 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     | `jit_compile`; `steps_per_execution` on workers  | error    | no         |
     | a loss that returns one scalar                   | error    | no         |
     | a loss over a mask or ignored classes; a sum     | error    | no         |
-    | a DistributedLoss beside losses or regularizers  | error    | no         |
+    | a DistributedLoss beside others, accumulating    | error    | no         |
     | a loss not divided by the number of replicas     | error    | yes        |
     | any other loss that is no mean over samples      | error    | yes        |
     | outputs that depend on others in the batch       | error    | yes        |

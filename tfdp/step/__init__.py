@@ -24,8 +24,9 @@ from tfdp.step.samples import (
     gradients_mix,
     local_samples,
     taken_weight,
-    weigh_by,
+    weighed,
 )
+from tfdp.step.turns import taking_turns
 from tfdp.step.uneven_batches import fitted
 from tfdp.step.waiting import call_for_each_replica, waiting_for
 from tfdp.step.whole_batch import gather

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfdp.step.division import divisions
+from tfdp.upstream import inspection
 
 _slot = threading.local()
 
@@ -132,6 +133,79 @@ def weigh_by(weight: LossWeight) -> None:
         weight: What a loss of this step has divided by.
     """
     _slot.weights.append(weight)
+
+
+@contextlib.contextmanager
+def training(model: Any) -> Iterator[None]:
+    """Says whose step of training it is.
+
+    Args:
+        model: The model, a `keras.Model`.
+    """
+    previous = getattr(_slot, "model", None)
+    _slot.model = model
+    try:
+        yield
+    finally:
+        _slot.model = previous
+
+
+def weighed(loss: tf.Tensor, weight: LossWeight) -> tf.Tensor:
+    """Weighs the gradient of a loss by something else than samples.
+
+    Where it is not the only loss of a step, as beside what layers add, one
+    weight does not serve the whole gradient. It is multiplied instead, so
+    that weighing it by samples comes to the same.
+
+    Args:
+        loss: Scalar loss of this replica, to differentiate.
+        weight: What it has divided by.
+
+    Returns:
+        The loss to differentiate.
+
+    Raises:
+        ValueError: If that is asked for while gradients accumulate, where
+            the weight of the whole cycle is not known yet.
+    """
+    others = _other_losses(weight)
+    if not others:
+        weigh_by(weight)
+        return loss
+    if any(each.accumulation_steps > 1 for each in _optimizers()):
+        raise ValueError(
+            "While gradients accumulate, one weight must serve the whole "
+            f"gradient of a step. Received: a DistributedLoss beside {others}. "
+            "Use accumulation_steps=1, or losses that are means over samples."
+        )
+    context = tf.distribute.get_replica_context()
+    samples, value = local_samples(), weight.value
+    total, count = context.all_reduce(
+        tf.distribute.ReduceOp.SUM,
+        [tf.identity(samples), tf.identity(value)],
+    )
+    if weight.adds:
+        count = tf.cast(context.num_replicas_in_sync, tf.float32)
+    factor = tf.math.divide_no_nan(value * total, count * samples)
+    return loss * tf.cast(factor, loss.dtype)
+
+
+def _optimizers() -> list[Any]:
+    return inspection.optimizers(_slot.model)
+
+
+def _other_losses(weight: LossWeight) -> str | None:
+    """Names what a step has beside a loss with a weight of its own."""
+    model = getattr(_slot, "model", None)
+    if model is None:
+        return None
+    if len(inspection.losses(model)) > 1:
+        return "other losses"
+    if inspection.adds_losses(model):
+        return "what layers have added by `add_loss` or activity regularizers"
+    if weight.adds and model.losses:
+        return "regularizers of weights"
+    return None
 
 
 def taken_weight() -> LossWeight | None:

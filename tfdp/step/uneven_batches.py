@@ -22,7 +22,12 @@ from tfdp.step.logged_losses import (
     outputs_of_all,
     with_values,
 )
-from tfdp.step.samples import counted, mixing_gradients, step_began
+from tfdp.step.samples import (
+    counted,
+    mixing_gradients,
+    step_began,
+    training,
+)
 from tfdp.upstream import inspection, keras_fit
 
 
@@ -47,6 +52,8 @@ def fitted(
         model = keras_fit.model_of_step(made_from, "train_step")
         if model is not None and not _weighs_samples(model):
             return fn
+        if model is not None:
+            fn = _of_training(fn, model)
     if model is not None:
         fitting = functools.partial(_step, fn, model)
     elif keras_fit.is_predict_step(made_from):
@@ -66,6 +73,16 @@ def fitted(
             return fitting(share)
 
     return on_share
+
+
+def _of_training(
+    fn: Callable[..., Any], model: keras.Model
+) -> Callable[..., Any]:
+    def step(data: Any) -> Any:
+        with training(model):
+            return fn(data)
+
+    return step
 
 
 def _share(data: Any, replicas_here: int) -> Any:

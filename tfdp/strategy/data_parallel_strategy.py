@@ -17,6 +17,7 @@ from tfdp.step import (
     metrics_of_all,
     seeded_per_replica,
     stamped,
+    taking_turns,
     waiting_for,
 )
 from tfdp.strategy.distributed_dataset import CountedDataset
@@ -80,7 +81,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
     @functools.cached_property
     def _first_step(self) -> FirstStep:
         return FirstStep(
-            lambda fn, data: self._run(self._counting(fn), (data,))
+            lambda fn, data: self._run(self._counting(fn, fn), (data,))
         )
 
     @functools.cached_property
@@ -112,7 +113,9 @@ class DataParallelStrategy(tf.distribute.Strategy):
         if tf_functions.is_tf_function(fn):
             counting = self._counting_functions.get(fn)
             if counting is None:
-                counting = tf_functions.wrapped_inside(fn, self._counting)
+                counting = tf_functions.wrapped_inside(
+                    fn, lambda inside: self._counting(inside, fn)
+                )
                 self._counting_functions[fn] = counting
         else:
             converted = tf_functions.converted_by_autograph(fn)
@@ -122,7 +125,8 @@ class DataParallelStrategy(tf.distribute.Strategy):
                     made_from=fn,
                     args=args,
                     replicas_here=self.num_replicas_in_sync // self.num_workers,
-                )
+                ),
+                made_from=fn,
             )
         with metrics_of_all(keras_fit.model_of_any_step(fn)):
             return self._run(counting, args, kwargs, options)
@@ -130,7 +134,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
     def _run(self, counting: Any, *arguments: Any) -> Any:
         return super().run(counting, *arguments)
 
-    def _counting(self, fn: Any) -> Callable[..., Any]:
+    def _counting(self, fn: Any, made_from: Any) -> Callable[..., Any]:
         @tf.autograph.experimental.do_not_convert
         @functools.wraps(fn)
         def counting(*args: Any, **kwargs: Any) -> Any:
@@ -139,6 +143,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
                 began, args, kwargs = stamped(self.step_clock, args, kwargs)
             try:
                 with (
+                    taking_turns(made_from),
                     waiting_for((args, kwargs)),
                     counted(args, kwargs, began=began),
                 ):

@@ -43,6 +43,15 @@ def losses(model: keras.Model) -> list[tuple[Any, Any]]:
     return [(loss, output) for loss, output in pairs if loss is not None]
 
 
+def adds_losses(model: keras.Model) -> bool:
+    """Whether layers have added losses in the forward pass at hand.
+
+    By `add_loss`, or by activity regularizers; those of weights do not count.
+    """
+    regularized = [v for v in model.trainable_weights if v.regularizer]
+    return len(model.losses) > len(regularized)
+
+
 def optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     """Returns the optimizers of a model: the compiled one, and attributes.
 

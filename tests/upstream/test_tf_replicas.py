@@ -1,0 +1,67 @@
+"""Which private name of TensorFlow moved, of those that `tf_replicas` uses."""
+
+import contextlib
+
+import keras
+import pytest
+import tensorflow as tf
+from contracts import contract
+
+from tfdp.upstream import tf_replicas
+
+
+@pytest.fixture
+def plain():
+    return tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+
+
+@contract(
+    "_merge_call",
+    serves="replicas find in layers what others have left there",
+)
+def test_replicas_take_turns_where_they_meet_and_nowhere_else(plain):
+    seen = []
+
+    @contextlib.contextmanager
+    def pausing(place):
+        seen.append((place, "pauses"))
+        yield
+        seen.append((place, "goes on"))
+
+    def step():
+        context = tf.distribute.get_replica_context()
+        place = int(tf.get_static_value(context.replica_id_in_sync_group))
+        for i in range(2):
+            # A context of `contextlib` can be entered once.
+            with tf_replicas.around_turns(pausing(place)):
+                seen.append((place, i))
+                context.all_reduce("SUM", tf.ones(()))
+        seen.append((place, "ends"))
+
+    tf.function(lambda: plain.run(step))()
+    assert seen == [
+        (0, 0),
+        (0, "pauses"),
+        (1, 0),
+        (1, "pauses"),
+        (0, "goes on"),
+        (0, 1),
+        (0, "pauses"),
+        (1, "goes on"),
+        (1, 1),
+        (1, "pauses"),
+        (0, "goes on"),
+        (0, "ends"),
+        (1, "goes on"),
+        (1, "ends"),
+    ]
+
+
+def test_layers_keep_their_losses_in_a_list_among_their_attributes():
+    layer = keras.layers.ActivityRegularization(l2=1.0)
+    layer(tf.ones((2, 3)))
+    lists = [v for v in vars(layer).values() if isinstance(v, list)]
+    assert [layer.losses] == [v for v in lists if v and tf.is_tensor(v[0])]

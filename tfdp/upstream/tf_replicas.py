@@ -1,0 +1,38 @@
+"""How the replicas of one process take turns.
+
+A doorway to private names of TensorFlow, each of which has a contract in
+`tests/upstream/test_tf_replicas.py`.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+
+@contextlib.contextmanager
+def around_turns(
+    pausing: contextlib.AbstractContextManager[Any],
+) -> Iterator[None]:
+    """Enters a context whenever the replica at work lets others go on.
+
+    Replicas of one process are threads, of which one runs at a time, until it
+    asks for something that concerns all of them.
+
+    Args:
+        pausing: Entered before others go on, and left when it is the turn of
+            this replica again; as often as that happens.
+    """
+    context = tf.distribute.get_replica_context()
+    merge_call = context._merge_call
+
+    def pause(*args: Any) -> Any:
+        with pausing:
+            return merge_call(*args)
+
+    context._merge_call = pause
+    try:
+        yield
+    finally:
+        del context._merge_call
