@@ -1,0 +1,32 @@
+"""Trains the named programs, one after the other, on each of the workers."""
+
+import dataclasses
+import pathlib
+import sys
+import traceback
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "shared"))
+
+import harness
+import iterators
+import program
+
+import tfdp
+
+iterators.patched()
+strategy = tfdp.auto_strategy()
+
+
+def train(name):
+    way = program.Distributed(strategy)
+    try:
+        trained = harness.train(harness.load(name), way)
+    except Exception as error:
+        return {
+            "error": f"{type(error).__name__}: {error}",
+            "trace": traceback.format_exc(),
+        }
+    return dataclasses.asdict(trained)
+
+
+tfdp.testing.report({name: train(name) for name in sys.argv[1:]})
