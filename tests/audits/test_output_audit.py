@@ -53,6 +53,34 @@ def audited(strategy, build, layer, loss="mse"):
     return tfdp.audit(model, (x, x[:, :1]))
 
 
+class AgainstAll(keras.layers.Layer):
+    """Has an output for each two samples of the batch."""
+
+    def __init__(self):
+        super().__init__(name="against_all")
+
+    def call(self, x):
+        return tf.matmul(x, x, transpose_b=True)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_layer_with_as_many_outputs_as_samples_is_named(two_replicas, steps):
+    with two_replicas.scope():
+        model = keras.Sequential(
+            [keras.Input((4,)), keras.layers.Dense(3), AgainstAll()]
+        )
+        model.compile(
+            tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1), steps),
+            lambda y, logits: keras.losses.sparse_categorical_crossentropy(
+                keras.ops.arange(keras.ops.shape(logits)[0]), logits
+            ),
+        )
+    x = np.ones((8, 4), "float32")
+    (finding,) = tfdp.audit(model, (x, x[:, :1]))
+    assert finding.severity == "error"
+    assert "`against_all`" in finding.message
+
+
 def test_the_layer_that_looks_at_the_batch_is_named(two_replicas):
     (finding,) = audited(two_replicas, stacked, OverBatch)
     assert finding.severity == "error"

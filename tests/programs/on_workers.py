@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import sys
 import traceback
+import warnings
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "shared"))
 
@@ -14,6 +15,10 @@ import program
 import tfdp
 
 iterators.patched()
+warnings.simplefilter("error", UserWarning)
+# 2026-11: plain Keras says both of these of any dataset.
+warnings.filterwarnings("ignore", "`shuffle=True` was passed")
+warnings.filterwarnings("ignore", "Your input ran out of data")
 strategy = tfdp.auto_strategy()
 
 

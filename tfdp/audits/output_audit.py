@@ -78,6 +78,13 @@ def _differ(
     model: keras.Model, outputs: Any, whole: list[Any], parts: list[Any]
 ) -> bool:
     computed = [_arrays(outputs(part)) for part in parts]
+    # Where other axes are the batch too, parts do not fit together.
+    fitting = [
+        all(part.shape[1:] == one.shape[1:] for part in each)
+        for one, *each in zip(whole, *computed, strict=True)
+    ]
+    if not all(fitting):
+        return True
     together = [np.concatenate(rows) for rows in zip(*computed, strict=True)]
     return not _all_close(model, whole, together)
 

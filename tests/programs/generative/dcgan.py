@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
-from program import Program, stream
+from program import Other, Program, stream
 
 
 class GAN(keras.Model):
@@ -91,4 +91,10 @@ def data(batch):
     )
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(
+    make,
+    data,
+    differs={
+        "accumulating": Other("the discriminator judges before its update")
+    },
+)

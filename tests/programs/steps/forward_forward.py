@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
-from program import Program, replicas, stream
+from program import Other, Program, replicas, stream
 
 
 class FFDense(layers.Layer):
@@ -79,4 +79,8 @@ def data(batch):
     return stream(x, y, (y + 1) % 4, batch=batch)
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(
+    make,
+    data,
+    differs={"accumulating": Other("a layer feeds the next before its update")},
+)
