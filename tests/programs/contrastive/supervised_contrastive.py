@@ -63,4 +63,5 @@ PROGRAM = Program(
     data,
     then=classify,
     differs={"accumulating": Refused("whole.*batch")},
+    is_long=True,
 )

@@ -81,4 +81,4 @@ def as_one(arguments):
     }
 
 
-PROGRAM = Program(make, lambda batch: as_one(data(batch)))
+PROGRAM = Program(make, lambda batch: as_one(data(batch)), is_long=True)

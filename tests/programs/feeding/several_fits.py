@@ -44,4 +44,4 @@ def data(batch):
     }
 
 
-PROGRAM = Program(make, data, then=slower)
+PROGRAM = Program(make, data, then=slower, is_long=True)

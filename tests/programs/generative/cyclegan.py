@@ -109,4 +109,4 @@ def data(batch):
     return stream(x, y, batch=batch)
 
 
-PROGRAM = Program(make, data, logs_of_last_step=True)
+PROGRAM = Program(make, data, logs_of_last_step=True, is_long=True)

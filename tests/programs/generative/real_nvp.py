@@ -76,4 +76,4 @@ def data(batch):
     return stream(x, batch=batch) | {"validation_data": held_out}
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

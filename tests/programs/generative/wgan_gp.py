@@ -91,4 +91,5 @@ PROGRAM = Program(
     make,
     data,
     differs={"accumulating": Refused("(?i)apply.*(twice|several|once)")},
+    is_long=True,
 )

@@ -60,4 +60,6 @@ def data(batch):
     return stream((atoms, bonds, pairs.astype("float32")), y, batch=batch)
 
 
-PROGRAM = Program(make, data, fit={"class_weight": {0: 2.0, 1: 0.5}})
+PROGRAM = Program(
+    make, data, fit={"class_weight": {0: 2.0, 1: 0.5}}, is_long=True
+)

@@ -43,4 +43,4 @@ def data(batch):
     return stream(tokens[:, :-1], tokens[:, 1:], batch=batch)
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

@@ -44,4 +44,4 @@ def data(batch):
     return stream(x, target[:, 1:], is_word, batch=batch)
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

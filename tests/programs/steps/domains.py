@@ -42,4 +42,4 @@ def data(batch):
     return stream(x, labels, weights, batch=batch)
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

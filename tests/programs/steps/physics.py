@@ -70,4 +70,4 @@ def data(batch):
     return stream(inside, start, batch=batch)
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

@@ -54,4 +54,4 @@ def data(batch):
     }
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

@@ -41,4 +41,6 @@ def data(batch):
     }
 
 
-PROGRAM = Program(make, data, fit={"class_weight": {0: 0.3, 1: 2.0}})
+PROGRAM = Program(
+    make, data, fit={"class_weight": {0: 0.3, 1: 2.0}}, is_long=True
+)

@@ -36,4 +36,4 @@ def data(batch):
     return stream(x, np.abs(x).sum(axis=1, keepdims=True), batch=batch)
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

@@ -52,4 +52,4 @@ def data(batch):
     return stream(given, y, batch=batch)
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

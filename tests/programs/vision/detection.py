@@ -47,4 +47,4 @@ def data(batch):
     return stream({"image": x}, labels, weights, batch=batch)
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

@@ -53,4 +53,4 @@ def data(batch):
     }
 
 
-PROGRAM = Program(make, data, then=thaw)
+PROGRAM = Program(make, data, then=thaw, is_long=True)
