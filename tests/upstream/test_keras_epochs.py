@@ -51,12 +51,9 @@ def test_the_iterator_that_is_made_is_found_from_its_strategy(in_fit):
     serves="batches are taken before they are wanted, and lost",
 )
 def test_an_epoch_iterator_asks_itself_for_what_it_goes_through():
-    late = keras_epochs._LateEpochIterator
     for name in ("_get_iterator", "_enumerate_iterator"):
         theirs = inspect.signature(getattr(TFEpochIterator, name))
-        assert inspect.signature(getattr(late, name)).parameters == (
-            theirs.parameters
-        )
+        assert list(theirs.parameters) == ["self"]
 
     class Later:
         def __iter__(self):
@@ -68,10 +65,11 @@ def test_an_epoch_iterator_asks_itself_for_what_it_goes_through():
         def begun(self):
             return "begun"
 
-    iterator = late.__new__(late)
+    iterator = TFEpochIterator.__new__(TFEpochIterator)
     keras.src.trainers.epoch_iterator.EpochIterator.__init__(
         iterator, np.zeros((4, 1)), batch_size=2
     )
+    keras_epochs.begin_late(iterator)
     iterator._distributed_dataset = types.SimpleNamespace(later=Later)
     assert list(iterator) == [(0, 0, "begun"), (1, 1, "begun")]
 

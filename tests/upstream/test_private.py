@@ -1,5 +1,6 @@
 """A private name that is missing takes down only what needs it."""
 
+import contextlib
 import importlib.metadata
 import json
 import re
@@ -12,7 +13,10 @@ import numpy as np
 import problem
 import pytest
 import tensorflow as tf
-from keras.src.trainers.data_adapters import array_data_adapter
+from keras.src.trainers.data_adapters import (
+    array_data_adapter,
+    py_dataset_adapter,
+)
 from places import SHARED
 from private_names import DECLARED, MODULES, hide, last_part
 from tensorflow.python.eager import context
@@ -21,6 +25,7 @@ import tfdp
 from tfdp.agreement import program
 from tfdp.upstream import (
     keras_data,
+    keras_epochs,
     keras_fit,
     keras_losses,
     keras_models,
@@ -28,12 +33,19 @@ from tfdp.upstream import (
     private,
     tf_datasets,
     tf_functions,
+    tf_replicas,
     tf_runtime,
+    tf_start,
 )
 from tfdp.upstream.private import Member, MissingNameError, Name
 
 # What every training of a `DistributedOptimizer` with `DataParallel` uses.
 OF_EVERY_FIT = {
+    "keras_epochs._adapter",
+    "keras_epochs._distributed_dataset",
+    "keras_epochs._enumerate_iterator",
+    "keras_epochs._epoch_iterator",
+    "keras_epochs._get_iterator",
     "keras_models._flatten_layers",
     "keras_models._non_trainable_variables",
     "keras_optimizers._learning_rate",
@@ -43,6 +55,7 @@ OF_EVERY_FIT = {
     "keras_optimizers._filter_empty_gradients",
     "tf_functions._control_status",
     "tf_functions._tf_convert",
+    "tf_replicas._merge_call",
 }
 
 
@@ -87,9 +100,81 @@ def copy_of_several():
     return keras_optimizers.copy_that_takes_reduced_gradients(several)
 
 
+class Items(keras.utils.PyDataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, place):
+        return np.zeros((1, 2))
+
+
+class Epochs:
+    """As much of Keras's `EpochIterator` as is replaced, or asked for."""
+
+    def __init__(self):
+        items = Items(workers=2)
+        self.data_adapter = py_dataset_adapter.PyDatasetAdapter(items)
+        self._distributed_dataset = None
+
+    def _get_iterator(self):
+        return None
+
+    def _enumerate_iterator(self):
+        return iter(())
+
+
+def begun_late():
+    epochs = Epochs()
+    keras_epochs.begin_late(epochs)
+    return epochs._get_iterator()
+
+
+def in_order():
+    return keras_epochs.py_dataset_in_order(Epochs())
+
+
+def enter(context_manager):
+    with context_manager:
+        pass
+
+
+def start_of_workers():
+    begun = types.SimpleNamespace(
+        ensure_initialized=print, _collective_ops_server_def=None
+    )
+    tf_start._enable(begun, None, None, None)
+
+
+def endable_start():
+    enter(tf_start.endable_start(print))
+
+
 BATCH = (tf.ones((2, 2)), tf.ones((2, 1)), None)
 STRATEGY = types.SimpleNamespace(extended=types.SimpleNamespace())
 USES = {
+    "keras_epochs._epoch_iterator": lambda: (
+        keras_epochs.iterator_under_construction(within=1)
+    ),
+    "keras_epochs._distributed_dataset": begun_late,
+    "keras_epochs._enumerate_iterator": begun_late,
+    "keras_epochs._get_iterator": begun_late,
+    "keras_epochs._adapter": in_order,
+    "keras_epochs._enqueuer": in_order,
+    "keras_epochs._output_signature": in_order,
+    "keras_epochs._standardize_batch": in_order,
+    "keras_losses._scale_loss": keras_losses.divider,
+    "keras_losses._unscale_loss": keras_losses.divider,
+    "keras_models._user_loss": lambda: enter(
+        keras_models.loss_of_its_own(model())
+    ),
+    "keras_models._user_loss_weights": lambda: enter(
+        keras_models.loss_of_its_own(model())
+    ),
+    "tf_functions._func_graph": lambda: enter(tf_functions.never_executed()),
+    "tf_replicas._merge_call": lambda: enter(
+        tf_replicas.around_turns(contextlib.nullcontext())
+    ),
+    "tf_start._handle": start_of_workers,
     "keras_data._array_adapter": lambda: Feeding().reshuffled(),
     "keras_data._convert_to_sliceable": lambda: Feeding().reshuffled(),
     "keras_data._shuffle": lambda: Feeding().reshuffled(),
@@ -173,7 +258,14 @@ USES = {
     "tf_runtime._id_in_cluster": lambda: tf_runtime.worker_index(STRATEGY),
 }
 GONE_ON_WITHOUT = {
+    "tf_start._context": endable_start,
+    "tf_start._server_def": endable_start,
+    "tf_start._lock": endable_start,
+    "tf_start._initialize_devices": endable_start,
+    "tf_start._clear_caches": endable_start,
     "tf_runtime._context": heartbeat,
+    "tf_runtime._handle": tf_runtime.has_started_alone,
+    "tf_runtime._leader": tf_runtime.has_started_alone,
     "tf_runtime._coordinated_job": heartbeat,
     "tf_runtime._service": heartbeat,
     "tf_runtime._configure_service": heartbeat,

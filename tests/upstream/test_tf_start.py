@@ -14,13 +14,14 @@ from tfdp.upstream import tf_start
     "enable_collective_ops",
     "_initialize_logical_devices",
     "_initialize_lock",
+    "_collective_ops_server_def",
     "_clear_caches",
     serves="a worker that waits for the others at its start is deaf to signals",
 )
 def test_the_names_are_there():
     assert tf_start._library() is not None
     own = context.context()
-    assert all(hasattr(own, name) for name in tf_start._NAMES)
+    assert all(hasattr(own, each.name) for each in tf_start._MEMBERS)
     before = own.enable_collective_ops
     with tf_start.endable_start(print):
         assert own.enable_collective_ops != before

@@ -1,6 +1,7 @@
 """What cannot be repaired from outside of a model, found and named."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,9 +14,6 @@ from tfdp.optimizer import DistributedOptimizer
 from tfdp.precision import half_precision_findings
 from tfdp.strategy import DataParallelStrategy
 from tfdp.upstream import inspection
-
-with tf.Graph().as_default():  # This may be imported in a scope.
-    _NO_STRATEGY = type(tf.distribute.get_strategy())
 
 
 def audit(model: keras.Model, data: Any = None) -> Findings:
@@ -101,6 +99,13 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     return Findings(sorted(findings, key=lambda f: order.index(f.severity)))
 
 
+@functools.cache
+def _no_strategy() -> type[tf.distribute.Strategy]:
+    """Returns the class of what TensorFlow calls the default strategy."""
+    with tf.Graph().as_default():  # This may be called in a scope.
+        return type(tf.distribute.get_strategy())
+
+
 def _scope(model: keras.Model) -> Iterator[Finding]:
     rule = "The model must be built and compiled in the strategy's scope."
     way_out = (
@@ -108,7 +113,7 @@ def _scope(model: keras.Model) -> Iterator[Finding]:
         "`with strategy.scope():`."
     )
     strategy = model.distribute_strategy
-    if isinstance(strategy, _NO_STRATEGY):
+    if isinstance(strategy, _no_strategy()):
         yield Finding(
             rule,
             "a model made outside of any scope, which would train on one "

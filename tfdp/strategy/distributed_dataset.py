@@ -21,6 +21,7 @@ class CountedDataset(tf_datasets.DistributedDataset):
     Attributes:
         source: As given.
         times_begun: How many iterators were made of it.
+        latest: The epoch that was begun last.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class CountedDataset(tf_datasets.DistributedDataset):
         self._dataset = dataset
         self.source = source
         self.times_begun = 0
-        self._latest: LaterEpoch | None = None
+        self.latest: LaterEpoch | None = None
 
     def __iter__(self) -> Iterator[Any]:
         """Begins an epoch; or says what a batch is like, if that is asked."""
@@ -38,6 +39,10 @@ class CountedDataset(tf_datasets.DistributedDataset):
             if batch is not None:
                 return iter([batch])
         self.times_begun += 1
+        return self.begun()
+
+    def begun(self) -> Iterator[Any]:
+        """Returns an iterator, which is not counted."""
         return iter(self._dataset)
 
     def later(self) -> "LaterEpoch":
@@ -75,18 +80,21 @@ class LaterEpoch:
 
     Args:
         dataset: What to begin.
+
+    Attributes:
+        iterator: What it takes batches from, once it was used.
     """
 
     def __init__(self, dataset: CountedDataset) -> None:
         self._dataset = dataset
-        self._iterator: Iterator[Any] | None = None
+        self.iterator: Iterator[Any] | None = None
 
     def __iter__(self) -> "LaterEpoch":
         """Counts as begun."""
-        if self._dataset._latest is self:
+        if self._dataset.latest is self:
             return self
-        before, self._dataset._latest = self._dataset._latest, self
-        if before is not None and before._iterator is None:
+        before, self._dataset.latest = self._dataset.latest, self
+        if before is not None and before.iterator is None:
             # Never used; a shuffling draws its order none the less.
             iter(self._dataset.source)
         self._dataset.times_begun += 1
@@ -98,9 +106,9 @@ class LaterEpoch:
 
     def begun(self) -> Iterator[Any]:
         """Returns the iterator, which is made when it is first asked for."""
-        if self._iterator is None:
-            self._iterator = iter(self._dataset._dataset)
-        return self._iterator
+        if self.iterator is None:
+            self.iterator = self._dataset.begun()
+        return self.iterator
 
 
 def _unknown_batch(spec: Any) -> Any:

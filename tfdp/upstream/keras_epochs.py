@@ -12,17 +12,22 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.backend.tensorflow.trainer import (
-    TFEpochIterator as _TFEpochIterator,
-)
-from keras.src.trainers.data_adapters.py_dataset_adapter import (
-    OrderedEnqueuer as _OrderedEnqueuer,
-)
-from keras.src.trainers.data_adapters.py_dataset_adapter import (
-    PyDatasetAdapter as _PyDatasetAdapter,
-)
 
 from tfdp.upstream.keras_fit import is_symbolic_build
+from tfdp.upstream.private import Member, Name
+
+_LOST = "batches of Python code would be lost before the first step"
+_ADAPTERS = "keras.src.trainers.data_adapters.py_dataset_adapter"
+_epoch_iterator = Name(
+    "keras.src.backend.tensorflow.trainer.TFEpochIterator", serves=_LOST
+)
+_enqueuer = Name(f"{_ADAPTERS}.OrderedEnqueuer", serves=_LOST)
+_adapter = Name(f"{_ADAPTERS}.PyDatasetAdapter", serves=_LOST)
+_distributed_dataset = Member("_distributed_dataset", serves=_LOST)
+_enumerate_iterator = Member("_enumerate_iterator", serves=_LOST)
+_get_iterator = Member("_get_iterator", serves=_LOST)
+_output_signature = Member("_output_signature", serves=_LOST)
+_standardize_batch = Member("_standardize_batch", serves=_LOST)
 
 
 def iterator_under_construction(within: int) -> Any:
@@ -38,7 +43,7 @@ def iterator_under_construction(within: int) -> Any:
     frame = sys._getframe(1).f_back
     for _ in range(within):
         caller = frame and frame.f_locals.get("self")
-        if isinstance(caller, _TFEpochIterator):
+        if isinstance(caller, _epoch_iterator.find()):
             return caller
         frame = frame and frame.f_back
     return None
@@ -55,21 +60,19 @@ def begin_late(epoch_iterator: Any) -> None:
         epoch_iterator: An `EpochIterator` whose dataset has a method `later`;
             see `tfdp.strategy.CountedDataset`.
     """
-    epoch_iterator.__class__ = _LateEpochIterator
+    enumerate_later = _enumerate_iterator.of(epoch_iterator)
 
-
-class _LateEpochIterator(_TFEpochIterator):
-    """An `EpochIterator` that takes nothing before it is asked to."""
-
-    def _get_iterator(self) -> Any:
-        return self._distributed_dataset.later()
-
-    def _enumerate_iterator(self) -> Iterator[tuple[int, int, Any]]:
+    def enumerate_iterator() -> Iterator[tuple[int, int, Any]]:
         if is_symbolic_build(within=2):
-            yield 0, 0, iter(self._distributed_dataset)
+            yield 0, 0, iter(_distributed_dataset.of(epoch_iterator))
             return
-        for begin, end, later in super()._enumerate_iterator():
+        for begin, end, later in enumerate_later():
             yield begin, end, later.begun()
+
+    _get_iterator.replace(
+        epoch_iterator, lambda: _distributed_dataset.of(epoch_iterator).later()
+    )
+    _enumerate_iterator.replace(epoch_iterator, enumerate_iterator)
 
 
 def py_dataset_in_order(
@@ -90,18 +93,19 @@ def py_dataset_in_order(
         that Keras makes reads anew already.
     """
     adapter = getattr(epoch_iterator, "data_adapter", None)
-    if not isinstance(adapter, _PyDatasetAdapter):
+    if not isinstance(adapter, _adapter.find()):
         return None
     if adapter.enqueuer is None and not (shuffle and adapter.shuffle):
         return None
-    reads_ahead = adapter.enqueuer is not None
+    standardized = _standardize_batch.of(adapter)
+    enqueuer = None if adapter.enqueuer is None else _enqueuer.find()
     # It would be started at the begin of each epoch, and drained at the end.
     adapter.enqueuer = None
     dataset = tf.data.Dataset.from_generator(
-        lambda: _batches(adapter, shuffle, reads_ahead),
-        output_signature=adapter._output_signature,
+        lambda: map(standardized, _batches(adapter, shuffle, enqueuer)),
+        output_signature=_output_signature.of(adapter),
     )
-    if not reads_ahead:
+    if enqueuer is None:
         return dataset.prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -112,7 +116,7 @@ def py_dataset_in_order(
 def _batches(
     adapter: Any,
     shuffle: Callable[[list[int]], None] | None,
-    reads_ahead: bool,
+    enqueuer: Any,
 ) -> Iterator[Any]:
     """Goes through a `PyDataset` once, by its own workers if it has any."""
     batches = _Order(adapter.py_dataset)
@@ -120,10 +124,10 @@ def _batches(
         (shuffle or random.shuffle)(batches.indices)
     count = batches.num_batches
     places = itertools.count() if count is None else range(count)
-    if not reads_ahead:
-        yield from (adapter._standardize_batch(batches[i]) for i in places)
+    if enqueuer is None:
+        yield from (batches[i] for i in places)
         return
-    queue = _OrderedEnqueuer(
+    queue = enqueuer(
         batches,
         workers=batches.workers,
         use_multiprocessing=batches.use_multiprocessing,
@@ -133,7 +137,7 @@ def _batches(
     try:
         # The places first: one batch more would be waited for for ever.
         for _, batch in zip(places, queue.get(), strict=False):
-            yield adapter._standardize_batch(batch)
+            yield batch
     finally:
         queue.stop()
 

@@ -10,6 +10,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfdp.upstream.private import Member
+
+_merge_call = Member(
+    "_merge_call",
+    serves="what layers keep of one replica would be found by another",
+)
+
 
 @contextlib.contextmanager
 def around_turns(
@@ -25,14 +32,14 @@ def around_turns(
             this replica again; as often as that happens.
     """
     context = tf.distribute.get_replica_context()
-    merge_call = context._merge_call
+    merge_call = _merge_call.of(context)
 
     def pause(*args: Any) -> Any:
         with pausing:
             return merge_call(*args)
 
-    context._merge_call = pause
+    _merge_call.replace(context, pause)
     try:
         yield
     finally:
-        del context._merge_call
+        delattr(context, _merge_call.name)

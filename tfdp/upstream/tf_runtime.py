@@ -11,6 +11,7 @@ from tfdp.upstream.private import Member, Name, optional
 _WORKERS = "MultiWorkerMirroredStrategy does not know its workers"
 _LOST = "a lost worker would be noticed after minutes, not seconds"
 _CHUNKS = "gradients are sent in chunks of 4 KiB"
+_EARLY = "a tensor made too early is told of in TensorFlow's words alone"
 _context = Name("tensorflow.python.eager.context.context", serves=_LOST)
 _global_seed = Name(
     "tensorflow.python.eager.context.global_seed",
@@ -25,6 +26,8 @@ _num_workers = Member("_num_workers", serves=_WORKERS)
 _id_in_cluster = Member("_id_in_cluster", serves=_WORKERS)
 _service = Member("coordination_service", serves=_LOST)
 _configure_service = Member("configure_coordination_service", serves=_LOST)
+_handle = Member("_context_handle", serves=_EARLY)
+_leader = Member("_collective_leader", serves=_EARLY)
 _config = Member("_config", serves=_CHUNKS)
 _wait_at_barrier = Member(
     "wait_at_barrier", serves="a strategy would not wait for its workers"
@@ -78,8 +81,10 @@ def has_started_alone() -> bool:
 
     It starts with the first tensor, variable or list of logical devices.
     """
-    own = _context.context()
-    return own._context_handle is not None and not own._collective_leader
+    with optional():
+        own = _context.find()()
+        return not _leader.of(own) and _handle.of(own) is not None
+    return False
 
 
 def send_in_chunks(size: int) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdp.upstream.private import Member, MissingNameError, Name
+from tfdp.upstream.private import Member, Name, optional
 
 _ENDED = "a worker that waits for others cannot be ended while it starts"
 _context = Name("tensorflow.python.eager.context.context", serves=_ENDED)
@@ -43,13 +43,12 @@ def endable_start(wait: Callable[[threading.Thread], object]) -> Iterator[None]:
         wait: Called with the thread that starts TensorFlow; returns when that
             has ended, or raises.
     """
-    library = _library()
-    try:
+    library = None
+    with optional():
         own = _context.find()()
         for each in _MEMBERS:
             each.check(own)
-    except MissingNameError:
-        library = None
+        library = _library()
     if library is None:
         yield
         return
