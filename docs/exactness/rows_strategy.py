@@ -217,7 +217,7 @@ def b18_schedule(side):
     return deviation(side.trained(make, _of_unknown_length()), oracle)
 
 
-class _OwnStep(keras.Model):
+class OwnStep(keras.Model):
     """What most examples of adversaries look like."""
 
     def __init__(self):
@@ -236,7 +236,7 @@ class _OwnStep(keras.Model):
         return {"loss": self.tracker.result()}
 
 
-class _Called(_OwnStep):
+class Called(OwnStep):
     def call(self, x):
         return self.net(x)
 
@@ -247,7 +247,7 @@ def b30(side):
     Test: parity/test_own_steps.py::
     test_a_step_of_its_own_trains_and_logs_as_on_one_device
     """
-    return side.deviation(sgd, make=_OwnStep)
+    return side.deviation(sgd, make=OwnStep)
 
 
 def b31(side):
@@ -256,7 +256,7 @@ def b31(side):
     Test: parity/test_own_steps.py::
     test_a_step_of_its_own_trains_and_logs_as_on_one_device
     """
-    oracle = on_one_device(sgd, batches(), _Called, None, epochs=1)
-    model = side.trained(sgd, batches(), make=_Called, loss=None, epochs=1)
+    oracle = on_one_device(sgd, batches(), Called, None, epochs=1)
+    model = side.trained(sgd, batches(), make=Called, loss=None, epochs=1)
     logged = [each.history.history["loss"][0] for each in (model, oracle)]
     return round(logged[0] / logged[1], 6)
