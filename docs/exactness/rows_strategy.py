@@ -226,6 +226,7 @@ class OwnStep(keras.Model):
         self.tracker = keras.metrics.Mean(name="loss")
 
     def train_step(self, data):
+        """Gives its tracker the loss that it differentiates."""
         x, y = data
         with tf.GradientTape() as tape:
             loss = keras.losses.MeanSquaredError()(y, self.net(x))
@@ -237,7 +238,10 @@ class OwnStep(keras.Model):
 
 
 class Called(OwnStep):
+    """The same, with what plain Keras needs under a strategy."""
+
     def call(self, x):
+        """Calls the network."""
         return self.net(x)
 
 
