@@ -60,6 +60,31 @@ def b7_normalization(side):
     return int(sum(np.isnan(w).sum() for w in model.get_weights()))
 
 
+def b7_both(side):
+    """A convolution there, and synchronized BatchNormalization.
+
+    Test: test_strategy.py::
+    test_convolutions_with_synchronized_statistics_survive_them_too
+    """
+
+    def make():
+        keras.utils.set_random_seed(1)
+        synchronized = tf.distribute.has_strategy()
+        return keras.Sequential(
+            [
+                keras.Input((FEATURES,)),
+                keras.layers.Reshape((FEATURES, 1)),
+                keras.layers.Conv1D(2, 3),
+                keras.layers.BatchNormalization(synchronized=synchronized),
+                keras.layers.Flatten(),
+                keras.layers.Dense(1),
+            ]
+        )
+
+    strategy = side.strategy(4)
+    return side.deviation(sgd, BATCH + 2, strategy=strategy, make=make)
+
+
 class Scale(keras.layers.Layer):
     """Multiplies each feature by a weight."""
 

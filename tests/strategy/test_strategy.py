@@ -413,3 +413,40 @@ def test_gradients_through_synchronized_statistics_are_weighed(steps):
         for each in (model, expected)
     ]
     assert problem.deviation(*trained) <= 1e-6
+
+
+@pytest.mark.parametrize("num_samples", [65, 66, 1])
+def test_convolutions_with_synchronized_statistics_survive_them_too(
+    strategy, num_samples
+):
+    def make(synchronized):
+        keras.utils.set_random_seed(1)
+        return keras.Sequential(
+            [
+                keras.Input((6, 6, 1)),
+                keras.layers.Conv2D(3, 3, use_bias=False),
+                keras.layers.BatchNormalization(synchronized=synchronized),
+                keras.layers.Conv2D(2, 3, activation="tanh"),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3),
+            ]
+        )
+
+    x, y = images(num_samples)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(64)
+
+    def train(model, optimizer):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer, loss, metrics=["accuracy"])
+        return model.fit(data, epochs=3, validation_data=data, verbose=0)
+
+    expected = make(False)
+    oracle = train(expected, keras.optimizers.SGD(0.1)).history
+    with strategy.scope():
+        model = make(True)
+        optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1))
+        history = train(model, optimizer).history
+    actual, weights = model.get_weights(), expected.get_weights()
+    assert problem.deviation(actual, weights) <= 1e-5
+    for key, values in oracle.items():
+        np.testing.assert_allclose(history[key], values, rtol=1e-4)

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from contracts import contract
 
@@ -134,3 +135,28 @@ def test_another_copy_of_a_loss_is_built_and_gone():
     assert float(loss) == 1
     assert model._compile_loss is compiled
     assert not compiled.built
+
+
+@contract(
+    "_compute_moments_sync",
+    serves="a made-up row counts in synchronized statistics",
+)
+def test_synchronized_statistics_are_reduced_in_a_function_of_their_own():
+    strategy = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+    with strategy.scope():
+        layer = keras.layers.BatchNormalization(momentum=0.0, synchronized=True)
+        layer.build((None, 1))
+
+    def step():
+        place = tf.distribute.get_replica_context().replica_id_in_sync_group
+        with keras_models.weighing_statistics(tf.cast(place, tf.float32)):
+            rows = tf.cast(place, tf.float32) + [[1.0], [5.0]]
+            layer(rows, training=True)
+
+    tf.function(lambda: strategy.run(step))()
+    # The mean of the second replica's 2 and 6.
+    assert layer.moving_mean.numpy() == pytest.approx(4.0)
+    assert layer.moving_variance.numpy() == pytest.approx(4.0)

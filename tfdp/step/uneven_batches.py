@@ -9,6 +9,7 @@ weighs nothing, its state is put back, its predictions are left out.
 takes its share.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +29,7 @@ from tfdp.step.samples import (
     step_began,
     training,
 )
-from tfdp.upstream import inspection, keras_fit
+from tfdp.upstream import inspection, keras_fit, keras_models
 
 
 def fitted(
@@ -110,14 +111,17 @@ def _step(fn: Callable[..., Any], model: keras.Model, data: Any) -> Any:
 
 def _on_any_size(fn: Callable[..., Any], model: keras.Model, data: Any) -> Any:
     size = _possibly_zero_size(data)
-    if _reduces_inside(model):
-        with mixing_gradients():
-            return fn(data if size is None else _checked(model, data, size))
-    if size is None:
-        return fn(data)
-    state = _state(model)
-    before = [tf.identity(variable) for variable in state]
-    outputs = fn(_never_empty(data, size))
+    with contextlib.ExitStack() as stack:
+        if _reduces_inside(model):
+            stack.enter_context(mixing_gradients())
+        if size is None:
+            return fn(data)
+        if _reduces_inside(model):
+            weight = tf.cast(size > 0, tf.float32)
+            stack.enter_context(keras_models.weighing_statistics(weight))
+        state = _state(model)
+        before = [tf.identity(variable) for variable in state]
+        outputs = fn(_never_empty(data, size))
 
     def put_back() -> tf.Tensor:
         for variable, value in zip(state, before, strict=True):
@@ -173,32 +177,22 @@ def _weighs_samples(model: keras.Model) -> bool:
     )
 
 
-def _checked(model: keras.Model, data: Any, size: tf.Tensor) -> Any:
-    # The statistics would count a made-up row.
-    convolves = any(
-        "Conv" in type(layer).__name__ for layer in inspection.layers(model)
-    )
-    check = tf.debugging.Assert(
-        tf.logical_or(size > 0, not convolves),
-        [
-            "Each replica must be given a sample, where a model has both "
-            "convolutions and synchronized BatchNormalization. Received: a "
-            "batch of fewer samples than replicas. Drop it "
-            "(`batch(..., drop_remainder=True)`), choose another batch size, "
-            "or use synchronized=False."
-        ],
-    )
-    with tf.control_dependencies([check] if check is not None else []):
-        return keras.tree.map_structure(
-            lambda leaf: None if leaf is None else tf.identity(leaf), data
-        )
-
-
 def _reduces_inside(model: keras.Model) -> bool:
     return any(map(inspection.synchronizes, inspection.layers(model)))
 
 
 def _state(model: keras.Model) -> list[tf.Variable]:
     metrics = [v for metric in model.metrics for v in metric.variables]
-    unique = {id(v): v.value for v in (*metrics, *inspection.statistics(model))}
+    # What is synchronized has not seen the row, and agrees on all replicas.
+    agreed = {
+        id(weight)
+        for layer in inspection.layers(model)
+        if inspection.synchronizes(layer)
+        for weight in layer.weights
+    }
+    unique = {
+        id(v): v.value
+        for v in (*metrics, *inspection.statistics(model))
+        if id(v) not in agreed
+    }
     return list(unique.values())

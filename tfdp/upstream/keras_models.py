@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfdp.upstream.private import Member
 
@@ -104,6 +105,28 @@ def own_non_trainable_weights(
 ) -> list[keras.Variable]:
     """Returns a layer's own weights without gradient, no seeds or metrics."""
     return list(_non_trainable_variables.of(layer))
+
+
+@contextlib.contextmanager
+def weighing_statistics(weight: tf.Tensor) -> Iterator[None]:
+    """Weighs what the replica at work adds to synchronized statistics.
+
+    Args:
+        weight: Scalar; 0 for a replica that has seen no samples, else 1.
+    """
+    context = tf.distribute.get_replica_context()
+    all_reduce = context.all_reduce
+
+    def weighed(reduce_op: Any, value: Any, options: Any = None) -> Any:
+        if sys._getframe(1).f_code.co_name == "_compute_moments_sync":
+            value = value * tf.cast(weight, value.dtype)
+        return all_reduce(reduce_op, value, options)
+
+    context.all_reduce = weighed
+    try:
+        yield
+    finally:
+        del context.all_reduce
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
