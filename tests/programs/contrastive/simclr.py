@@ -74,7 +74,7 @@ class ContrastiveModel(keras.Model):
 
 def make(way):
     model = ContrastiveModel(way.gather)
-    model.compile(way.optimizer(keras.optimizers.Adam(5e-3)))
+    model.compile(way.optimizer(keras.optimizers.Adam(5e-3, epsilon=1e-4)))
     return model
 
 

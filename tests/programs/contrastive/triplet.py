@@ -60,7 +60,9 @@ def make(way):
     three = [keras.Input((10,), name=n) for n in ("a", "p", "n")]
     distances = DistanceLayer()(*map(embedding, three))
     model = SiameseModel(keras.Model(three, distances))
-    model.compile(optimizer=way.optimizer(keras.optimizers.Adam(5e-3)))
+    model.compile(
+        optimizer=way.optimizer(keras.optimizers.Adam(5e-3, epsilon=1e-4))
+    )
     return model
 
 
