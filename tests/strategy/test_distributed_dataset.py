@@ -2,11 +2,13 @@
 
 import copy
 
+import keras
 import numpy as np
 import problem
 import pytest
 import tensorflow as tf
 
+import tfdp
 from tfdp.strategy.distributed_dataset import CountedDataset
 
 
@@ -162,3 +164,53 @@ def test_an_epoch_that_is_not_used_draws_its_order(two_replicas):
 
     first, _, third = orders([True, True, True])
     assert orders([True, False, True]) == [first, third]
+
+
+@pytest.mark.parametrize("kind", ["tuple", "single", "one", "dict", "ragged"])
+def test_what_a_generator_yields_keeps_its_structure(two_replicas, kind):
+    rows = np.arange(8, dtype="float32").reshape(4, 2)
+
+    def of(x):
+        if kind == "ragged":
+            return tf.RaggedTensor.from_tensor(x)
+        return {"tuple": (x, x), "single": (x,), "dict": {"x": x}}.get(kind, x)
+
+    def batches():
+        for i in (0, 2):
+            yield of(rows[i : i + 2])
+
+    spec = tf.TensorSpec((None, 2))
+    if kind == "ragged":
+        signature = tf.RaggedTensorSpec((None, None))
+    else:
+        signature = tf.nest.map_structure(lambda _: spec, of(rows))
+    data = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    made = two_replicas.experimental_distribute_dataset(problem.untuned(data))
+    assert made.source.element_spec == data.element_spec
+
+    for i, batch in enumerate(made):
+        (local, *_) = two_replicas.experimental_local_results(batch)
+        (leaf, *_) = tf.nest.flatten(local, expand_composites=True)
+        np.testing.assert_array_equal(
+            tf.reshape(leaf, [-1]), rows[2 * i : 2 * i + 1].reshape(-1)
+        )
+
+
+def test_arrays_of_a_generator_keep_their_values_in_training(two_replicas):
+    x, y = problem.arrays(16)
+    before = x.copy(), y.copy()
+
+    def batches():
+        for i in range(0, 16, 4):
+            yield x[i : i + 4], y[i : i + 4]
+
+    specs = tf.TensorSpec((None, 8)), tf.TensorSpec((None, 1))
+    data = tf.data.Dataset.from_generator(batches, output_signature=specs)
+    with two_replicas.scope():
+        model = problem.make_model()
+        model.compile(
+            tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1)), "mse"
+        )
+    model.fit(problem.untuned(data), steps_per_epoch=4, verbose=0)
+    for array, same in zip((x, y), before, strict=True):
+        np.testing.assert_array_equal(array, same)

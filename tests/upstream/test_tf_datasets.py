@@ -91,6 +91,25 @@ def test_a_strategy_makes_distributed_datasets(two_replicas):
 
 
 @contract(
+    "_functions",
+    "PyFunc",
+    serves="arrays of a generator are written into",
+)
+def test_pipelines_that_call_python_are_told_from_others():
+    plain = tf.data.Dataset.range(4).map(lambda x: x + 1)
+
+    def generate(_=None):
+        return tf.data.Dataset.from_generator(
+            lambda: iter([1]), output_signature=tf.TensorSpec((), tf.int64)
+        )
+
+    called = plain.map(lambda x: tf.numpy_function(abs, [x], tf.int64))
+    assert not tf_datasets.calls_python(plain.shuffle(2).batch(2))
+    for dataset in (generate(), called, plain.flat_map(generate)):
+        assert tf_datasets.calls_python(dataset.batch(2))
+
+
+@contract(
     "_inputs",
     serves="workers that are given other samples are not noticed",
 )

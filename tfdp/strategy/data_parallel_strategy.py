@@ -20,7 +20,7 @@ from tfdp.step import (
     taking_turns,
     waiting_for,
 )
-from tfdp.strategy.distributed_dataset import CountedDataset
+from tfdp.strategy.distributed_dataset import CountedDataset, own_memory
 from tfdp.strategy.first_step import FirstStep
 from tfdp.upstream import keras_epochs, keras_fit, keras_losses, tf_functions
 
@@ -208,6 +208,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
             keras_epochs.begin_late(epochs)
             in_order = keras_epochs.py_dataset_in_order(epochs)
             dataset = dataset if in_order is None else in_order
+        dataset = own_memory(dataset)
         if int(dataset.cardinality()) == 0:
             raise ValueError(
                 "A dataset must have at least one batch. Received: a dataset "

@@ -8,6 +8,32 @@ import tensorflow as tf
 from tfdp.upstream import keras_fit, tf_datasets
 
 
+def own_memory(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Copies what a dataset gets from functions of Python's.
+
+    TensorFlow takes the memory of their arrays for its own, and writes into it
+    what it computes with them; arrays of the program's then change.
+
+    Args:
+        dataset: Any; one that calls no Python is returned as it is.
+    """
+    if not tf_datasets.calls_python(dataset):
+        return dataset
+    is_tuple = isinstance(dataset.element_spec, tuple)
+
+    def copied(*element: Any) -> Any:
+        copies = tf.nest.map_structure(_copied, element, expand_composites=True)
+        return copies if is_tuple else copies[0]
+
+    return dataset.map(copied)
+
+
+def _copied(tensor: Any) -> Any:
+    if not isinstance(tensor, tf.Tensor) or tensor.dtype == tf.string:
+        return tensor
+    return tf.raw_ops.DeepCopy(x=tensor)
+
+
 class CountedDataset(tf_datasets.DistributedDataset):
     """Passes everything on to a distributed dataset, and counts its epochs.
 

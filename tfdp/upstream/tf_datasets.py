@@ -45,6 +45,20 @@ def source_datasets(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     return [s for i in inputs for s in source_datasets(i)] or [dataset]
 
 
+def calls_python(dataset: tf.data.Dataset) -> bool:
+    """Whether a pipeline calls functions of Python's, as a generator is."""
+    graphs = [
+        wrapper.function.graph.as_graph_def()
+        for wrapper in _functions.of(dataset)()
+    ]
+    return any(
+        "PyFunc" in node.op
+        for graph in graphs
+        for nodes in (graph.node, *(f.node_def for f in graph.library.function))
+        for node in nodes
+    ) or any(map(calls_python, _inputs.of(dataset)()))
+
+
 def _seeds_in_graph(graph: tf.compat.v1.GraphDef) -> list[int]:
     seeds = []
     for nodes in (graph.node, *(f.node_def for f in graph.library.function)):
