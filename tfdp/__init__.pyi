@@ -16,6 +16,7 @@ from .large_batch.schedules import ScaledSchedule as ScaledSchedule
 from .large_batch.schedules import StretchedSchedule as StretchedSchedule
 from .large_batch.warmup import WarmupSchedule as WarmupSchedule
 from .losses import DistributedLoss as DistributedLoss
+from .metrics import DistributedMetric as DistributedMetric
 from .optimizer.optimizer import DistributedOptimizer as DistributedOptimizer
 from .precision import set_precision as set_precision
 from .step.whole_batch import gather as gather

@@ -50,7 +50,8 @@ class DistributedLoss(keras.losses.Loss):
         name: Optional name. Defaults to the wrapped loss's.
 
     Raises:
-        ValueError: If `over` is none of these, or if Keras knows no such loss.
+        ValueError: If `over` is none of these, if Keras knows no such loss, or
+            if the loss has a `__call__` of its own.
             In training, if several losses of different denominators
             accumulate, or meet in a loop of one's own, if a loss of the whole
             batch accumulates, or if a scalar is weighted by samples.
@@ -88,6 +89,13 @@ class DistributedLoss(keras.losses.Loss):
                 "`loss` must be reduced to one number per batch. Received: "
                 f"{self.loss.name} with reduction={self.loss.reduction!r}. "
                 "Use reduction='sum_over_batch_size', the default."
+            )
+        if keras_losses.overrides_call(self.loss):
+            raise ValueError(
+                "`loss` must leave `Loss.__call__` to Keras, which divides "
+                "there by the samples and the replicas. Received: "
+                f"{type(self.loss).__name__}, which overrides it. Override "
+                "`call(y_true, y_pred)` instead."
             )
         self.over = over
         super().__init__(name=name or self.loss.name, dtype=self.loss.dtype)

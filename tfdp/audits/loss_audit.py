@@ -158,6 +158,16 @@ def _of_plain(
             "error",
             "Use reduction='sum_over_batch_size', the default.",
         )
+    elif keras_losses.overrides_call(loss):
+        yield Finding(
+            "A loss must leave `Loss.__call__` to Keras, which divides there "
+            "by the number of replicas.",
+            f"`{loss.name}`, whose class {type(loss).__name__} overrides it, "
+            "so that its gradient would be too large by that number",
+            "error",
+            "Override `call(y_true, y_pred)` instead, and return a value for "
+            "each sample.",
+        )
     elif loss.reduction == "sum":
         yield Finding(
             _RULE,
@@ -304,12 +314,14 @@ def _compared(
         replicas, share = _share(model, batch)
         if not _are_close(model, replicas * share, whole):
             yield Finding(
-                "A replica's loss must be divided by the number of replicas.",
+                "A replica's loss must be divided by the number of replicas, "
+                "and once.",
                 f"a loss of {type(model).__name__} that is not: its gradient "
-                "would be too large by that number",
+                f"would be {_times(replicas * share, whole)} as large",
                 "error",
                 "Divide what Keras does not by `tf.distribute.get_strategy()."
-                "num_replicas_in_sync`.",
+                "num_replicas_in_sync`; leave its own losses, and what "
+                "`add_loss` is given, as they are.",
             )
             return
     elif len(losses) > 1 or inspection.adds_losses(model):
@@ -332,6 +344,15 @@ def _compared(
             "error",
             f"{_WRAP[:-1]}, with over='batch' if it compares samples.",
         )
+
+
+def _times(value: float, whole: float) -> str:
+    if abs(whole) < 1e-12:
+        return "not"
+    ratio = value / whole
+    if abs(ratio - 0.5) < 1e-3:
+        return "half"
+    return "twice" if abs(ratio - 2) < 1e-3 else f"{ratio:.3g} times"
 
 
 def _loss(model: keras.Model, batch: Any) -> tuple[float, LossWeight]:
@@ -365,4 +386,7 @@ def _are_close(model: keras.Model, a: float, b: float, *terms: float) -> bool:
 class _TwoReplicas(tf.distribute.OneDeviceStrategy):
     """One device that says it is one of two."""
 
-    num_replicas_in_sync = 2
+    @property
+    def num_replicas_in_sync(self) -> int:
+        """How many replicas Keras divides by; none inside of a layer."""
+        return 1 if keras_losses.divides_inside_of_a_layer() else 2

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdp.optimizer.fused import add_weighted
-from tfdp.step import Gradient, LossWeight
+from tfdp.step import Gradient, LossWeight, first_time_in_step
 
 
 class Accumulator:
@@ -71,6 +71,14 @@ class Accumulator:
                 "or gradients through `tfdp.gather`, while gradients "
                 "accumulate. Use accumulation_steps=1, or, if the loss is a "
                 "mean over samples, DistributedLoss(loss, over='samples')."
+            )
+        if not first_time_in_step(self):
+            raise ValueError(
+                "While gradients accumulate, `apply` may be called once per "
+                "step. Received: a second call of one optimizer's in a step, "
+                "whose gradients would be taken for those of the next "
+                "micro-batch. Use an optimizer for each, or "
+                "accumulation_steps=1 and a larger batch."
             )
         if self._given not in (None, tuple(places)):
             raise ValueError(

@@ -35,6 +35,18 @@ class LossWeight:
     spans_micro_batch: bool = False
 
 
+def first_time_in_step(who: Any) -> bool:
+    """Whether this is asked for the first time in a replica's step.
+
+    Args:
+        who: For whom it is asked.
+    """
+    seen = vars(_slot).setdefault("seen", set())
+    is_first = id(who) not in seen
+    seen.add(id(who))
+    return is_first
+
+
 def local_samples() -> tf.Tensor | None:
     """Returns the number of samples given to this replica.
 
@@ -80,6 +92,7 @@ def counted(
     _slot.samples = tf.cast(_batch_size(_slot.arguments), tf.float32)
     _slot.began = began
     _slot.weights = []
+    _slot.seen = set()
     try:
         yield
     finally:

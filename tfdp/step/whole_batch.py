@@ -77,17 +77,54 @@ def gather(tensor: Any) -> tf.Tensor:
             f"{type(context.strategy).__name__}. Use a tfdp strategy, such as "
             "`tfdp.auto_strategy()`."
         )
-    if tensor.dtype == tf.bool:
-        return tf.cast(gather(tf.cast(tensor, tf.uint8)), tf.bool)
+    own = _own_rows(tensor, samples)
+    return _gathered(tensor, own, _start(own))
+
+
+def rows_of_all(structure: Any) -> tuple[Any, tf.Tensor]:
+    """Puts the rows of all replicas together, for what takes no gradient.
+
+    Args:
+        structure: Dense tensors of the same number of rows, nested; `None`
+            stays `None`.
+
+    Returns:
+        The same structure, of all replicas' rows; and whether this replica is
+        the first that has any.
+    """
+    leaves = [x for x in tf.nest.flatten(structure) if x is not None]
+    own = _own_rows(tf.convert_to_tensor(leaves[0]), local_samples())
+    start = _start(own)
+    gathered = tf.nest.map_structure(
+        lambda x: (
+            None
+            if x is None
+            else _gathered(
+                tf.stop_gradient(tf.convert_to_tensor(x)), own, start
+            )
+        ),
+        structure,
+    )
+    return gathered, tf.logical_and(tf.equal(start, 0), own > 0)
+
+
+def _own_rows(tensor: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
     # Without the row that is made up where there is none.
-    own = tf.where(samples > 0, tf.shape(tensor)[0], 0)
-    return _rows_of_all(tensor[:own], own)
+    return tf.where(samples > 0, tf.shape(tensor)[0], 0)
 
 
-def _rows_of_all(rows: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
+def _start(own: tf.Tensor) -> tf.Tensor:
+    """Returns how many rows the replicas before this one have."""
     context = tf.distribute.get_replica_context()
     sizes = context.all_gather(own[tf.newaxis], axis=0)
-    start = tf.reduce_sum(sizes[: context.replica_id_in_sync_group])
+    return tf.reduce_sum(sizes[: context.replica_id_in_sync_group])
+
+
+def _gathered(tensor: tf.Tensor, own: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+    if tensor.dtype == tf.bool:
+        numbers = tf.cast(tensor, tf.uint8)
+        return tf.cast(_gathered(numbers, own, start), tf.bool)
+    context = tf.distribute.get_replica_context()
 
     @tf.custom_gradient
     def gathered(rows: tf.Tensor) -> Any:
@@ -102,6 +139,6 @@ def _rows_of_all(rows: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
 
         return context.all_gather(rows, axis=0), backward
 
-    everyones = gathered(rows)
-    everyones.set_shape([None, *rows.shape[1:]])
+    everyones = gathered(tensor[:own])
+    everyones.set_shape([None, *tensor.shape[1:]])
     return everyones

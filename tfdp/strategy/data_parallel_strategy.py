@@ -44,6 +44,9 @@ class DataParallelStrategy(tf.distribute.Strategy):
     def num_replicas_in_sync(self) -> int:
         """Number of replicas, over all workers."""
         count = super().num_replicas_in_sync
+        if count > 1 and keras_losses.divides_inside_of_a_layer():
+            # Keras divides what the layer adds, too.
+            return 1
         divider = keras_losses.divider() if divisions() else None
         if divider is None:
             return count

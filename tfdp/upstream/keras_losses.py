@@ -45,6 +45,8 @@ _scale_loss = Name(
 _unscale_loss = Name(
     "keras.src.losses.loss.unscale_loss_for_distribution", serves=_LOGGED
 )
+_DIVIDING = ("scale_loss_for_distribution", "unscale_loss_for_distribution")
+_LAYERS = keras.layers.Layer.__module__
 # Of `tf.nn.compute_average_loss`, and of losses beside Keras's.
 _DIVIDING_MODULES = (tf.nn.compute_average_loss.__module__, "tfdp.losses")
 _STRATEGIES = tf.distribute.Strategy.__module__
@@ -65,6 +67,37 @@ def as_loss(identifier: Any) -> keras.losses.Loss:
     # A lambda has a name that is none.
     wrapper = _function_wrapper.find()
     return wrapper(loss, name=name if name.isidentifier() else None)
+
+
+def overrides_call(loss: keras.losses.Loss) -> bool:
+    """Whether a loss reduces by code of its own."""
+    own = type(loss).__call__
+    code = getattr(own, "__code__", None)
+    if own is keras.losses.Loss.__call__ or code is None:
+        return False
+    # One that asks Keras's for it is divided there.
+    return "__call__" not in code.co_names
+
+
+def divides_inside_of_a_layer(depth: int = 1) -> bool:
+    """Whether Keras divides a loss by the replicas in the call of a layer.
+
+    What a layer then gives to `add_loss` is divided once more by Keras.
+
+    Args:
+        depth: How many frames above the caller of this function to look.
+    """
+    frame: types.FrameType | None = sys._getframe(depth + 1)
+    while frame and frame.f_globals.get("__name__") == _STRATEGIES:
+        frame = frame.f_back
+    if frame is None or frame.f_code.co_name not in _DIVIDING:
+        return False
+    while frame is not None:
+        module = frame.f_globals.get("__name__")
+        if module == _LAYERS and frame.f_code.co_name == "__call__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def divider(depth: int = 1) -> Literal["keras", "own"] | None:

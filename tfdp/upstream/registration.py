@@ -14,6 +14,7 @@ from typing import Any
 MODULES = {
     "AdaScale": "tfdp.large_batch.adascale",
     "DistributedLoss": "tfdp.losses",
+    "DistributedMetric": "tfdp.metrics",
     "DistributedOptimizer": "tfdp.optimizer.optimizer",
     "LARS": "tfdp.large_batch.lars",
     "MomentumCorrectedSGD": "tfdp.large_batch.momentum",
