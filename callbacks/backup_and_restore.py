@@ -11,12 +11,16 @@ import keras
 import numpy as np
 
 from tfdp.backup import (
+    PREFIX,
     Backup,
     BackupFolder,
+    CallbackStates,
     DataPosition,
     Position,
     Replay,
     TrainingState,
+    random_numbers,
+    restore_random_numbers,
     shared,
 )
 from tfdp.batch import checked_count
@@ -40,9 +44,20 @@ class BackupAndRestore(keras.callbacks.Callback):
     a backup at the end of the update under way, the same on all workers;
     after SIGTERM each of them exits with code 143 (128 + SIGTERM).
 
-    What is not restored: the state of other callbacks, such as the patience and
-    best weights of `EarlyStopping`; random numbers that Python or NumPy draw,
-    and so the order of a `keras.utils.PyDataset` that is shuffled.
+    With it comes back what other callbacks remember: the patience and best
+    weights of `EarlyStopping`, what `ReduceLROnPlateau` and `ModelCheckpoint`
+    found best, the steps of `TensorBoard`; and the global random numbers of
+    Python and NumPy. Callbacks are known again by class and place in the list,
+    and all workers get what the chief's remember. A callback of your own is
+    asked for its state where it has `get_state()`, which returns numbers,
+    strings, arrays, and lists, tuples or dicts of them, and
+    `set_state(state)`, called as training begins and again at the batch.
+
+    What is not restored: what other callbacks of your own remember, of which a
+    warning tells by name as training resumes; random generators that a program
+    holds itself, and so the order of a `keras.utils.PyDataset` that is
+    shuffled. After an `EarlyStopping` has stopped it, training has reached its
+    end.
 
     Where the number of replicas has changed since the backup, each replica
     gets the mean of the batch statistics, and steps are counted by updates, so
@@ -65,7 +80,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         clock: Returns the time in seconds. Defaults to `time.monotonic`.
 
     Raises:
-        TypeError: If `save_freq` or `keep` are not of these types.
+        TypeError: If `save_freq` or `keep` are not of these types. At the
+            begin of training, if a `get_state` returns something else.
         ValueError: If a number is not positive, or `backup_dir` empty. At the
             begin of training, if `backup_dir` cannot be written to, or the
             backup is of another model.
@@ -118,7 +134,9 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Goes to where the last backup was made, if there is one."""
-        self._edges = _edges()
+        callbacks = keras_fit.callbacks_in_use() or []
+        self._edges = _edges(callbacks)
+        self._states = CallbackStates(callbacks)
         _check_built(inspection.optimizers(self.model))
         self._strategy = self.model.distribute_strategy
         self._state = TrainingState(self.model, self._strategy)
@@ -127,6 +145,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._epoch = self._batch = 0
         self._restored: Backup | None = None
         self._replay: Replay | None = None
+        self._to_come: Backup | None = None
         if self._strategy.is_chief:
             self._folder.check()
         backup = self._read()
@@ -144,6 +163,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._saved_at = self._updates.now()
         self._saved_when = self._clock()
         self._edges.hear(
+            at_begin=self._begin_training,
             at_epoch=self._begin_epoch,
             at_update=self._end_update,
             signals=(signal.SIGTERM, signal.SIGINT),
@@ -195,14 +215,46 @@ class BackupAndRestore(keras.callbacks.Callback):
         elif self._strategy.is_chief:
             self._folder.delete()
 
+    def _begin_training(self) -> None:
+        """Restores callbacks, which have forgotten all as training began."""
+        # Refused now, rather than after hours.
+        self._states.captured({})
+        if self._to_come is not None:
+            states = self._to_come.about.get("callbacks", {})
+            self._states.restore(
+                states, self._to_come.arrays, batches_before=self._batch
+            )
+
+    def _arrive(self) -> None:
+        """Restores callbacks where the backup was made: now."""
+        if self._to_come is None:
+            return
+        backup, self._to_come = self._to_come, None
+        states = backup.about.get("callbacks", {})
+        self._states.restore(states, backup.arrays)
+        if "random" in backup.about:
+            restore_random_numbers(self._strategy, backup.about["random"])
+        lost = self._states.lost(states)
+        if lost:
+            self._say(
+                "What callbacks remember is restored where it is known. "
+                f"Received some that begin anew: {'; '.join(lost)}. Give a "
+                "callback of your own `get_state()` and `set_state(state)`, "
+                "and keep the list of callbacks as it was."
+            )
+
     def _begin_epoch(self, epoch: int) -> None:
         """Backs up what the last epoch and all callbacks have left."""
+        if not self._batch:
+            self._arrive()
         if epoch != self._epoch or (self._batch and not self._replays):
             self._epoch, self._batch = epoch, 0
             self._save(self._position.of_next_epoch)
 
     def _end_update(self, decided: frozenset[str]) -> None:
         if self._replays:
+            if self._replay is not None and self._replay.is_through:
+                self._arrive()
             return
         is_due = (
             self.save_freq != "epoch"
@@ -221,6 +273,7 @@ class BackupAndRestore(keras.callbacks.Callback):
     def _save(self, position: Position) -> None:
         # A model that was compiled again has other variables.
         arrays = TrainingState(self.model, self._strategy).captured()
+        randoms = random_numbers(self._strategy)
         self._saved_at = self._updates.now()
         self._saved_when = self._clock()
         if not self._strategy.is_chief:
@@ -241,6 +294,8 @@ class BackupAndRestore(keras.callbacks.Callback):
                 for key, values in history.history.items()
             },
             "epochs": list(history.epoch),
+            "callbacks": self._states.captured(arrays),
+            "random": randoms,
         }
         self._folder.save(self._saved_at, Backup(arrays, about))
 
@@ -249,8 +304,13 @@ class BackupAndRestore(keras.callbacks.Callback):
         return shared(self._strategy, own)
 
     def _restore(self, backup: Backup) -> None:
-        self._state.check(backup.arrays)
-        self._state.restore(backup.arrays)
+        arrays = {
+            name: array
+            for name, array in backup.arrays.items()
+            if not name.startswith(PREFIX)
+        }
+        self._state.check(arrays)
+        self._state.restore(arrays)
         about = backup.about
         steps = self._accumulation_steps()
 
@@ -309,17 +369,21 @@ class BackupAndRestore(keras.callbacks.Callback):
                 f"{self._folder.path}.",
                 flush=True,
             )
-        self._restored = backup
+        self._restored = self._to_come = backup
         self._epoch, self._batch = about["epoch"], batch
-        keras_fit.begin_at_epoch(self.model, about["epoch"])
+        has_stopped = self._states.has_stopped(about.get("callbacks", {}))
+        last = max(self.params["epochs"], about["epoch"])
+        keras_fit.begin_at_epoch(
+            self.model, last if has_stopped else about["epoch"]
+        )
 
         def restore() -> None:
             # Callbacks that have begun the epoch again may have changed it.
             state = TrainingState(self.model, self._strategy)
-            state.check(backup.arrays)
-            state.restore(backup.arrays)
+            state.check(arrays)
+            state.restore(arrays)
             if batch:
-                state.restore_metrics(backup.arrays)
+                state.restore_metrics(arrays)
 
         self._replay = Replay(
             self.model,
@@ -354,8 +418,7 @@ def _check_built(optimizers: list[keras.optimizers.Optimizer]) -> None:
             )
 
 
-def _edges() -> DataParallel:
-    callbacks = keras_fit.callbacks_in_use(depth=2) or []
+def _edges(callbacks: list[keras.callbacks.Callback]) -> DataParallel:
     for callback in callbacks:
         if isinstance(callback, DataParallel):
             return callback

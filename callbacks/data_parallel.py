@@ -93,6 +93,7 @@ class DataParallel(keras.callbacks.Callback):
         self._at_vote = []
         if isinstance(strategy, DataParallelStrategy):
             self.ballot = Ballot(strategy)
+            self._at_begin: list[Callable[[], None]] = []
             self._at_epoch = []
             self._at_update = []
             keras_fit.change_callbacks(self._with_last_word)
@@ -103,6 +104,7 @@ class DataParallel(keras.callbacks.Callback):
     def hear(
         self,
         *,
+        at_begin: Callable[[], None],
         at_epoch: Callable[[int], None],
         at_update: Callable[[frozenset[str]], None],
         signals: Iterable[signal.Signals],
@@ -112,11 +114,13 @@ class DataParallel(keras.callbacks.Callback):
         For callbacks that come after this one, from their `on_train_begin`.
 
         Args:
+            at_begin: Called at the begin of training.
             at_epoch: Called at the begin of each epoch, with its index.
             at_update: Called after each update, with what some worker has
                 asked for; see `tfdp.agreement.ballot`.
             signals: Signals which then ask, instead of ending this worker.
         """
+        self._at_begin.append(at_begin)
         self._at_epoch.append(at_epoch)
         self._at_update.append(at_update)
         for number in signals:
@@ -177,6 +181,11 @@ class DataParallel(keras.callbacks.Callback):
         for listener in self._at_update:
             listener(decided)
         self._obey(decided - {"backup"})
+
+    def begin_training(self) -> None:
+        """Tells of the begin, once all callbacks have seen it."""
+        for listener in self._at_begin:
+            listener()
 
     def begin_epoch(self, epoch: int) -> None:
         """Tells of an epoch, once all callbacks have seen its begin.
@@ -304,6 +313,9 @@ class _LastWord(keras.callbacks.Callback):
     def __init__(self, edges: DataParallel) -> None:
         super().__init__()
         self._edges = edges
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._edges.begin_training()
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None

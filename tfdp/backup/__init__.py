@@ -5,6 +5,12 @@ callback, which it must not know.
 """
 
 from tfdp.backup.backup_folder import Backup, BackupFolder
+from tfdp.backup.callback_states import (
+    PREFIX,
+    CallbackStates,
+    random_numbers,
+    restore_random_numbers,
+)
 from tfdp.backup.data_position import DataPosition, Position
 from tfdp.backup.replay import Replay, is_replaying
 from tfdp.backup.sharing import shared

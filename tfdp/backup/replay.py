@@ -47,6 +47,11 @@ class Replay:
         self.is_on = False
         self._model.train_function = self._train
 
+    @property
+    def is_through(self) -> bool:
+        """Whether the step to come is the first to train."""
+        return self._restore is None and self._left <= 0
+
     def _step(self, iterator: Any) -> Any:
         if keras_fit.fit_under_way() is not self._fit:
             # That one was aborted before it got here.

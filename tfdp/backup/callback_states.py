@@ -1,0 +1,227 @@
+"""What callbacks and Python's random numbers are, beside the model."""
+
+import random
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfdp.agreement import Workers, gather_objects
+from tfdp.backup.packing import packed, unpacked
+from tfdp.upstream import keras_callbacks
+
+PREFIX = "program "
+
+
+class CallbackStates:
+    """Reads and writes what the callbacks of a fit remember.
+
+    Those of Keras are known. Callbacks of the user's are asked, where they
+    have both `get_state()` and `set_state(state)`; of others is only noticed
+    whether they have come back as they were.
+
+    Args:
+        callbacks: Those of the `fit`, in their order.
+
+    Raises:
+        TypeError: If a `get_state` returns what is no number, string or array.
+    """
+
+    def __init__(self, callbacks: Iterable[keras.callbacks.Callback]) -> None:
+        self._callbacks: dict[str, keras.callbacks.Callback] = {}
+        for callback in map(_innermost, callbacks):
+            kind = type(callback)
+            if kind.__module__.startswith("tfdp."):
+                continue
+            name = f"{kind.__module__}.{kind.__qualname__}"
+            count = sum(key.split()[0] == name for key in self._callbacks)
+            self._callbacks[f"{name} {count}"] = callback
+
+    def captured(self, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Returns what the callbacks remember, as JSON can hold it.
+
+        Args:
+            arrays: Where arrays are put.
+
+        Returns:
+            What `restore` takes.
+
+        Raises:
+            TypeError: If a `get_state` returns what cannot be saved.
+        """
+        return {
+            name: {
+                "keras": packed(
+                    keras_callbacks.remembered(callback), PREFIX, arrays
+                ),
+                "own": _own_state(callback, arrays),
+                "attributes": _fingerprints(callback),
+            }
+            for name, callback in self._callbacks.items()
+        }
+
+    def restore(
+        self,
+        states: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray],
+        *,
+        batches_before: int = 0,
+    ) -> None:
+        """Gives callbacks what was captured, by class and place in the list.
+
+        Args:
+            states: What `captured` has returned.
+            arrays: Those it has put its own into.
+            batches_before: Batches the callbacks will be told of once more
+                before they are where they were. Defaults to 0.
+        """
+        for name, callback in self._callbacks.items():
+            if name not in states:
+                continue
+            keras_callbacks.remember(
+                callback,
+                unpacked(states[name]["keras"], arrays),
+                batches_before=batches_before,
+            )
+            own = states[name]["own"]
+            if own is not None and _has_state(callback):
+                callback.set_state(unpacked(own[0], arrays))
+
+    def lost(self, states: Mapping[str, Any]) -> list[str]:
+        """Returns which callbacks are not as they were, once restored.
+
+        Args:
+            states: What `captured` has returned.
+
+        Returns:
+            Their names, with what is lost.
+        """
+        found = []
+        for name, callback in self._callbacks.items():
+            title = type(callback).__name__
+            saved = states.get(name)
+            if type(callback) is keras.callbacks.LambdaCallback:
+                found.append(f"{title} (what its functions remember)")
+            elif saved is None:
+                if keras_callbacks.remembered(callback) or _has_state(callback):
+                    found.append(f"{title} (not in the backup)")
+            elif not _has_state(callback):
+                now = _fingerprints(callback)
+                then = saved["attributes"]
+                names = [n for n in then if now.get(n) != then[n]]
+                if names:
+                    found.append(f"{title} ({', '.join(names)})")
+            elif saved["own"] is None:
+                found.append(f"{title} (its `get_state` is new)")
+        for name, saved in states.items():
+            remembers = saved["keras"] != {"dict": []} or saved["own"]
+            if name not in self._callbacks and remembers:
+                title = name.split()[0].rpartition(".")[2]
+                found.append(f"{title} (no longer among the callbacks)")
+        return found
+
+    def has_stopped(self, states: Mapping[str, Any]) -> bool:
+        """Whether an `EarlyStopping` had ended the training.
+
+        Args:
+            states: What `captured` has returned.
+        """
+        return any(
+            name == "stopped_epoch" and value > 0
+            for state in states.values()
+            for name, value in state["keras"]["dict"]
+        )
+
+
+def random_numbers(strategy: Workers) -> list[Any]:
+    """Returns where Python's and NumPy's random numbers are; a collective.
+
+    Args:
+        strategy: The strategy whose workers meet.
+
+    Returns:
+        The state of each worker, as JSON can hold it.
+    """
+    own = [random.getstate(), np.random.get_state(legacy=False)]
+    inline: dict[str, np.ndarray] = {}
+    text = packed(own, "", inline)
+    listed = {name: [a.dtype.str, a.tolist()] for name, a in inline.items()}
+    by_worker = [[text, listed]]
+    if strategy.num_workers > 1:
+        by_worker = gather_objects(strategy, by_worker[0])
+    return by_worker
+
+
+def restore_random_numbers(strategy: Workers, states: Sequence[Any]) -> None:
+    """Has each worker draw the random numbers that it would have drawn.
+
+    Args:
+        strategy: The strategy of the workers.
+        states: What `random_numbers` has returned. A worker that was not there
+            then draws what the chief does.
+    """
+    index = strategy.worker_index
+    text, listed = states[index if index < len(states) else 0]
+    arrays = {
+        name: np.array(values, dtype)
+        for name, (dtype, values) in listed.items()
+    }
+    pythons, numpys = unpacked(text, arrays)
+    random.setstate(pythons)
+    np.random.set_state(numpys)
+
+
+def _innermost(
+    callback: keras.callbacks.Callback,
+) -> keras.callbacks.Callback:
+    inner = getattr(callback, "callback", None)
+    is_wrapper = isinstance(inner, keras.callbacks.Callback)
+    return inner if is_wrapper and hasattr(callback, "_has_peers") else callback
+
+
+def _has_state(callback: keras.callbacks.Callback) -> bool:
+    names = ("get_state", "set_state")
+    return all(callable(getattr(callback, name, None)) for name in names)
+
+
+def _own_state(
+    callback: keras.callbacks.Callback, arrays: dict[str, np.ndarray]
+) -> list[Any] | None:
+    if not _has_state(callback):
+        return None
+    try:
+        return [packed(callback.get_state(), PREFIX, arrays)]
+    except TypeError as error:
+        raise TypeError(
+            "What `get_state` of a callback returns must be of numbers, "
+            f"strings and arrays. Received, of {type(callback).__name__}: "
+            f"{error}."
+        ) from error
+
+
+def _fingerprints(callback: keras.callbacks.Callback) -> dict[str, int]:
+    """Numbers that tell whether an attribute has changed."""
+    if keras_callbacks.is_keras_own(callback):
+        return {}
+    attributes = keras_callbacks.own_attributes(callback)
+    texts = {name: _text(value) for name, value in attributes.items()}
+    return {n: zlib.crc32(t.encode()) for n, t in texts.items() if t}
+
+
+def _text(value: Any) -> str:
+    """Its value, if it is one that can be told; of a long one its ends."""
+    if value is None or isinstance(value, (bool, int, float, str, np.generic)):
+        return repr(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
+        octets = np.ascontiguousarray(value).tobytes()
+        return f"{value.shape} {zlib.crc32(octets)}"
+    if isinstance(value, Mapping):
+        value = [list(pair) for pair in value.items()]
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value, key=repr)
+    if isinstance(value, Sequence):
+        ends = [*value[:8], *value[-8:]]
+        return f"{len(value)} {[_text(each) for each in ends]}"
+    return ""
