@@ -19,6 +19,7 @@ from tfdp.backup import (
     Position,
     Replay,
     TrainingState,
+    check_contents,
     random_numbers,
     restore_random_numbers,
     shared,
@@ -300,7 +301,9 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._folder.save(self._saved_at, Backup(arrays, about))
 
     def _read(self) -> Backup | None:
-        own = self._folder.newest() if self._strategy.is_chief else None
+        own = None
+        if self._strategy.is_chief:
+            own = self._folder.newest(check_contents)
         return shared(self._strategy, own)
 
     def _restore(self, backup: Backup) -> None:

@@ -1,13 +1,16 @@
 """Backups are whole or passed over, and those that count are kept."""
 
 import contextlib
+import errno
 import json
+import os
 import warnings
 
 import numpy as np
 import pytest
 
 from tfdp.backup.backup_folder import Backup, BackupFolder
+from tfdp.backup.contents import check_contents
 
 
 def backup(number):
@@ -223,3 +226,79 @@ def test_the_file_can_be_read_without_tfdp(folder):
         assert file["weight"].tolist() == [2, 2, 2]
         about, arrays = json.loads(file["about"].tobytes())
     assert (about, arrays) == ({"epoch": 2}, ["weight"])
+
+
+def test_a_full_disk_is_told_once_and_tried_again(folder, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = names(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.warns(UserWarning, match="No space left on device"):
+            folder.save(3, backup(3))
+        folder.save(4, backup(4))
+    assert names(folder) == before
+    folder.save(5, backup(5))
+    assert folder.newest().about == {"epoch": 5}
+
+
+def test_a_folder_of_a_backups_name_is_passed_over(folder):
+    (folder.path / "backup-0000000009.npz").mkdir()
+    with pytest.warns(UserWarning, match="IsADirectoryError"):
+        assert folder.newest().about == {"epoch": 2}
+    folder.save(10, backup(10))
+    assert folder.newest().about == {"epoch": 10}
+
+
+ABOUT = {
+    "epoch": 1,
+    "batch": 0,
+    "replicas": 2,
+    "accumulation_steps": 1,
+    "updates": 3,
+    "position": [1, 0],
+    "history": {"loss": [0.5]},
+    "epochs": [0],
+}
+
+
+def test_what_a_training_has_written_is_right():
+    check_contents(Backup({}, ABOUT))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epoch": -1},
+        {"batch": "2"},
+        {"batch": -3},
+        {"batch": 1.5},
+        {"replicas": 0},
+        {"accumulation_steps": True},
+        {"updates": None},
+        {"position": 3},
+        {"position": [1]},
+        {"position": [1, -1]},
+        {"history": []},
+        {"history": {"loss": 1}},
+        {"epochs": {}},
+        {"epochs": [-1]},
+    ],
+    ids=repr,
+)
+def test_a_backup_that_says_what_cannot_be_is_passed_over(tmp_path, wrong):
+    folder = BackupFolder(tmp_path, keep=3)
+    folder.save(1, Backup({}, ABOUT))
+    folder.save(2, Backup({}, {**ABOUT, **wrong}))
+    with pytest.warns(UserWarning, match=f"ValueError: `{next(iter(wrong))}`"):
+        assert folder.newest(check_contents).about == ABOUT
+    missing = {k: v for k, v in ABOUT.items() if k not in wrong}
+    folder.save(3, Backup({}, missing))
+    with pytest.warns(UserWarning, match="ValueError"):
+        assert folder.newest(check_contents).about == ABOUT
+
+
+def test_a_backup_that_is_a_list_is_passed_over():
+    with pytest.raises(ValueError, match="no mapping"):
+        check_contents(Backup({}, [1]))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfdp.run_log.event_file import EventFile
 from tfdp.run_log.run_log import RunLog, numbers_in
 
 
@@ -124,3 +125,40 @@ def test_integers_beyond_all_measure_are_null(tmp_path):
     log = RunLog(tmp_path)
     log.append({"kind": "epoch", "big": 10**400})
     assert json.loads(log.path.read_text())["big"] is None
+
+
+def test_rows_without_room_are_left_out_and_told_of_once(tmp_path):
+    log = RunLog(tmp_path)
+    log.append({"update": 1})
+    whole = log.path.read_text()
+    log.path.unlink()
+    log.path.mkdir()
+    with pytest.warns(UserWarning, match=r"run.jsonl \(Is a directory\)"):
+        log.append({"update": 2})
+    log.append({"update": 3})
+    log.path.rmdir()
+    # What a full disk has left of a row.
+    log.path.write_text(f'{whole}{{"update": ')
+    log.append({"update": 4})
+    log.append({"update": 5})
+    assert [row["update"] for row in read(log)] == [1, 4, 5]
+
+
+def test_events_without_room_are_left_out_and_told_of_once(
+    tmp_path, monkeypatch
+):
+    file = EventFile(tmp_path)
+
+    def full(*arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.summary, "write", full)
+        with pytest.warns(UserWarning, match="Received: No space left."):
+            file.write({"loss": 1.0}, step=1)
+        file.write({"loss": 1.0}, step=2)
+    file.write({"loss": 1.0}, step=3)
+    file.close()
+    (path,) = tmp_path.iterdir()
+    events = list(tf.compat.v1.train.summary_iterator(str(path)))
+    assert [event.step for event in events if event.summary.value] == [3]

@@ -11,6 +11,7 @@ from tfdp.backup.callback_states import (
     random_numbers,
     restore_random_numbers,
 )
+from tfdp.backup.contents import check_contents
 from tfdp.backup.data_position import DataPosition, Position
 from tfdp.backup.replay import Replay, is_replaying
 from tfdp.backup.sharing import shared

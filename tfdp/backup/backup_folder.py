@@ -9,7 +9,7 @@ import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class BackupFolder:
     def __init__(self, path: str | os.PathLike[str], *, keep: int) -> None:
         self.path = pathlib.Path(path)
         self._keep = keep
+        self._has_failed = False
 
     def check(self) -> None:
         """Makes the folder, and checks that files can be written there.
@@ -64,12 +65,33 @@ class BackupFolder:
     def save(self, update: int, backup: Backup) -> None:
         """Writes a backup, and removes those that are not kept.
 
+        One that cannot be written, as on a disk that is full, is left out:
+        a warning tells of the first, and what was there before stays.
+
         Args:
             update: Number of updates made; the files' order.
             backup: What to write.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / f"backup-{update:010d}.npz"
+        try:
+            self._write(path, backup)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.with_suffix(".unfinished").unlink(missing_ok=True)
+            if not self._has_failed:
+                warnings.warn(
+                    "A backup must be written to be resumed from. Received: "
+                    f"{path} ({error.strerror}). Training goes on with the "
+                    "backups before, and tries again when the next is due; "
+                    "make room, or give another `backup_dir`.",
+                    stacklevel=2,
+                )
+            self._has_failed = True
+        else:
+            self._has_failed = False
+
+    def _write(self, path: pathlib.Path, backup: Backup) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
         about = json.dumps([backup.about, sorted(backup.arrays)])
         arrays: dict[str, Any] = {
@@ -85,10 +107,17 @@ class BackupFolder:
         # A damaged one that comes later must not take a whole one's place.
         files = self._files()
         for old in files[: files.index(path) + 1][: -self._keep]:
-            old.unlink()
+            if old.is_file():
+                old.unlink()
 
-    def newest(self) -> Backup | None:
+    def newest(
+        self, check: Callable[[Backup], object] = lambda backup: None
+    ) -> Backup | None:
         """Reads the newest backup that is whole.
+
+        Args:
+            check: Raises a `ValueError`, `KeyError` or `TypeError` for a backup
+                that says what cannot be. Defaults to none that does.
 
         Returns:
             The backup, or `None` where there is none. A warning tells of each
@@ -101,6 +130,8 @@ class BackupFolder:
                 about, names = json.loads(arrays.pop(_ABOUT).tobytes())
                 if names != sorted(arrays):
                     raise ValueError("arrays are missing")
+                backup = Backup(arrays, about)
+                check(backup)
             except (
                 OSError,
                 EOFError,
@@ -108,17 +139,19 @@ class BackupFolder:
                 KeyError,
                 RuntimeError,
                 TypeError,
+                AttributeError,
+                OverflowError,
                 zipfile.BadZipFile,
                 zlib.error,
             ) as error:
                 warnings.warn(
                     "A backup must be readable. Received: a damaged "
-                    f"{path} ({error}). The one before is used instead, if "
-                    "there is one.",
+                    f"{path} ({type(error).__name__}: {error}). The one before "
+                    "is used instead, if there is one.",
                     stacklevel=2,
                 )
             else:
-                return Backup(arrays, about)
+                return backup
         return None
 
     def delete(self) -> None:

@@ -222,6 +222,7 @@ def _text(value: Any) -> str:
     if isinstance(value, (set, frozenset)):
         value = sorted(value, key=repr)
     if isinstance(value, Sequence):
+        value = list(value)
         ends = [*value[:8], *value[-8:]]
         return f"{len(value)} {[_text(each) for each in ends]}"
     return ""

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import os
 import pathlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -55,6 +56,7 @@ class WorkerOutput:
         }
         self._lock = threading.Lock()
         self._listeners = [on_line] if on_line else []
+        self._without_room: set[int] = set()
         self._files: dict[int, TextIO] = {}
         self._stack = contextlib.ExitStack()
         if log_dir is None:
@@ -92,7 +94,21 @@ class WorkerOutput:
         """Closes the files. May be called twice."""
         with self._lock:
             self._listeners.clear()
-            self._stack.close()
+            # What no room was left for.
+            with contextlib.suppress(OSError):
+                self._stack.close()
 
     def _write(self, worker: int, line: str) -> None:
-        print(line, file=self._files[worker])
+        file = self._files[worker]
+        try:
+            print(line, file=file)
+        except OSError as error:
+            if worker not in self._without_room:
+                self._without_room.add(worker)
+                print(
+                    f"{file.name} cannot be written ({error.strerror}); lines "
+                    "are left out of it until there is room.",
+                    file=sys.stderr,
+                )
+        else:
+            self._without_room.discard(worker)

@@ -1,6 +1,8 @@
 """Scalars that TensorBoard shows, written without it."""
 
+import contextlib
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Literal
 
@@ -30,14 +32,33 @@ class EventFile:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._writer = tf.summary.create_file_writer(os.fspath(folder))
+        self._has_failed = False
 
     def write(self, scalars: Mapping[str, float], step: int) -> None:
         """Writes scalars, and sees to it that they are in the file.
+
+        Those that cannot be written, as on a disk that is full, are left out;
+        a warning tells of the first.
 
         Args:
             scalars: Numbers by tag.
             step: Where on the horizontal axis they stand.
         """
+        try:
+            self._write(scalars, step)
+        except tf.errors.OpError as error:
+            if not self._has_failed:
+                warnings.warn(
+                    "Events are written to a file that can be written to. "
+                    f"Received: {error.message} Training goes on, and events "
+                    "are left out until there is room.",
+                    stacklevel=3,
+                )
+            self._has_failed = True
+        else:
+            self._has_failed = False
+
+    def _write(self, scalars: Mapping[str, float], step: int) -> None:
         # Keras's TensorBoard turns recording off around steps.
         with self._writer.as_default(), tf.summary.record_if(True):
             for tag, value in scalars.items():
@@ -46,7 +67,8 @@ class EventFile:
 
     def close(self) -> None:
         """Ends the file."""
-        self._writer.close()
+        with contextlib.suppress(tf.errors.OpError):
+            self._writer.close()
 
 
 def opened(

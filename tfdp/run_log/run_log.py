@@ -6,6 +6,7 @@ import numbers
 import os
 import pathlib
 import tempfile
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,16 +65,34 @@ class RunLog:
                 "`log_dir` must be a folder that can be written to. "
                 f"Received: {folder} ({error.strerror}). Give another."
             ) from error
+        self._has_failed = False
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Writes a row.
+
+        One that cannot be written, as on a disk that is full, is left out; a
+        warning tells of the first.
 
         Args:
             row: Anything JSON can hold, and numbers of NumPy.
         """
         line = json.dumps(_storable(row), allow_nan=False)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        try:
+            with self.path.open("a+b") as file:
+                if self._has_failed:
+                    _cut_half_line(file)
+                file.write(line.encode() + b"\n")
+        except OSError as error:
+            if not self._has_failed:
+                warnings.warn(
+                    "A run is logged to a file that can be written to. "
+                    f"Received: {self.path} ({error.strerror}). Training goes "
+                    "on, and rows are left out until there is room.",
+                    stacklevel=2,
+                )
+            self._has_failed = True
+        else:
+            self._has_failed = False
 
 
 def numbers_in(logs: Mapping[str, Any] | None) -> dict[str, float]:
