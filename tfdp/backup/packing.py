@@ -29,11 +29,12 @@ def packed(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     >>> unpacked(text, arrays)
     {'best': 0.5, 'seen': (1, array([1., 1.]))}
     """
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, bool):
+        return value
+    for kind in (int, float, str):
         # Subclasses, such as NumPy's float64, become their base.
-        kinds = (bool, int, float, str)
-        kind = next((k for k in kinds if isinstance(value, k)), None)
-        return value if kind is None else kind(value)
+        if isinstance(value, kind):
+            return kind(value)
     if isinstance(value, list):
         return [packed(each, name, arrays) for each in value]
     if isinstance(value, tuple):
@@ -47,8 +48,8 @@ def packed(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if array.dtype.kind == "V":
         # NumPy's files know no bfloat16.
         arrays[key] = array.astype(np.float32)
-    kind = "scalar" if isinstance(value, np.generic) else "array"
-    return {kind: key, "dtype": array.dtype.name}
+    what = "scalar" if isinstance(value, np.generic) else "array"
+    return {what: key, "dtype": array.dtype.name}
 
 
 def unpacked(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
@@ -66,7 +67,7 @@ def unpacked(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         return tuple(unpacked(value["tuple"], arrays))
     if "dict" in value:
         return dict(unpacked(value["dict"], arrays))
-    array = arrays[value.get("array", value.get("scalar"))]
+    array = arrays[value["scalar" if "scalar" in value else "array"]]
     if array.dtype.name != value["dtype"] and array.dtype.kind == "f":
         array = array.astype(tf.as_dtype(value["dtype"]).as_numpy_dtype)
     return array[()] if "scalar" in value else array
