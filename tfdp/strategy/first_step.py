@@ -65,16 +65,9 @@ class FirstStep:
         step = tf.autograph.experimental.do_not_convert(
             getattr(build.model, build.step)
         )
-        data = keras.tree.map_structure(
-            lambda leaf: (
-                tf.convert_to_tensor(leaf)
-                if isinstance(leaf, np.ndarray)
-                else leaf
-            ),
-            build.data,
-        )
         try:
             with tf_functions.never_executed():
+                data = keras.tree.map_structure(_tensor, build.data)
                 self._run(step, data)
         except Exception:
             return False
@@ -84,3 +77,12 @@ class FirstStep:
 def _is_built(model: keras.Model) -> bool:
     held = inspection.optimizers(model)
     return keras_models.is_built(model) and all(each.built for each in held)
+
+
+def _tensor(leaf: Any) -> Any:
+    """Returns a tensor of a graph for what a batch, or its type, holds."""
+    if isinstance(leaf, tf.TensorSpec):
+        return tf.raw_ops.Placeholder(dtype=leaf.dtype, shape=leaf.shape)
+    if isinstance(leaf, np.ndarray):
+        return tf.convert_to_tensor(leaf)
+    return leaf
