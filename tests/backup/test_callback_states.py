@@ -52,7 +52,9 @@ def test_arrays_come_back_bit_by_bit():
     assert there_and_back(tf.constant([1, 2])).tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("value", [object(), {1}, [lambda: 1]], ids=repr)
+@pytest.mark.parametrize(
+    "value", [object(), {1}, [lambda: 1]], ids=["object", "set", "function"]
+)
 def test_what_only_a_pickle_could_hold_is_refused(value):
     with pytest.raises(TypeError, match="was expected, not"):
         packed(value, "x", {})
