@@ -19,13 +19,13 @@ from tfdp.backup import (
     Position,
     Replay,
     TrainingState,
+    check_built,
     check_contents,
     random_numbers,
-    restore_random_numbers,
     shared,
 )
 from tfdp.batch import checked_count
-from tfdp.callbacks.data_parallel import DataParallel
+from tfdp.callbacks.data_parallel import edges_of
 from tfdp.optimizer import UpdateCount
 from tfdp.upstream import inspection, keras_fit
 
@@ -45,20 +45,14 @@ class BackupAndRestore(keras.callbacks.Callback):
     a backup at the end of the update under way, the same on all workers;
     after SIGTERM each of them exits with code 143 (128 + SIGTERM).
 
-    With it comes back what other callbacks remember: the patience and best
-    weights of `EarlyStopping`, what `ReduceLROnPlateau` and `ModelCheckpoint`
-    found best, the steps of `TensorBoard`; and the global random numbers of
-    Python and NumPy. Callbacks are known again by class and place in the list,
-    and all workers get what the chief's remember. A callback of your own is
-    asked for its state where it has `get_state()`, which returns numbers,
-    strings, arrays, and lists, tuples or dicts of them, and
-    `set_state(state)`, called as training begins and again at the batch.
-
-    What is not restored: what other callbacks of your own remember, of which a
-    warning tells by name as training resumes; random generators that a program
-    holds itself, and so the order of a `keras.utils.PyDataset` that is
-    shuffled. After an `EarlyStopping` has stopped it, training has reached its
-    end.
+    With it comes back what Keras's callbacks remember, such as patience and
+    best weights, and the global random numbers of Python and NumPy. Callbacks
+    are known again by class and place in the list; all workers get what the
+    chief's remember. One of your own is asked where it has `get_state()`, which
+    returns numbers, strings, arrays, and lists, tuples or dicts of them, and
+    `set_state(state)`, called as training begins and again at the batch. Of
+    others a warning tells by name. Random generators that a program holds
+    itself are not restored.
 
     Where the number of replicas has changed since the backup, each replica
     gets the mean of the batch statistics, and steps are counted by updates, so
@@ -136,9 +130,9 @@ class BackupAndRestore(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Goes to where the last backup was made, if there is one."""
         callbacks = keras_fit.callbacks_in_use() or []
-        self._edges = _edges(callbacks)
+        self._edges = edges_of(callbacks)
         self._states = CallbackStates(callbacks)
-        _check_built(inspection.optimizers(self.model))
+        check_built(inspection.optimizers(self.model))
         self._strategy = self.model.distribute_strategy
         self._state = TrainingState(self.model, self._strategy)
         self._updates = UpdateCount(self.model)
@@ -231,11 +225,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         if self._to_come is None:
             return
         backup, self._to_come = self._to_come, None
-        states = backup.about.get("callbacks", {})
-        self._states.restore(states, backup.arrays)
-        if "random" in backup.about:
-            restore_random_numbers(self._strategy, backup.about["random"])
-        lost = self._states.lost(states)
+        lost = self._states.arrive(backup, self._strategy)
         if lost:
             self._say(
                 "What callbacks remember is restored where it is known. "
@@ -407,28 +397,3 @@ class BackupAndRestore(keras.callbacks.Callback):
     def _say(self, message: str) -> None:
         if self._strategy.is_chief:
             warnings.warn(message, stacklevel=3)
-
-
-def _check_built(optimizers: list[keras.optimizers.Optimizer]) -> None:
-    for optimizer in optimizers:
-        if not optimizer.built:
-            raise RuntimeError(
-                "Every optimizer must be built before training begins, to be "
-                f"backed up. Received: {type(optimizer).__name__} "
-                f"{optimizer.name!r}, which is not. Call "
-                "`optimizer.build(variables)` with the variables that it "
-                "trains, in the scope of the strategy."
-            )
-
-
-def _edges(callbacks: list[keras.callbacks.Callback]) -> DataParallel:
-    for callback in callbacks:
-        if isinstance(callback, DataParallel):
-            return callback
-    raise RuntimeError(
-        "`callbacks.BackupAndRestore` needs `callbacks.DataParallel`, by "
-        "which workers agree when to back up. Received: "
-        f"{', '.join(type(c).__name__ for c in callbacks)}. Put "
-        "`tfdp.callbacks.DataParallel()` at the head of the list given to "
-        "`fit`."
-    )

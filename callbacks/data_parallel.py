@@ -349,3 +349,24 @@ def _check_first(
             f"the weights of whole updates. Received: {', '.join(before)} "
             "before it. Put it at the head of the list given to `fit`."
         )
+
+
+def edges_of(callbacks: list[keras.callbacks.Callback]) -> DataParallel:
+    """Returns the `DataParallel` of a fit, for what backs it up.
+
+    Args:
+        callbacks: All callbacks of the fit.
+
+    Raises:
+        RuntimeError: If there is none.
+    """
+    for callback in callbacks:
+        if isinstance(callback, DataParallel):
+            return callback
+    raise RuntimeError(
+        "`callbacks.BackupAndRestore` needs `callbacks.DataParallel`, by "
+        "which workers agree when to back up. Received: "
+        f"{', '.join(type(c).__name__ for c in callbacks)}. Put "
+        "`tfdp.callbacks.DataParallel()` at the head of the list given to "
+        "`fit`."
+    )

@@ -28,7 +28,7 @@ MORE_PACKAGES = {
     "tfdp.report": {"altair", "jinja2", "markupsafe", "vl_convert"},
     "tfdp.testing.plugin": {"pytest"},
 }
-MOST_FILES_OF_A_ROOM = 12
+MOST_FILES_OF_A_ROOM = 16
 MOST_LINES, MOST_LINES_OF_HALF = 400, 130
 
 

@@ -22,6 +22,7 @@ EXPORTED = {
     "BatchPlan",
     "Cluster",
     "DistributedLoss",
+    "DistributedMetric",
     "DistributedOptimizer",
     "LARS",
     "MirroredStrategy",

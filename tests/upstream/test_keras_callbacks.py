@@ -2,10 +2,19 @@
 
 import keras
 import pytest
+from contracts import contract
 
 from tfdp.upstream import keras_callbacks
 
 
+@contract(
+    "_batches_seen_since_last_saving",
+    "_last_batch_seen",
+    "_total_batches_seen",
+    "_global_train_batch",
+    "_global_test_batch",
+    serves="callbacks begin anew when a training is resumed",
+)
 @pytest.mark.parametrize(
     "callback",
     [

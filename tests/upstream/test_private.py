@@ -46,6 +46,8 @@ OF_EVERY_FIT = {
     "keras_epochs._enumerate_iterator",
     "keras_epochs._epoch_iterator",
     "keras_epochs._get_iterator",
+    "tf_datasets._functions",
+    "tf_datasets._inputs",
     "keras_models._flatten_layers",
     "keras_models._non_trainable_variables",
     "keras_optimizers._learning_rate",

@@ -9,10 +9,9 @@ from tfdp.backup.callback_states import (
     PREFIX,
     CallbackStates,
     random_numbers,
-    restore_random_numbers,
 )
 from tfdp.backup.contents import check_contents
 from tfdp.backup.data_position import DataPosition, Position
 from tfdp.backup.replay import Replay, is_replaying
 from tfdp.backup.sharing import shared
-from tfdp.backup.training_state import TrainingState
+from tfdp.backup.training_state import TrainingState, check_built

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tfdp.agreement import Workers, gather_objects
+from tfdp.backup.backup_folder import Backup
 from tfdp.backup.packing import packed, unpacked
 from tfdp.upstream import keras_callbacks
 
@@ -121,6 +122,22 @@ class CallbackStates:
                 title = name.split()[0].rpartition(".")[2]
                 found.append(f"{title} (no longer among the callbacks)")
         return found
+
+    def arrive(self, backup: Backup, strategy: Workers) -> list[str]:
+        """Restores callbacks and random numbers where a backup was made.
+
+        Args:
+            backup: The backup; an older one may hold nothing of these.
+            strategy: The strategy of the workers.
+
+        Returns:
+            What `lost` does.
+        """
+        states = backup.about.get("callbacks", {})
+        self.restore(states, backup.arrays)
+        if "random" in backup.about:
+            restore_random_numbers(strategy, backup.about["random"])
+        return self.lost(states)
 
     def has_stopped(self, states: Mapping[str, Any]) -> bool:
         """Whether an `EarlyStopping` had ended the training.

@@ -221,3 +221,23 @@ def _assign(component: tf.Variable, value: np.ndarray) -> None:
 
 def _digest(value: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(value).tobytes())
+
+
+def check_built(optimizers: list[keras.optimizers.Optimizer]) -> None:
+    """Checks that optimizers have made the variables that are backed up.
+
+    Args:
+        optimizers: Those of a model.
+
+    Raises:
+        RuntimeError: If one has not.
+    """
+    for optimizer in optimizers:
+        if not optimizer.built:
+            raise RuntimeError(
+                "Every optimizer must be built before training begins, to be "
+                f"backed up. Received: {type(optimizer).__name__} "
+                f"{optimizer.name!r}, which is not. Call "
+                "`optimizer.build(variables)` with the variables that it "
+                "trains, in the scope of the strategy."
+            )

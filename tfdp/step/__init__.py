@@ -30,4 +30,4 @@ from tfdp.step.samples import (
 from tfdp.step.turns import taking_turns
 from tfdp.step.uneven_batches import fitted
 from tfdp.step.waiting import call_for_each_replica, waiting_for
-from tfdp.step.whole_batch import gather, rows_of_all
+from tfdp.step.whole_batch import rows_of_all

@@ -29,7 +29,7 @@ def make(way):
         [left, right], layers.Dense(1, activation="sigmoid")(distance)
     )
     model.compile(
-        way.optimizer(keras.optimizers.RMSprop(1e-2, epsilon=1e-4)),
+        way.optimizer(keras.optimizers.RMSprop(5e-2, epsilon=1e-3)),
         way.loss(contrastive_loss, over="samples"),
         metrics=["accuracy"],
     )
