@@ -380,6 +380,7 @@ def test_nothing_limits_a_run_of_warm_up(two_replicas, capsys):
     assert capsys.readouterr().out == "epoch 1: all of it was warm-up\n"
 
 
+@pytest.mark.filterwarnings("ignore:What callbacks remember")
 def test_steps_that_a_resumed_run_skips_are_not_measured(
     two_replicas, tmp_path
 ):

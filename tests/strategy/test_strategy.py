@@ -148,31 +148,6 @@ def test_statistics_survive_replicas_without_samples(two_replicas):
     np.testing.assert_array_equal(means[1].numpy(), np.zeros(8))
 
 
-def test_synchronized_statistics_of_no_samples_are_refused(strategy):
-    with strategy.scope():
-        model = keras.Sequential(
-            [
-                keras.Input((8, 1)),
-                keras.layers.Conv1D(4, 3),
-                keras.layers.BatchNormalization(synchronized=True),
-                keras.layers.Flatten(),
-                keras.layers.Dense(1),
-            ]
-        )
-        model.compile(
-            tfdp.DistributedOptimizer(keras.optimizers.SGD(0.05)), "mse"
-        )
-    fit = {"verbose": 0, "callbacks": [tfdp.callbacks.DataParallel()]}
-    model.fit(problem.dataset(68, 64), **fit)
-    if strategy.num_replicas_in_sync == 1:
-        model.fit(problem.dataset(65, 64), **fit)
-        return
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match="a batch of fewer samples than"
-    ):
-        model.fit(problem.dataset(65, 64), **fit)
-
-
 def test_strategies_of_different_sizes_share_a_process():
     """TensorFlow's default, a ring of collectives, dies at the second."""
     for count in (4, 2, 4, 1):
