@@ -9,6 +9,9 @@ import tensorflow as tf
 
 import tfdp
 
+# Callbacks of these tests count, and have no `get_state`.
+pytestmark = pytest.mark.filterwarnings("ignore:What callbacks remember")
+
 SAMPLES = 90
 BATCH = 16
 

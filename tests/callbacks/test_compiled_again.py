@@ -11,6 +11,9 @@ import tensorflow as tf
 
 import tfdp
 
+# Callbacks of these tests count, and have no `get_state`.
+pytestmark = pytest.mark.filterwarnings("ignore:What callbacks remember")
+
 X = np.random.default_rng(0).normal(size=(50, 4)).astype("float32")
 Y = np.tanh(X.sum(1, keepdims=True)).astype("float32")
 SGD = keras.optimizers.SGD

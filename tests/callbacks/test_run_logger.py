@@ -471,6 +471,7 @@ def test_gpus_have_the_names_of_their_models(
         tf.config.experimental, "get_device_details", details.get
     )
     model = types.SimpleNamespace(
+        _flatten_layers=lambda **kwargs: [],
         distribute_strategy=types.SimpleNamespace(
             extended=extended, num_replicas_in_sync=3
         ),
