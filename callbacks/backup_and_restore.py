@@ -11,7 +11,6 @@ import keras
 import numpy as np
 
 from tfdp.backup import (
-    PREFIX,
     Backup,
     BackupFolder,
     CallbackStates,
@@ -19,6 +18,7 @@ from tfdp.backup import (
     Position,
     Replay,
     TrainingState,
+    arrays_of_model,
     check_built,
     check_contents,
     random_numbers,
@@ -221,10 +221,12 @@ class BackupAndRestore(keras.callbacks.Callback):
             )
 
     def _arrive(self) -> None:
-        """Restores callbacks where the backup was made: now."""
+        """Restores all where the backup was made: now."""
         if self._to_come is None:
             return
         backup, self._to_come = self._to_come, None
+        # Callbacks that have gone the way once more may have changed it.
+        self._restore_model(backup)
         lost = self._states.arrive(backup, self._strategy)
         if lost:
             self._say(
@@ -297,11 +299,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         return shared(self._strategy, own)
 
     def _restore(self, backup: Backup) -> None:
-        arrays = {
-            name: array
-            for name, array in backup.arrays.items()
-            if not name.startswith(PREFIX)
-        }
+        arrays = arrays_of_model(backup.arrays)
         self._state.check(arrays)
         self._state.restore(arrays)
         about = backup.about
@@ -369,22 +367,21 @@ class BackupAndRestore(keras.callbacks.Callback):
         keras_fit.begin_at_epoch(
             self.model, last if has_stopped else about["epoch"]
         )
-
-        def restore() -> None:
-            # Callbacks that have begun the epoch again may have changed it.
-            state = TrainingState(self.model, self._strategy)
-            state.check(arrays)
-            state.restore(arrays)
-            if batch:
-                state.restore_metrics(arrays)
-
         self._replay = Replay(
             self.model,
             self._position,
             batches=batch,
             ahead=position.batches - batch,
-            restore=restore,
+            restore=lambda: self._restore_model(backup) if batch else None,
         )
+
+    def _restore_model(self, backup: Backup) -> None:
+        arrays = arrays_of_model(backup.arrays)
+        state = TrainingState(self.model, self._strategy)
+        state.check(arrays)
+        state.restore(arrays)
+        if self._batch:
+            state.restore_metrics(arrays)
 
     def _fill_history(self, backup: Backup) -> None:
         self.model.history.history.update(backup.about["history"])

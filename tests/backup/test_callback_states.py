@@ -68,13 +68,22 @@ class Counting(keras.callbacks.Callback):
         self.log = print
 
 
-def test_a_callback_that_is_as_it_was_is_not_named():
-    before = CallbackStates([Counting()]).captured({})
-    counting = Counting()
-    states = CallbackStates([counting])
-    assert states.lost(before) == []
-    counting.count = 2
-    assert states.lost(before) == ["Counting (count)"]
+def test_a_callback_that_is_not_as_it_was_is_named():
+    before, now = Counting(), Counting()
+    saved = CallbackStates([before])
+    before.count = 2
+    assert CallbackStates([now]).lost(saved.captured({})) == [
+        "Counting (count)"
+    ]
+    now.count = 2
+    assert CallbackStates([now]).lost(saved.captured({})) == []
+
+
+def test_what_it_was_made_with_may_be_another():
+    before, now = Counting(), Counting()
+    before.count = 2
+    saved = CallbackStates([before]).captured({})
+    assert CallbackStates([now]).lost(saved) == []
 
 
 def test_two_of_a_class_are_told_apart_by_their_order():

@@ -6,8 +6,8 @@ callback, which it must not know.
 
 from tfdp.backup.backup_folder import Backup, BackupFolder
 from tfdp.backup.callback_states import (
-    PREFIX,
     CallbackStates,
+    arrays_of_model,
     random_numbers,
 )
 from tfdp.backup.contents import check_contents

@@ -39,6 +39,10 @@ class CallbackStates:
             name = f"{kind.__module__}.{kind.__qualname__}"
             count = sum(key.split()[0] == name for key in self._callbacks)
             self._callbacks[f"{name} {count}"] = callback
+        self._first = {
+            name: _fingerprints(callback)
+            for name, callback in self._callbacks.items()
+        }
 
     def captured(self, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         """Returns what the callbacks remember, as JSON can hold it.
@@ -58,7 +62,12 @@ class CallbackStates:
                     keras_callbacks.remembered(callback), PREFIX, arrays
                 ),
                 "own": _own_state(callback, arrays),
-                "attributes": _fingerprints(callback),
+                # What a constructor was given is not for a backup to keep.
+                "attributes": {
+                    attribute: value
+                    for attribute, value in _fingerprints(callback).items()
+                    if self._first[name].get(attribute) != value
+                },
             }
             for name, callback in self._callbacks.items()
         }
@@ -150,6 +159,17 @@ class CallbackStates:
             for state in states.values()
             for name, value in state["keras"]["dict"]
         )
+
+
+def arrays_of_model(
+    arrays: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Returns the arrays of a backup that callbacks have not put there.
+
+    Args:
+        arrays: All arrays of the backup, by name.
+    """
+    return {n: a for n, a in arrays.items() if not n.startswith(PREFIX)}
 
 
 def random_numbers(strategy: Workers) -> list[Any]:
