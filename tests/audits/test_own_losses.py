@@ -145,3 +145,68 @@ def test_two_updates_of_a_step_are_refused_while_accumulating(two_replicas):
     model = compiled(two_replicas, Twice, steps=2)
     with pytest.raises(ValueError, match="`apply` may be called once per step"):
         model.fit(*problem.arrays(8), batch_size=4, verbose=0)
+
+
+class Returning(keras.Model):
+    """Its `call` returns the loss; what is added is added by its step."""
+
+    def __init__(self, added=False):
+        super().__init__()
+        self.net = stacked()
+        self.endpoint = Endpoint() if added else None
+
+    def call(self, data):
+        x, y = data
+        if self.endpoint:
+            return self.endpoint(self.net(x), y)
+        return keras.losses.MeanSquaredError()(y, self.net(x))
+
+    def train_step(self, data):
+        with tf.GradientTape() as tape:
+            loss = self(data)
+            if self.endpoint:
+                loss = self.compute_loss(*data, loss)
+        weights = self.net.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        return {"loss": loss}
+
+
+def test_a_loss_that_call_returns_equals_one_device(strategy):
+    x, y = problem.arrays(19)
+    fit = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
+    expected = Returning()
+    expected.compile(keras.optimizers.SGD(0.1))
+    expected.fit(x, y, **fit)
+    model = compiled(strategy, Returning)
+    model.fit(x, y, callbacks=[tfdp.callbacks.DataParallel()], **fit)
+    assert problem.deviation(model.get_weights(), expected.get_weights()) < 1e-6
+
+
+def test_a_loss_that_would_be_divided_twice_is_refused(two_replicas):
+    model = compiled(two_replicas, lambda: Returning(added=True))
+    with pytest.raises(ValueError, match="by the number of replicas once"):
+        model.fit(*problem.arrays(8), verbose=0)
+
+
+def test_a_compute_loss_that_passes_on_what_call_returns_is_sound(two_replicas):
+    class Passing(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.net = stacked()
+
+        def call(self, x):
+            y = self.net(x)
+            return keras.losses.MeanSquaredError()(x[:, :1], y)
+
+        def compute_loss(self, x=None, y=None, y_pred=None, *_, **__):
+            return y_pred
+
+    x, _ = problem.arrays(16)
+    fit = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    expected = Passing()
+    expected.compile(keras.optimizers.SGD(0.1))
+    expected.fit(x, **fit)
+    model = compiled(two_replicas, Passing)
+    assert tfdp.audit(model, (x,)) == []
+    model.fit(x, callbacks=[tfdp.callbacks.DataParallel()], **fit)
+    assert problem.deviation(model.get_weights(), expected.get_weights()) < 1e-6

@@ -160,3 +160,18 @@ def test_synchronized_statistics_are_reduced_in_a_function_of_their_own():
     # The mean of the second replica's 2 and 6.
     assert layer.moving_mean.numpy() == pytest.approx(4.0)
     assert layer.moving_variance.numpy() == pytest.approx(4.0)
+
+
+@contract(
+    "_compile_metrics",
+    "_user_metrics",
+    "_user_weighted_metrics",
+    serves="metrics of a whole batch are not found",
+)
+def test_what_compile_is_given_as_metrics_is_found():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    assert keras_models.compiled_metrics(model) == []
+    auc = keras.metrics.AUC()
+    model.compile("sgd", "mse", metrics=["mae", abs], weighted_metrics=[auc])
+    assert keras_models.compiled_metrics(model) == ["mae", abs, auc]

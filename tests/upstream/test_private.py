@@ -48,6 +48,9 @@ OF_EVERY_FIT = {
     "keras_epochs._get_iterator",
     "tf_datasets._functions",
     "tf_datasets._inputs",
+    "keras_models._compile_metrics",
+    "keras_models._user_metrics",
+    "keras_models._user_weighted_metrics",
     "keras_models._flatten_layers",
     "keras_models._non_trainable_variables",
     "keras_optimizers._learning_rate",
@@ -74,9 +77,9 @@ class Feeding:
         return keras_data.reshuffled_arrays(seed=1, depth=0)
 
 
-def model():
+def model(*metrics):
     made = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    made.compile("sgd", "mse")
+    made.compile("sgd", "mse", metrics=list(metrics))
     return made
 
 
@@ -260,6 +263,15 @@ USES = {
     "tf_runtime._id_in_cluster": lambda: tf_runtime.worker_index(STRATEGY),
 }
 GONE_ON_WITHOUT = {
+    "keras_models._compile_metrics": lambda: keras_models.compiled_metrics(
+        model("mae")
+    ),
+    "keras_models._user_metrics": lambda: keras_models.compiled_metrics(
+        model("mae")
+    ),
+    "keras_models._user_weighted_metrics": lambda: (
+        keras_models.compiled_metrics(model("mae"))
+    ),
     "tf_start._context": endable_start,
     "tf_start._server_def": endable_start,
     "tf_start._lock": endable_start,

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.audits import loss_audit
+from tfdp.audits import batch_audit, loss_audit, metric_audit
 from tfdp.audits.findings import Finding, Findings
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.precision import half_precision_findings
@@ -33,6 +33,8 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     | a loss not divided by the number of replicas     | error    | yes        |
     | any other loss that is no mean over samples      | error    | yes        |
     | outputs that depend on others in the batch       | error    | yes        |
+    | a metric that returns one scalar                 | warning  | no         |
+    | any other metric of the batch as a whole         | warning  | yes        |
     | an optimizer that is not a DistributedOptimizer  | warning  | no         |
     | a loss divided by sample weights, if there are   | warning  | no         |
     | a softmax or loss in half precision              | warning  | no         |
@@ -87,13 +89,14 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
             *_scope(model),
             *_compilation(model),
             *_losses(loss_audit.findings(model), model),
+            *_metrics(model),
             *_optimizers(model),
             *_precision(model),
             *_statistics(model),
         ]
     )
     if data is not None and not findings.of("error"):
-        found = loss_audit.findings_in_data(model, data)
+        found = batch_audit.findings(model, data)
         findings.extend(_losses(found, model))
     order = ["error", "warning", "note"]
     return Findings(sorted(findings, key=lambda f: order.index(f.severity)))
@@ -170,6 +173,11 @@ def _losses(
         if _replicas(model) == 1 and not accumulates:
             finding = dataclasses.replace(finding, severity="note")
         yield finding
+
+
+def _metrics(model: keras.Model) -> Iterator[Finding]:
+    if _replicas(model) > 1:
+        yield from metric_audit.findings(model)
 
 
 def _optimizers(model: keras.Model) -> Iterator[Finding]:

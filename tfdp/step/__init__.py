@@ -4,7 +4,12 @@ Works in replica context, within a graph. Knows no strategy, no optimizer, and
 no other worker.
 """
 
-from tfdp.step.division import count_for, divisions
+from tfdp.step.division import (
+    check_not_divided,
+    count_for,
+    divisions,
+    noting_divisions,
+)
 from tfdp.step.gradients import (
     Gradient,
     at_least_float32,

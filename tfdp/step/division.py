@@ -132,6 +132,31 @@ def count_for(count: int, *, is_keras: bool) -> Any:
     return known
 
 
+def check_not_divided(loss: Any) -> None:
+    """Checks that a loss is not divided by the replicas twice.
+
+    In a step of the user's own there is no telling whether a loss of Keras's
+    that a layer computes is differentiated as it is, or given to `add_loss`.
+
+    Args:
+        loss: What Keras is about to divide; may be `None`.
+
+    Raises:
+        ValueError: If it was divided before.
+    """
+    if not tf.is_tensor(loss):
+        return
+    again = undivided(loss)
+    if again is None or again is loss:
+        return
+    raise ValueError(
+        "A loss is divided by the number of replicas once. Received: a loss "
+        "of Keras's inside of `add_loss`, in a model whose step is its own, "
+        "where both divide. Compute what is added by `keras.ops`, such as "
+        "`ops.mean(ops.square(y - y_pred))`."
+    )
+
+
 def undivided(tensor: tf.Tensor) -> tf.Tensor | None:
     """Computes a tensor of a step again, with one for the number of replicas.
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdp.machine import usable_cores
 from tfdp.step import (
+    check_not_divided,
     count_for,
     counted,
     divisions,
@@ -44,12 +45,15 @@ class DataParallelStrategy(tf.distribute.Strategy):
     def num_replicas_in_sync(self) -> int:
         """Number of replicas, over all workers."""
         count = super().num_replicas_in_sync
-        if count > 1 and keras_losses.divides_inside_of_a_layer():
-            # Keras divides what the layer adds, too.
-            return 1
-        divider = keras_losses.divider() if divisions() else None
+        if count == 1:
+            return count
+        if divisions() is None:
+            # Keras divides what a layer adds, too.
+            return 1 if keras_losses.divides_inside_of_a_layer() else count
+        divider = keras_losses.divider()
         if divider is None:
             return count
+        check_not_divided(keras_losses.value_to_divide())
         return count_for(count, is_keras=divider == "keras")
 
     @property

@@ -87,9 +87,7 @@ def divides_inside_of_a_layer(depth: int = 1) -> bool:
     Args:
         depth: How many frames above the caller of this function to look.
     """
-    frame: types.FrameType | None = sys._getframe(depth + 1)
-    while frame and frame.f_globals.get("__name__") == _STRATEGIES:
-        frame = frame.f_back
+    frame = _asking(depth + 1)
     if frame is None or frame.f_code.co_name not in _DIVIDING:
         return False
     while frame is not None:
@@ -98,6 +96,28 @@ def divides_inside_of_a_layer(depth: int = 1) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def value_to_divide(depth: int = 1) -> Any:
+    """Returns what Keras is about to divide by the number of replicas.
+
+    Args:
+        depth: How many frames above the caller of this function to look.
+
+    Returns:
+        The loss; `None` where Keras does not divide, or multiplies again.
+    """
+    frame = _asking(depth + 1)
+    is_scaling = frame and frame.f_code.co_name == _DIVIDING[0]
+    return frame.f_locals.get("value") if frame and is_scaling else None
+
+
+def _asking(depth: int) -> types.FrameType | None:
+    """Returns the frame that asks a strategy for something."""
+    frame: types.FrameType | None = sys._getframe(depth + 1)
+    while frame and frame.f_globals.get("__name__") == _STRATEGIES:
+        frame = frame.f_back
+    return frame
 
 
 def divider(depth: int = 1) -> Literal["keras", "own"] | None:
@@ -110,9 +130,7 @@ def divider(depth: int = 1) -> Literal["keras", "own"] | None:
         `"keras"` for what divides Keras's losses, or multiplies them again;
         `"own"` for code of the user's, which may; `None` for all others.
     """
-    frame: types.FrameType | None = sys._getframe(depth + 1)
-    while frame and frame.f_globals.get("__name__") == _STRATEGIES:
-        frame = frame.f_back
+    frame = _asking(depth + 1)
     if frame is None:
         return None
     divide = [_scale_loss.find(), _unscale_loss.find()]

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.upstream.private import Member
+from tfdp.upstream.private import Member, optional
 
 _symbolic_build = Member(
     "_symbolic_build", serves="an audit with data cannot build a model"
@@ -33,6 +33,23 @@ _flatten_layers = Member(
 _AUDITED = "an audit of one worker would change the losses of all"
 _user_loss = Member("_user_loss", serves=_AUDITED)
 _user_loss_weights = Member("_user_loss_weights", serves=_AUDITED)
+_METRICS = "metrics of a whole batch are not found"
+_compile_metrics = Member("_compile_metrics", serves=_METRICS)
+_user_metrics = Member("_user_metrics", serves=_METRICS)
+_user_weighted_metrics = Member("_user_weighted_metrics", serves=_METRICS)
+
+
+def compiled_metrics(model: keras.Model) -> list[Any]:
+    """Returns what a model was given to `compile` as metrics, one by one."""
+    given: list[Any] = []
+    with optional():
+        compiled = _compile_metrics.of(model)
+        if compiled is not None:
+            given = [
+                _user_metrics.of(compiled),
+                _user_weighted_metrics.of(compiled),
+            ]
+    return [each for each in keras.tree.flatten(given) if each is not None]
 
 
 def build(model: keras.Model, batch: tuple[Any, Any, Any]) -> None:
