@@ -91,6 +91,7 @@ class ChiefOnly(keras.callbacks.Callback):
             model: The model that is fitted.
         """
         super().set_model(model)
+        self._optimizers = inspection.Optimizers(model)
         if isinstance(self.callback, _ORBAX):
             self.callback.set_model(_with_a_number(model))
             keras.callbacks.Callback.set_model(self.callback, model)
@@ -112,7 +113,7 @@ class ChiefOnly(keras.callbacks.Callback):
     def _is_between_updates(self) -> bool:
         return any(
             optimizer.is_mid_cycle
-            for optimizer in inspection.optimizers(self.model)
+            for optimizer in self._optimizers.now()
             if isinstance(optimizer, DistributedOptimizer) and optimizer.built
         )
 

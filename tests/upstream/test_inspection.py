@@ -93,3 +93,26 @@ def test_the_last_short_cycle_of_a_layers_optimizer_is_flushed(two_replicas):
         model.get_weights(), one.get_weights(), strict=True
     ):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+def test_at_every_step_optimizers_are_looked_for_after_a_compile_only(
+    monkeypatch,
+):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    looked = []
+    optimizers = inspection.optimizers
+
+    def counted(of):
+        looked.append(of)
+        return optimizers(of)
+
+    monkeypatch.setattr(inspection, "optimizers", counted)
+    known = inspection.Optimizers(model)
+    model.make_train_function()
+    for _ in range(3):
+        assert known.now() == [model.optimizer]
+    assert len(looked) == 2
+    model.compile("adam", "mse")
+    assert known.now() == [model.optimizer]
+    assert isinstance(model.optimizer, keras.optimizers.Adam)

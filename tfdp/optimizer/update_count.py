@@ -23,14 +23,14 @@ class UpdateCount:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        self._model = model
+        self._of_model = inspection.Optimizers(model)
         self._before = 0
         self.optimizers_before = 0
-        self._optimizers = inspection.optimizers(model)
+        self._optimizers = self._of_model.now()
 
     def now(self) -> int:
         """Returns the updates made or skipped so far."""
-        optimizers = inspection.optimizers(self._model)
+        optimizers = self._of_model.now()
         if not _are_same(optimizers, self._optimizers):
             staying = [o for o in optimizers if o in self._optimizers]
             self._before += inspection.updates(self._optimizers)

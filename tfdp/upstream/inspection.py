@@ -72,6 +72,28 @@ def optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     return list(found.values())
 
 
+class Optimizers:
+    """The optimizers of a model that is fitted, for what asks at every step.
+
+    They are looked for anew where the model was compiled since.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+        self._found = optimizers(model)
+        self._train_function = model.train_function
+
+    def now(self) -> list[keras.optimizers.Optimizer]:
+        """Returns what `optimizers` does."""
+        if self._model.train_function is not self._train_function:
+            self._found = optimizers(self._model)
+            self._train_function = self._model.train_function
+        return self._found
+
+
 def _held(layer: keras.layers.Layer) -> list[keras.optimizers.Optimizer]:
     held: list[Any] = []
     for attribute in vars(layer).values():
