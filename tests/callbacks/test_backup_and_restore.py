@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from killed import KillAt, Killed
 
 import tfdp
 
@@ -14,23 +15,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:What callbacks remember")
 
 SAMPLES = 90
 BATCH = 16
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-class KillAt(keras.callbacks.Callback):
-    def __init__(self, epoch, batch):
-        super().__init__()
-        self.place = epoch, batch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == self.place:
-            raise Killed
 
 
 class Seen(keras.callbacks.Callback):

@@ -7,29 +7,13 @@ import random
 import keras
 import numpy as np
 import pytest
+from killed import KillAt, Killed
 
 import tfdp
 
 random_numbers = np.random.default_rng(0)
 X = random_numbers.normal(size=(64, 4)).astype("float32")
 Y = random_numbers.normal(size=(64, 1)).astype("float32")
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-class KillAt(keras.callbacks.Callback):
-    def __init__(self, epoch, batch):
-        super().__init__()
-        self.place = epoch, batch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == self.place:
-            raise Killed
 
 
 class Watched(keras.callbacks.Callback):

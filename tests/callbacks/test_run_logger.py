@@ -10,6 +10,7 @@ import numpy as np
 import problem
 import pytest
 import tensorflow as tf
+from killed import KillAt, Killed
 from places import SHARED
 
 import tfdp
@@ -353,23 +354,6 @@ def test_events_that_are_asked_for_must_be_possible(two_replicas, tmp_path):
         fit(make_model(two_replicas), logger(tmp_path, tensorboard=True))
 
 
-class Stop(Exception):
-    """Stands for the end of the process."""
-
-
-class StopAt(keras.callbacks.Callback):
-    def __init__(self, epoch, batch):
-        super().__init__()
-        self.place = epoch, batch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == self.place:
-            raise Stop
-
-
 @pytest.mark.parametrize("comes_first", [True, False])
 @pytest.mark.parametrize("place", [(1, 4), (2, 1)], ids=["within", "between"])
 def test_a_resumed_run_begins_where_it_resumes(
@@ -384,8 +368,8 @@ def test_a_resumed_run_begins_where_it_resumes(
         fit(make_model(two_replicas), *callbacks, *others, epochs=4)
 
     train("whole")
-    with pytest.raises(Stop):
-        train("parts", StopAt(*place))
+    with pytest.raises(Killed):
+        train("parts", KillAt(*place))
     train("parts")
     begun = read(tmp_path / "parts", "run")
     resumed = {(1, 4): (5, 1), (2, 1): (6, 2)}[place]
@@ -407,8 +391,8 @@ def test_a_run_that_was_aborted_goes_on_in_the_same_file(
     two_replicas, tmp_path
 ):
     model, callback = make_model(two_replicas), logger(tmp_path, every=2)
-    with pytest.raises(Stop):
-        fit(model, callback, StopAt(0, 4))
+    with pytest.raises(Killed):
+        fit(model, callback, KillAt(0, 4))
     with (tmp_path / "run.jsonl").open("a") as file:
         file.write('{"kind": "upd')
     fit(model, callback, epochs=1)
