@@ -189,3 +189,62 @@ def b19_loss(side):
 
     loss = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
     return side.deviation(sgd, data=weighted, make=make, loss=loss)
+
+
+class _Endpoint(keras.layers.Layer):
+    def call(self, y_pred, y):
+        self.add_loss(keras.losses.MeanSquaredError()(y, y_pred))
+        return y_pred
+
+
+def _endpoint():
+    keras.utils.set_random_seed(1)
+    x, y = keras.Input((FEATURES,)), keras.Input((1,))
+    return keras.Model([x, y], _Endpoint()(keras.layers.Dense(1)(x), y))
+
+
+def b22(side):
+    """A loss of Keras's inside of `add_loss`.
+
+    Test: test_own_losses.py::
+    test_a_loss_of_kerass_inside_of_a_layer_is_divided_once
+    """
+    x, y = arrays()
+    data = tf.data.Dataset.from_tensor_slices(((x, y),)).batch(BATCH)
+    oracle = on_one_device(sgd, data, _endpoint, None)
+    return deviation(side.trained(sgd, data, make=_endpoint, loss=None), oracle)
+
+
+def _spread(y_true, y_pred):
+    return keras.ops.max(y_pred) - keras.ops.min(y_pred)
+
+
+def b23(side):
+    """A metric of the batch as a whole, wrapped: times that of one device.
+
+    Test: test_metrics.py::test_metrics_of_the_batch_equal_one_device
+    """
+    wrapped = tfdp.DistributedMetric(_spread) if side.is_tfdp else _spread
+    values = []
+    for strategy, metric in (
+        (side.strategy(), wrapped),
+        (tf.distribute.get_strategy(), _spread),
+    ):
+        with strategy.scope():
+            model = network()
+            model.compile(loss="mse", metrics=[metric])
+        values.append(model.evaluate(batches(), verbose=0)[1])
+    return round(values[0] / values[1], 6)
+
+
+def b23_as_it_is(side):
+    """The same metric, as it is.
+
+    Test: test_metric_audit.py::test_a_function_of_the_whole_batch_is_found
+    """
+    if not side.is_tfdp:
+        return b23(side)
+    with side.strategy().scope():
+        model = network()
+        model.compile(side.optimizer(sgd), "mse", metrics=[_spread])
+    return found(tfdp.audit(model))
