@@ -7,6 +7,7 @@ something else than the step. Here the step itself is asked.
 """
 
 import contextlib
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -47,7 +48,8 @@ class FirstStep:
                 yield
             return
         # If that fails too, it is for the step to say why.
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
 
     def _was_asked(self, build: keras_fit.SymbolicBuild) -> bool:
