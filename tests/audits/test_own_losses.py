@@ -74,6 +74,58 @@ def test_a_loss_of_kerass_inside_of_a_layer_is_divided_once(strategy, steps):
         )
 
 
+class OwnStep(keras.Sequential):
+    """Moves its inputs by a gradient of the loss, unless told otherwise."""
+
+    is_moved = False
+
+    def train_step(self, data):
+        x, y = data
+        if self.is_moved:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                loss = self.compute_loss(y=y, y_pred=self(x))
+            x += tape.gradient(loss, x)
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(y=y, y_pred=self(x))
+        weights = self.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        return self.compute_metrics(x, y, None)
+
+
+class Penalty(keras.layers.Dense):
+    def call(self, x):
+        y = super().call(x)
+        self.add_loss(0.1 * keras.losses.MeanSquaredError()(0.0 * y, y))
+        return y
+
+
+def test_a_loss_that_a_step_of_its_own_divides_twice_is_refused(two_replicas):
+    model = compiled(
+        two_replicas,
+        lambda: OwnStep([keras.Input((8,)), Penalty(1)]),
+        "mse",
+    )
+    with pytest.raises(ValueError, match="by the number of replicas once"):
+        model.fit(*problem.arrays(16), batch_size=16, verbose=0)
+
+
+def test_a_loss_at_inputs_that_a_gradient_moved_is_divided_once(strategy):
+    def moved():
+        model = stacked(OwnStep)
+        model.is_moved = True
+        return model
+
+    x, y = problem.arrays(40)
+    fit = {"batch_size": 16, "epochs": 2, "shuffle": False, "verbose": 0}
+    expected = moved()
+    expected.compile(keras.optimizers.SGD(0.1), "mse")
+    expected.fit(x, y, **fit)
+    model = compiled(strategy, moved, "mse")
+    model.fit(x, y, callbacks=[tfdp.callbacks.DataParallel()], **fit)
+    assert problem.deviation(model.get_weights(), expected.get_weights()) < 1e-6
+
+
 def test_a_loss_that_calls_itself_is_found_without_data(two_replicas):
     model = compiled(two_replicas, stacked, Undivided())
     (finding,) = tfdp.audit(model)

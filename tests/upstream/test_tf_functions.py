@@ -160,6 +160,8 @@ def test_a_tensor_is_computed_again_with_another_in_its_place():
         assert not tf_functions.is_eager(z)
         assert tf_functions.computed_again(y, {x.ref(): y}, 10) is y
         assert tf_functions.computed_again(z, {x.ref(): y}, 1) is None
+        assert tf_functions.scalars_lead([x], z)
+        assert not tf_functions.scalars_lead([x], tf.reduce_sum([x]) + y)
         return again
 
     np.testing.assert_allclose(

@@ -144,10 +144,12 @@ def check_not_divided(loss: Any) -> None:
     Raises:
         ValueError: If it was divided before.
     """
-    if not tf.is_tensor(loss):
+    noted = divisions()
+    if noted is None or not tf.is_tensor(loss) or tf_functions.is_eager(loss):
         return
-    again = undivided(loss)
-    if again is None or again is loss:
+    # A loss at inputs that a gradient has moved is divided once, and not a
+    # scalar all the way.
+    if not tf_functions.scalars_lead(noted.tensors, loss):
         return
     raise ValueError(
         "A loss is divided by the number of replicas once. Received: a loss "

@@ -6,7 +6,7 @@ A doorway to private names of TensorFlow, each of which has a contract in
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -136,6 +136,21 @@ def dtype_hint(depth: int = 1) -> tf.DType | None:
 def is_eager(tensor: tf.Tensor) -> bool:
     """Whether a tensor is a value, and no part of a graph."""
     return not hasattr(tensor, "op") or tf.executing_eagerly()
+
+
+def scalars_lead(sources: Iterable[tf.Tensor], tensor: tf.Tensor) -> bool:
+    """Whether a tensor of a graph is computed from others by scalars alone."""
+    wanted = {each.ref() for each in sources}
+    seen = set()
+    rest = [tensor]
+    while rest:
+        at = rest.pop()
+        if at.ref() in wanted:
+            return True
+        if at.shape.rank == 0 and at.ref() not in seen:
+            seen.add(at.ref())
+            rest.extend(at.op.inputs)
+    return False
 
 
 def computed_again(
