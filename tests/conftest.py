@@ -2,6 +2,7 @@
 
 import gc
 
+import grids
 import iterators
 import keras
 import pytest
@@ -23,6 +24,12 @@ def pytest_configure(config):
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in grids.rest(items):
+        item.add_marker("long")
 
 
 @pytest.fixture(autouse=True, scope="session")

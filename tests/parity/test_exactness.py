@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 from places import TESTS
 
 PAGE = TESTS.parent / "docs" / "exactness.md"
@@ -85,6 +86,7 @@ def test_every_cell_was_measured():
             assert re.fullmatch(f"{number}|{outcome}", cell), text
 
 
+@pytest.mark.long
 def test_clipping_is_measured_anew():
     before = PAGE.read_text()
     result = subprocess.run(
