@@ -16,8 +16,7 @@ import tfdp
 
 iterators.patched()
 warnings.simplefilter("error", UserWarning)
-# 2026-11: plain Keras says both of these of any dataset.
-warnings.filterwarnings("ignore", "`shuffle=True` was passed")
+# 2026-11: plain Keras says this of any dataset.
 warnings.filterwarnings("ignore", "Your input ran out of data")
 strategy = tfdp.auto_strategy()
 

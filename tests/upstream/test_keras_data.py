@@ -1,6 +1,7 @@
 """Which private name of Keras moved, of those that `keras_data` uses."""
 
 import types
+import warnings
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from keras.src.trainers.data_adapters import (
     array_slicing,
     get_data_adapter,
 )
+from keras.src.trainers.epoch_iterator import EpochIterator
 
 from tfdp.upstream import (
     keras_data,
@@ -78,6 +80,20 @@ def test_python_code_that_shuffles_is_known():
     assert shuffles(Rows(workers=0), shuffle=True)
     assert not shuffles(Rows(workers=0), shuffle=False)
     assert not shuffles(np.zeros((4, 3)), shuffle=True)
+
+
+@contract(
+    "the warning of `get_data_adapter` on `shuffle=True`",
+    serves="whoever gives a dataset to `fit` is warned of what he did not ask",
+)
+def test_keras_warns_of_its_own_default_or_not_at_all():
+    with warnings.catch_warnings(record=True) as found:
+        warnings.resetwarnings()
+        warnings.simplefilter("always")
+        keras_data.silence_own_default()
+        # As an `EpochIterator` does, of whose place the warning is.
+        EpochIterator(tf.data.Dataset.range(4).batch(2), shuffle=True)
+    assert found == []
 
 
 @contract(

@@ -23,7 +23,13 @@ from tfdp.step import (
 )
 from tfdp.strategy.distributed_dataset import CountedDataset, own_memory
 from tfdp.strategy.first_step import FirstStep
-from tfdp.upstream import keras_epochs, keras_fit, keras_losses, tf_functions
+from tfdp.upstream import (
+    keras_data,
+    keras_epochs,
+    keras_fit,
+    keras_losses,
+    tf_functions,
+)
 
 
 class DataParallelStrategy(tf.distribute.Strategy):
@@ -79,6 +85,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
         Returns:
             What TensorFlow's `Strategy.scope` does.
         """
+        keras_data.silence_own_default()
         contexts = [super().scope, seeded_per_replica]
         build = keras_fit.symbolic_build()
         if build is not None:

@@ -4,7 +4,9 @@ A doorway to private names of Keras, each of which has a contract in
 `tests/upstream/test_keras_data.py`.
 """
 
+import re
 import sys
+import warnings
 from typing import Any
 
 import keras
@@ -37,6 +39,30 @@ _distributed_dataset = Member(
     serves="workers cannot compare their data, nor BackupAndRestore follow "
     "them",
 )
+
+# As `warnings.filterwarnings` compiles them.
+_OWN_DEFAULT = re.compile(
+    "`shuffle=True` was passed, but will be ignored", re.IGNORECASE
+)
+_WHERE = re.compile(r"keras\.")
+
+
+def silence_own_default() -> None:
+    """Keeps Keras from warning of a `shuffle=True` that nobody has passed.
+
+    Since 3.15 it does whenever `fit` is given a dataset, before it has asked
+    the strategy for anything. The filter is not set again where it is in force:
+    each change of the filters has Python repeat warnings that it has shown.
+    Who does pass it is not told either.
+    """
+    keras_own = "ignore", _OWN_DEFAULT, UserWarning, _WHERE, 0
+    if keras_own not in warnings.filters[:1]:
+        warnings.filterwarnings(
+            "ignore",
+            message=_OWN_DEFAULT.pattern,
+            category=UserWarning,
+            module=_WHERE.pattern,
+        )
 
 
 def reshuffled_arrays(seed: int, depth: int = 1) -> tf.data.Dataset | None:
