@@ -1,6 +1,7 @@
 """A private name that is missing takes down only what needs it."""
 
 import contextlib
+import importlib
 import importlib.metadata
 import json
 import re
@@ -408,6 +409,24 @@ def test_the_place_of_an_older_release_is_looked_into():
     assert name.find() is keras.Model
     module = Name("tensorflow.python.eager.context", serves="nothing works")
     assert module.find() is context
+
+
+def test_what_is_loaded_is_not_imported_in_the_middle_of_a_graph(monkeypatch):
+    imported = []
+    real = importlib.import_module
+    monkeypatch.setattr(
+        importlib,
+        "import_module",
+        lambda name: imported.append(name) or real(name),
+    )
+    name = Name("keras.src.backend.floatx", serves="nothing")
+
+    @tf.function
+    def find():
+        return tf.constant(name.find()())
+
+    assert find().numpy() == b"float32"
+    assert imported == []
 
 
 def test_what_nothing_would_read_is_not_set():

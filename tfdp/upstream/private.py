@@ -7,6 +7,7 @@ that only imports them.
 
 import contextlib
 import importlib
+import sys
 import warnings
 from collections.abc import Iterator
 from importlib import metadata
@@ -128,15 +129,18 @@ def optional() -> Iterator[None]:
 
 def _found(place: str) -> Any:
     top, *parts = place.split(".")
-    found, path = importlib.import_module(top), top
+    found, path = _module(top), top
     for part in parts:
         path = f"{path}.{part}"
-        if hasattr(found, part):
-            found = getattr(found, part)
-        else:
-            # A module that is not imported yet, or hidden: `tensorflow.python`.
-            found = importlib.import_module(path)
+        # Else a module not imported yet, or hidden: `tensorflow.python`.
+        is_there = hasattr(found, part)
+        found = getattr(found, part) if is_there else _module(path)
     return found
+
+
+def _module(path: str) -> Any:
+    # Of an import in the middle of a graph AutoGraph warns.
+    return sys.modules.get(path) or importlib.import_module(path)
 
 
 def _versions() -> str:
