@@ -1,4 +1,8 @@
-"""A model whose samples are counted, as they are trained on."""
+"""Whether samples can be counted and measured, as they are trained on."""
+
+import math
+import numbers
+from typing import Any
 
 import keras
 
@@ -47,4 +51,40 @@ def check_counted(model: keras.Model) -> None:
             f"samples. Received: {type(strategy).__name__}. Build and "
             "compile the model in the scope of a tfdp strategy; "
             "`tfdp.auto_strategy()` returns one for any number of devices."
+        )
+
+
+def check_measure(
+    unit: str, flops_per_sample: float | None, **functions: Any
+) -> None:
+    """Checks by what samples are to be measured.
+
+    Args:
+        unit: What they are called.
+        flops_per_sample: Floating-point operations of one, or `None`.
+        **functions: Functions, or `None` for those left out.
+
+    Raises:
+        TypeError: If a function cannot be called.
+        ValueError: If one of the others is not of its kind.
+    """
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(
+                f"`{name}` must be a function. Received: {name}={function!r}. "
+                "Pass one, or leave it out."
+            )
+    if not isinstance(unit, str) or not unit:
+        raise ValueError(
+            "`unit` must be what samples are called. Received: "
+            f'unit={unit!r}. Pass, for example, "tokens".'
+        )
+    if flops_per_sample is not None and not (
+        isinstance(flops_per_sample, numbers.Real)
+        and 0 < flops_per_sample < math.inf
+    ):
+        raise ValueError(
+            "`flops_per_sample` must be a positive number. Received: "
+            f"flops_per_sample={flops_per_sample!r}. Leave it out where "
+            "it is not known."
         )

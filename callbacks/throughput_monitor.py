@@ -1,7 +1,6 @@
 """Samples per second on every replica, and what keeps them from more."""
 
 import math
-import numbers
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +12,13 @@ import tensorflow as tf
 from tfdp.agreement import all_gather, gathered_window
 from tfdp.backup import is_replaying
 from tfdp.batch import checked_count
-from tfdp.callbacks.counted_model import check_counted, counts_samples
+from tfdp.callbacks.counted_model import (
+    check_counted,
+    check_measure,
+    counts_samples,
+)
 from tfdp.callbacks.data_parallel import DataParallel
+from tfdp.callbacks.progress_bar import show_one_figure
 from tfdp.step import CAPACITY, Settings, StepMeter
 from tfdp.throughput import (
     Limit,
@@ -37,7 +41,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
     for data, computation, waiting for the slowest replica, and communication.
     Workers measure by their own clocks, of which only differences count, and
     tell each other at the end of each window, so that all have the same logs.
-    At the end of an epoch they are
+    At the end of an epoch the logs have the following, of which Keras's
+    progress bar shows the first alone, as `samples/s`:
 
     | Key                              | Unit | Value                         |
     | -------------------------------- | ---- | ----------------------------- |
@@ -84,8 +89,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
             Defaults to `"samples"`.
         flops_per_sample: Floating-point operations that training on a sample
             takes, forward and backward. Defaults to `None`: not known.
-        verbose: 1 to print a line per epoch and a table at the end, on the
-            chief; 0 to print nothing. Defaults to 1.
+        verbose: 1 to print a table at the end, on the chief; 2 to print a
+            line per epoch too; 0 to print nothing. Defaults to 1.
         clock: Returns the time in seconds; called inside of steps too, which
             takes time. Defaults to `None`: `time.time`, and TensorFlow's.
 
@@ -124,22 +129,9 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self.warmup_updates = checked_count(
             "warmup_updates", warmup_updates, minimum=0
         )
-        _check_callable("samples_fn", samples_fn)
-        _check_callable("clock", clock)
-        if not isinstance(unit, str) or not unit:
-            raise ValueError(
-                "`unit` must be what samples are called. Received: "
-                f'unit={unit!r}. Pass, for example, "tokens".'
-            )
-        if flops_per_sample is not None and not (
-            isinstance(flops_per_sample, numbers.Real)
-            and 0 < flops_per_sample < math.inf
-        ):
-            raise ValueError(
-                "`flops_per_sample` must be a positive number. Received: "
-                f"flops_per_sample={flops_per_sample!r}. Leave it out where "
-                "it is not known."
-            )
+        check_measure(
+            unit, flops_per_sample, samples_fn=samples_fn, clock=clock
+        )
         self.unit = unit
         self.verbose = verbose
         self._flops = math.nan if flops_per_sample is None else flops_per_sample
@@ -224,7 +216,14 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._is_measured = False
         self._log = StepLog(self._replicas)
         self._meter.start(strategy)
-        for callback in keras_fit.callbacks_in_use() or []:
+        callbacks = keras_fit.callbacks_in_use() or []
+        show_one_figure(
+            callbacks,
+            lambda: self._of_epoch.as_logs() if self._of_epoch else {},
+            key="samples_per_second",
+            name=f"{self.unit}/s",
+        )
+        for callback in callbacks:
             if isinstance(callback, DataParallel):
                 callback.watch_votes(self._see_vote)
         self._vote_begin: float | None = None
@@ -302,10 +301,11 @@ class ThroughputMonitor(keras.callbacks.Callback):
         if logs is not None:
             logs.update(found.as_logs())
         words = str(found) if found.rates.updates else "all of it was warm-up"
-        self._report = f"epoch {epoch + 1}: {words}"
+        if self.verbose > 1:
+            self._report = f"epoch {epoch + 1}: {words}"
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Prints the last epoch's line, and the table."""
+        """Prints the table, after the last epoch's line."""
         self._print_report()
         self._meter.stop()
         found = self.limit()
@@ -382,14 +382,6 @@ class ThroughputMonitor(keras.callbacks.Callback):
 
     def _print_report(self) -> None:
         # Only now has the progress bar ended the epoch's line.
-        if self._report and self.verbose and self._strategy.is_chief:
+        if self._report and self._strategy.is_chief:
             print(self._report, flush=True)
         self._report = ""
-
-
-def _check_callable(name: str, value: Any) -> None:
-    if value is not None and not callable(value):
-        raise TypeError(
-            f"`{name}` must be a function. Received: {name}={value!r}. Pass "
-            "one, or leave it out."
-        )

@@ -117,7 +117,7 @@ with strategy.scope():
 
 
 def print_epoch(epoch, logs):
-    """Prints a line; Keras's own would show the rate of every replica."""
+    """Prints a line, where Keras prints two."""
     print(
         f"epoch {epoch + 1:{len(str(args.epochs))}}/{args.epochs}"
         f" | loss {logs['loss']:.4f}"

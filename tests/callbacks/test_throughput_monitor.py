@@ -1,6 +1,7 @@
 import csv
 import itertools
 import math
+import re
 
 import keras
 import problem
@@ -131,7 +132,9 @@ def test_epochs_of_warm_up_have_the_keys_but_no_figures(
 ):
     path = tmp_path / "log.csv"
     clock = Clock(itertools.repeat(0.5))
-    monitor = tfdp.callbacks.ThroughputMonitor(warmup_updates=3, clock=clock)
+    monitor = tfdp.callbacks.ThroughputMonitor(
+        warmup_updates=3, verbose=2, clock=clock
+    )
     data = problem.dataset(3 * BATCH, BATCH)
     # Three micro-batches are an update by the flush that ends an epoch.
     fit(
@@ -244,13 +247,49 @@ def test_evaluation_on_its_own_is_ignored(two_replicas, capsys):
 
 def test_lines_stand_apart_from_the_progress_bar(two_replicas, capsys):
     clock = Clock(itertools.repeat(0.5))
-    monitor = tfdp.callbacks.ThroughputMonitor(clock=clock)
+    monitor = tfdp.callbacks.ThroughputMonitor(verbose=2, clock=clock)
     data = problem.dataset(2 * BATCH, BATCH)
     fit(make_model(two_replicas), data, monitor, clock, epochs=2, verbose=1)
     shown = capsys.readouterr().out
     line = "samples/s | replicas 16 16 | skew 1.00\n"
     assert f"\nepoch 1: 32 {line}Epoch 2/2\n" in shown
     assert f"\nepoch 2: 32 {line}32 samples/s over 3 updates" in shown
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_the_progress_bar_shows_the_rate_of_all_alone(
+    two_replicas, capsys, verbose
+):
+    clock = Clock(itertools.repeat(0.5))
+    monitor = tfdp.callbacks.ThroughputMonitor(
+        samples_fn=lambda data: tf.size(data[1]), unit="rows", clock=clock
+    )
+    data = problem.dataset(2 * BATCH, BATCH)
+    history = fit(
+        make_model(two_replicas, metrics=["mae"]),
+        data,
+        monitor,
+        clock,
+        epochs=2,
+        verbose=verbose,
+        validation_data=data,
+    )
+    lines = capsys.readouterr().out.replace("\r", "\n").splitlines()
+    names = r"loss|mae|val_loss|val_mae"
+    figures = rf"(?: - (?:{names}): \d\.\d+){{4}} - rows/s: 32\.0000"
+    assert sum(bool(re.search(rf"step{figures}$", x)) for x in lines) == 2
+    assert not any("per_second" in line for line in lines)
+    # One of tfdp's own at the end, and none in between.
+    assert not any(line.startswith("epoch ") for line in lines)
+    assert history["samples_per_second"] == [32.0, 32.0]
+    assert history["replica_1_samples_per_second"] == [16.0, 16.0]
+
+
+def test_a_rate_that_is_not_known_is_not_shown(two_replicas, capsys):
+    monitor = tfdp.callbacks.ThroughputMonitor(warmup_updates=9)
+    data = problem.dataset(2 * BATCH, BATCH)
+    fit(make_model(two_replicas), data, monitor, verbose=2)
+    assert re.search(r"- loss: \d\.\d+$", capsys.readouterr().out.strip())
 
 
 def test_nothing_is_printed_when_asked_for_nothing(two_replicas, capsys):
@@ -314,6 +353,7 @@ def test_anything_can_be_counted_and_named(two_replicas, capsys):
         samples_fn=lambda data: tf.size(data[0]),
         unit="numbers",
         flops_per_sample=100,
+        verbose=2,
         clock=clock,
     )
     data = problem.dataset(3 * BATCH, BATCH)
@@ -377,7 +417,7 @@ def test_nothing_limits_a_run_of_warm_up(two_replicas, capsys):
     monitor = tfdp.callbacks.ThroughputMonitor(warmup_updates=9)
     fit(make_model(two_replicas), problem.dataset(48, BATCH), monitor)
     assert monitor.limit() is None
-    assert capsys.readouterr().out == "epoch 1: all of it was warm-up\n"
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.filterwarnings("ignore:What callbacks remember")

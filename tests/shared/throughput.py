@@ -29,7 +29,7 @@ with strategy.scope():
     optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.05))
     model.compile(optimizer, "mse")
 clock = Clock()
-monitor = tfdp.callbacks.ThroughputMonitor(clock=clock)
+monitor = tfdp.callbacks.ThroughputMonitor(verbose=2, clock=clock)
 with contextlib.redirect_stdout(io.StringIO()) as printed:
     history = model.fit(
         problem.dataset(250, problem.GLOBAL_BATCH),

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def window(replicas, slowest=0):
             replicas_by_worker=(replicas,),
         ),
         steps=np.full((1, 100), 0.05),
-        memory=Memory((1e9,), (0.0,) * replicas),
+        memory=Memory((1e9,), (math.nan,) * replicas),
     )
 
 
@@ -42,6 +43,18 @@ def test_each_replica_has_a_row_of_milliseconds(capsys):
     assert " ".join(["replica", "worker", "samples/s", *PARTS]) in lines
     assert "0 0 200 5.00 20.00 5.00 5.00 5.00" in lines
     assert "1 0 200 5.00 10.00 5.00 5.00 5.00" in lines
+
+
+def test_memory_is_told_in_units_that_can_be_read(capsys):
+    assert "memory: 954 MiB in the largest process" in shown(
+        capsys, window(2), NONE
+    )
+    on_gpus = Memory((1e9, 3e9), (math.nan, 40 * 2**30))
+    found = dataclasses.replace(window(2), memory=on_gpus)
+    assert (
+        "memory: 2.8 GiB in the largest process, up to 40.0 GiB on a device"
+        in shown(capsys, found, NONE)
+    )
 
 
 def test_words_are_printed_as_they_are(capsys):

@@ -1,12 +1,14 @@
 """The closing table of a run; needs rich, which Keras brings."""
 
+import math
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from tfdp.throughput.breakdown import PARTS
 from tfdp.throughput.limits import Limit
-from tfdp.throughput.window import Window
+from tfdp.throughput.window import Memory, Window
 
 _LONGEST = 16
 
@@ -47,7 +49,21 @@ def print_table(window: Window, limit: Limit) -> None:
     console.print(table)
     if len(replicas) < len(rates.by_replica):
         console.print(f"{len(replicas)} of {len(rates.by_replica)} replicas")
+    console.print(_memory(window.memory), highlight=False)
     console.print(f"tfdp: {limit}", markup=False, highlight=False)
+
+
+def _memory(memory: Memory) -> str:
+    words = f"memory: {_size(max(memory.by_worker))} in the largest process"
+    devices = [each for each in memory.by_replica if not math.isnan(each)]
+    if devices:
+        words += f", up to {_size(max(devices))} on a device"
+    return words
+
+
+def _size(number: float) -> str:
+    mib = number / 2**20
+    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"
 
 
 def _shown(replicas: int, slowest: int) -> list[int]:
