@@ -10,9 +10,6 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c "import ensurepip; $(IN_RANGE)" 2>/dev/null || continue; \
 	echo $$python; break; done)
 
-# Lines that TensorFlow prints when imported, whatever its log level.
-NOISE = absl::InitializeLog|port\.cc:[0-9]+\]|cudart_stub\.cc:[0-9]+\]
-
 BROWSERS = chromium chromium-browser google-chrome
 
 # Both ends of the range of setup.cfg, and what the next releases are made of.
@@ -34,10 +31,8 @@ help:  ## Lists these targets
 		while IFS='|' read -r t d; do printf 'make %-13s %s\n' "$$t" "$$d"; done
 
 demo: $(INSTALLED)  ## Trains on handwritten digits with two worker processes
-	@bash -c "set -o pipefail; TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/tfdp launch \
-		--workers 2 examples/digits.py --accumulation 4 \
-		--data-dir runs/data --output runs/digits $(ARGS) 2>&1 \
-		| grep --line-buffered -vE '$(NOISE)'"
+	@$(BIN)/tfdp launch --workers 2 examples/digits.py --accumulation 4 \
+		--data-dir runs/data --output runs/digits $(ARGS)
 
 test: lint browser  ## Runs the linters, then all tests
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -65,6 +65,40 @@ def test_lines_carry_the_worker_that_printed_them(script):
     ]
 
 
+START_UP = (
+    "WARNING: All log messages before absl::InitializeLog() is called are "
+    "written to STDERR"
+)
+
+
+@pytest.mark.parametrize("options", [(), ("--verbose",)])
+def test_what_tensorflow_prints_of_itself_goes_to_the_files(
+    script, tmp_path, options
+):
+    path = script(f"""
+        print({START_UP!r}, file=sys.stderr)
+        print("  indented, " + {START_UP!r}, "and the end", end="")
+    """)
+    files = tmp_path / "logs"
+    result = launch(*options, "--workers=1", f"--log-dir={files}", path)
+    told = [f"  indented, {START_UP} and the end"]
+    everything = [START_UP, *told]
+    expected = everything if options else told
+    assert result.stdout.splitlines() == [f"[worker 0] {x}" for x in expected]
+    assert (files / "worker-0.log").read_text().splitlines()[1:] == everything
+
+
+def test_lines_are_shown_when_they_are_printed(script):
+    path = script("print('now'); time.sleep(60)")
+    with subprocess.Popen(
+        [*LAUNCH, "--workers=1", path], stdout=subprocess.PIPE, text=True
+    ) as launcher:
+        begin = time.monotonic()
+        assert launcher.stdout.readline() == "[worker 0] now\n"
+        assert time.monotonic() - begin < 30
+        launcher.terminate()
+
+
 def test_prefixes_are_coloured_on_a_terminal(script):
     terminal, stdout = pty.openpty()
     command = [*LAUNCH, "--workers", "2", script("print('hello')")]

@@ -7,7 +7,7 @@ import sys
 import click
 
 from tfdp.cluster import Nodes
-from tfdp.launch import Launcher, WorkerGroup
+from tfdp.launch import Launcher, WorkerGroup, is_start_up_line
 from tfdp.machine import core_shares, is_of_this_machine, isolate
 
 _COLORS = ("cyan", "magenta", "green", "yellow", "blue")
@@ -111,6 +111,12 @@ def _variables(
     "so on. What it holds is kept.",
 )
 @click.option(
+    "--verbose",
+    is_flag=True,
+    help="Also show what TensorFlow prints of itself when it starts, such as "
+    "that there is no GPU. The files of --log-dir have it in any case.",
+)
+@click.option(
     "--max-restarts",
     type=click.IntRange(min=0),
     default=0,
@@ -149,6 +155,7 @@ def launch(
     cpus_per_worker: int | None,
     variables: dict[str, str],
     log_dir: str | None,
+    verbose: bool,
     max_restarts: int,
     start_timeout: float | None,
     timeout: float | None,
@@ -216,7 +223,7 @@ def launch(
             env=variables,
             restart_count=restart_count,
             log_dir=log_dir,
-            on_line=_print_line,
+            on_line=_print_line if verbose else _print_what_is_told,
             grace_seconds=grace_seconds,
         )
 
@@ -254,6 +261,11 @@ def _place(
         rule = f"--node-rank {node_rank} is {place.host}"
         _say(f"Warning: {rule}, which does not look like this machine.")
     return place
+
+
+def _print_what_is_told(worker: int, line: str) -> None:
+    if not is_start_up_line(line):
+        _print_line(worker, line)
 
 
 def _print_line(worker: int, line: str) -> None:

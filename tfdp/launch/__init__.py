@@ -6,5 +6,6 @@ workers do.
 
 from tfdp.launch.fork_server import ForkServer, fixed
 from tfdp.launch.launcher import Launcher
+from tfdp.launch.start_up_lines import is_start_up_line
 from tfdp.launch.worker_function import command_of
 from tfdp.launch.worker_group import WorkerGroup, worker_variables
