@@ -1,6 +1,7 @@
 """Slurm and Kubernetes, of which neither is here: what can be checked."""
 
 import configparser
+import copy
 import os
 import pathlib
 import re
@@ -158,27 +159,41 @@ def test_the_batch_script_looks_then_trains(sbatch):
     ]
 
 
-@pytest.mark.parametrize("code", [1, 134, 137])
-def test_a_training_that_failed_is_not_queued_again(sbatch, code):
-    result, calls = sbatch("train.py", srun=srun_that_ends_with(code))
-    assert result.returncode == code
-    assert not any("scontrol" in call for call in calls)
-
-
 @pytest.mark.parametrize(
-    ("restarts", "is_queued"), [("0", True), ("19", True), ("20", False)]
+    ("code", "reason"),
+    [
+        (1, "failed with code 1"),
+        (137, "failed with code 137"),
+        (143, "terminated"),
+    ],
 )
-def test_a_training_that_saved_a_backup_is_queued_again(
-    sbatch, restarts, is_queued
+@pytest.mark.parametrize(
+    ("variables", "is_queued"),
+    [
+        ({}, True),
+        ({"SLURM_RESTART_COUNT": "19"}, True),
+        ({"SLURM_RESTART_COUNT": "20"}, False),
+        ({"SLURM_RESTART_COUNT": "3", "MAX_RESTARTS": "3"}, False),
+        ({"MAX_RESTARTS": "0"}, False),
+    ],
+)
+def test_a_training_that_ended_early_is_queued_again_so_often(
+    sbatch, code, reason, variables, is_queued
 ):
     result, calls = sbatch(
         "train.py",
-        srun=srun_that_ends_with(143),
-        SLURM_RESTART_COUNT=restarts,
+        srun=srun_that_ends_with(code),
         SLURM_JOB_ID="77",
+        **variables,
     )
-    assert result.returncode == 143
-    assert (calls[-1] == "scontrol requeue 77") == is_queued
+    assert result.returncode == code
+    assert ("scontrol requeue 77" in calls) == is_queued
+    assert (f"{reason}; queued again" in result.stdout) == is_queued
+
+
+def test_a_training_that_is_done_is_not_queued_again(sbatch):
+    _, calls = sbatch("train.py", srun=srun_that_ends_with(0))
+    assert not any("scontrol" in call for call in calls)
 
 
 def test_nothing_is_trained_where_the_doctor_finds_an_error(sbatch):
@@ -282,7 +297,7 @@ def test_chief_and_workers_differ_in_the_volume_only(documents, job):
     assert claim["kind"] == "PersistentVolumeClaim"
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
     chief, worker = (
-        job["spec"]["tfReplicaSpecs"][name]["template"]
+        copy.deepcopy(job["spec"]["tfReplicaSpecs"][name]["template"])
         for name in ("Chief", "Worker")
     )
     (volume,) = chief["spec"].pop("volumes")
@@ -325,8 +340,29 @@ def test_the_image_and_the_job_run_the_same_program(job):
     container = job["spec"]["tfReplicaSpecs"]["Chief"]["template"]["spec"][
         "containers"
     ][0]
-    assert instructions("CMD") == ['["python", "train.py"]']
-    assert container["command"] == ["python", "train.py"]
+    assert instructions("CMD") == ['["python", "/app/train.py"]']
+    assert container["command"] == ["python", "/app/train.py"]
+    assert "train.py /app/" in instructions("COPY")
+
+
+def test_the_program_of_the_page_may_write_where_it_is_run(job):
+    """Into a folder of its user, which is the volume on the chief."""
+    (program,) = blocks("python")
+    written = re.findall(
+        r'(?:BackupAndRestore|CSVLogger|save)\("(.*?)"', program
+    )
+    assert written == ["backups", "log.csv", "model.keras"]
+    (folder,), (user,) = instructions("WORKDIR"), instructions("USER")
+    assert f"mkdir {folder} && chown {user}:{user} {folder}" in instructions(
+        "RUN"
+    )
+    chief = job["spec"]["tfReplicaSpecs"]["Chief"]["template"]["spec"]
+    (container,) = chief["containers"]
+    assert "workingDir" not in container
+    (mount,) = container["volumeMounts"]
+    assert mount["mountPath"] == folder
+    assert not mount.get("readOnly")
+    assert str(chief["securityContext"]["fsGroup"]) == user
 
 
 def commands():
