@@ -18,6 +18,7 @@ from tfdp.callbacks.counted_model import (
     counts_samples,
 )
 from tfdp.callbacks.data_parallel import DataParallel
+from tfdp.callbacks.feeding import feed_of_fit
 from tfdp.callbacks.progress_bar import show_one_figure
 from tfdp.step import CAPACITY, Settings, StepMeter
 from tfdp.throughput import (
@@ -174,7 +175,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         """
         if self._total is None:
             return None
-        return limit(self._total, self._cycle)
+        return limit(self._total, self._cycle, self._feed)
 
     def listen(self, listener: Callable[[Window], None]) -> None:
         """Has `listener` called with each window of this fit.
@@ -238,6 +239,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         """Begins a window."""
         self._print_report()
         self._epoch = epoch
+        self._feed = feed_of_fit()
         self._update = inspection.updates([self.model.optimizer])
         self._of_epoch: Window | None = None
         self._log.begin_epoch()

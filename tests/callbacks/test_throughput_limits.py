@@ -9,6 +9,9 @@ import tensorflow as tf
 from places import SHARED
 
 import tfdp
+from tfdp.callbacks.feeding import feed_of_fit
+from tfdp.throughput import Feed
+from tfdp.upstream import keras_data
 
 BATCH = 16
 UPDATES = 6
@@ -93,6 +96,72 @@ def test_a_slow_input_is_named(two_replicas):
     assert monitor.rates.samples_per_second == pytest.approx(
         BATCH / 0.2, rel=0.15
     )
+
+
+def rows():
+    x, y = problem.arrays(4 * BATCH)
+    return [
+        (x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, len(x), BATCH)
+    ]
+
+
+class Batches(keras.utils.PyDataset):
+    """The same, one after the other."""
+
+    def __len__(self):
+        return len(rows())
+
+    def __getitem__(self, index):
+        return rows()[index]
+
+
+def pipeline():
+    return problem.dataset(4 * BATCH, BATCH)
+
+
+def from_python():
+    kinds = (tf.TensorSpec((None, 8)), tf.TensorSpec((None, 1)))
+    data = tf.data.Dataset.from_generator(rows, output_signature=kinds)
+    return data.prefetch(2)
+
+
+@pytest.mark.parametrize(
+    ("make_data", "kind", "end"),
+    [
+        (pipeline, "dataset", ["Options", "Batch", "TensorSlice"]),
+        (lambda: pipeline().prefetch(2), "dataset", ["Prefetch", "Options"]),
+        (from_python, "dataset", ["Prefetch"]),
+        (lambda: problem.arrays(4 * BATCH), "arrays", []),
+        (lambda: (r for r in rows()), "generator", []),
+        (Batches, "PyDataset", []),
+    ],
+)
+def test_what_feeds_a_fit_is_known(two_replicas, make_data, kind, end):
+    (feed,) = feeds(two_replicas, make_data())
+    assert feed.kind == kind
+    assert list(feed.steps[: len(end)]) == end
+
+
+def feeds(strategy, data):
+    """What is found in each epoch of a fit."""
+    found = []
+
+    class Asking(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            found.append(feed_of_fit())
+
+    with strategy.scope():
+        model = problem.make_model()
+        model.compile("sgd", "mse")
+    data = data if isinstance(data, tuple) else (data,)
+    model.fit(*data, steps_per_epoch=2, verbose=0, callbacks=[Asking()])
+    return found
+
+
+def test_no_training_fails_for_an_advice(two_replicas, monkeypatch):
+    monkeypatch.setattr(keras_data._array_adapter, "places", ("keras.gone",))
+    assert feeds(two_replicas, pipeline()) == [Feed()]
+    assert feed_of_fit() == Feed()
 
 
 def test_slow_communication_is_named():

@@ -106,6 +106,9 @@ def test_program_of_the_readme_is_the_same_for_two_workers(tmp_path):
     plan = "global batch 128 = 16 per replica x 2 replicas x 4"
     assert f"[worker 0] {plan}" in output
     assert f"[worker 1] {plan}" in output
+    # The other worker says no more, and the first nothing that is of no use.
+    assert output.count("[worker 1]") == 1
+    assert not re.search(r"warn|absl|cuda|_per_second|prefetch", output, re.I)
     losses = [
         [float(loss) for loss in re.findall(r" loss: ([\d.]+)", text)]
         for text in (output, one)

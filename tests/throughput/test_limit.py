@@ -5,9 +5,18 @@ import numpy as np
 import pytest
 
 from tfdp.throughput.breakdown import Breakdown
+from tfdp.throughput.feed import Feed
 from tfdp.throughput.limits import limit
 from tfdp.throughput.rates import Rates
 from tfdp.throughput.window import Memory, Window
+
+PREFETCH = "`dataset.prefetch(tf.data.AUTOTUNE)`"
+IN_PARALLEL = "`num_parallel_calls=` where samples are read and mapped"
+CACHE = "`cache()`"
+
+
+def of(steps):
+    return Feed("dataset", steps.split())
 
 
 def window(
@@ -71,6 +80,30 @@ def test_input_says_what_it_costs():
     assert found.kind == "input"
     assert "waiting for data is 50 % of the time" in str(found)
     assert "2 times the samples/s. Try `dataset.prefetch" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("feed", "cure"),
+    [
+        (Feed(), f"Try {PREFETCH}, {IN_PARALLEL}, or {CACHE}."),
+        (of("Batch Shuffle TensorSlice"), f"Try {PREFETCH}."),
+        (of("Options Repeat Prefetch Batch Range"), "works ahead already;"),
+        (of("Prefetch Batch Map TFRecord"), f"Try {IN_PARALLEL}, or {CACHE}."),
+        (of("Prefetch ParallelMap Cache Map Range"), f"Try {IN_PARALLEL}."),
+        (
+            of("Batch Prefetch ParallelMap Range"),
+            f"Try {PREFETCH}, or {CACHE}.",
+        ),
+        (Feed("arrays"), "larger batches are taken less often."),
+        (Feed("generator"), "Try a `tf.data.Dataset`, or a"),
+        (Feed("PyDataset"), "Try more `workers=`"),
+    ],
+)
+def test_only_what_the_input_lacks_is_advised(feed, cure):
+    words = str(limit(window(input=50, compute=50), 1, feed))
+    assert cure in words
+    for each in (PREFETCH, IN_PARALLEL, CACHE):
+        assert (each in words) == (each in cure)
 
 
 def test_what_fetching_takes_at_any_speed_is_no_slow_input():

@@ -40,6 +40,33 @@ def test_dataset_knows_what_it_was_made_from():
 
 
 @contract(
+    "the names of the classes of datasets",
+    serves="a prefetch is advised where there is one",
+)
+def test_a_pipeline_tells_its_steps():
+    numbers = tf.constant([0, 1], tf.int64)
+    files = tf.data.Dataset.from_tensor_slices(numbers).map(abs).cache()
+    dataset = (
+        files.interleave(tf.data.Dataset.from_tensors)
+        .interleave(tf.data.Dataset.from_tensors, num_parallel_calls=2)
+        .map(abs, num_parallel_calls=2)
+        .flat_map(tf.data.Dataset.range)
+        .skip(0)
+        .take(2)
+        .batch(2)
+        .prefetch(2)
+        .apply(tf.data.experimental.assert_cardinality(1))
+        .repeat(2)
+        .with_options(tf.data.Options())
+    )
+    assert tf_datasets.pipeline_steps(dataset) == [
+        *("Options", "Repeat", "AssertCardinality", "Prefetch", "Batch"),
+        *("Take", "Skip", "FlatMap", "ParallelMap", "ParallelInterleave"),
+        *("Interleave", "Cache", "Map", "TensorSlice"),
+    ]
+
+
+@contract(
     "_functions",
     serves="workers that shuffle inside of `Dataset.map` or `interleave` in "
     "different orders are not noticed",

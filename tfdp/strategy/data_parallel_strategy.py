@@ -222,7 +222,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
             keras_epochs.begin_late(epochs)
             in_order = keras_epochs.py_dataset_in_order(epochs)
             dataset = dataset if in_order is None else in_order
-        dataset = own_memory(dataset)
+        given, dataset = dataset, own_memory(dataset)
         if int(dataset.cardinality()) == 0:
             raise ValueError(
                 "A dataset must have at least one batch. Received: a dataset "
@@ -237,7 +237,9 @@ class DataParallelStrategy(tf.distribute.Strategy):
             autotune_off.autotune.enabled = False
             dataset = dataset.with_options(autotune_off)
         return CountedDataset(
-            super().experimental_distribute_dataset(dataset, options), dataset
+            super().experimental_distribute_dataset(dataset, options),
+            dataset,
+            given,
         )
 
     def distribute_datasets_from_function(

@@ -43,18 +43,24 @@ class CountedDataset(tf_datasets.DistributedDataset):
     Args:
         dataset: What TensorFlow's strategy has made.
         source: This worker's dataset that it was made from.
+        given: What the program gave. Defaults to `source`.
 
     Attributes:
         source: As given.
+        given: As given.
         times_begun: How many iterators were made of it.
         latest: The epoch that was begun last.
     """
 
     def __init__(
-        self, dataset: tf.distribute.DistributedDataset, source: tf.data.Dataset
+        self,
+        dataset: tf.distribute.DistributedDataset,
+        source: tf.data.Dataset,
+        given: tf.data.Dataset | None = None,
     ) -> None:
         self._dataset = dataset
         self.source = source
+        self.given = source if given is None else given
         self.times_begun = 0
         self.latest: LaterEpoch | None = None
 

@@ -3,6 +3,7 @@
 Arithmetic and words: no TensorFlow, no clock, no other room.
 """
 
+from tfdp.throughput.feed import Feed
 from tfdp.throughput.limits import Limit, limit
 from tfdp.throughput.rates import Rates
 from tfdp.throughput.step_times import StepLog, StepTimes

@@ -1,12 +1,14 @@
 """What limits the speed of a run, and what to try about it."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from tfdp.throughput.breakdown import BETWEEN, PARTS, Breakdown
+from tfdp.throughput.feed import Feed
 from tfdp.throughput.window import Window
 
 # Below this part of the time a cure would hardly be felt.
@@ -38,7 +40,9 @@ class Limit:
         return self.words
 
 
-def limit(window: Window, accumulation_steps: int) -> Limit | None:
+def limit(
+    window: Window, accumulation_steps: int, feed: Feed | None = None
+) -> Limit | None:
     """Returns what limits a run.
 
     Each cure is computed from what was measured: more accumulation divides
@@ -48,6 +52,7 @@ def limit(window: Window, accumulation_steps: int) -> Limit | None:
     Args:
         window: What was measured, over the whole run.
         accumulation_steps: Micro-batches per update.
+        feed: Where batches come from. Defaults to `None`: not known.
 
     Returns:
         The largest part that is no computation, or `"none"` where all are
@@ -74,14 +79,15 @@ def limit(window: Window, accumulation_steps: int) -> Limit | None:
     if shares[kind] < _WORTH_A_WORD:
         kind = "none"
         shares[kind] = _share(breakdown, breakdown.compute)
-    words = {
-        "input": _input,
+    say: dict[str, Callable[[Window, float, int], str]] = {
+        "input": functools.partial(_input, feed or Feed()),
         "communication": _communication,
         "straggler": _straggler,
         "callbacks": _callbacks,
         "small batch": _small_batch,
         "none": _none,
-    }[kind](window, shares[kind], accumulation_steps)
+    }
+    words = say[kind](window, shares[kind], accumulation_steps)
     if window.is_bound:
         words += (
             " Devices work asynchronously here, so that parts of a step are "
@@ -119,12 +125,11 @@ def _communication(window: Window, share: float, steps: int) -> str:
     )
 
 
-def _input(window: Window, share: float, steps: int) -> str:
+def _input(feed: Feed, window: Window, share: float, steps: int) -> str:
     return (
         f"waiting for data is {_percent(share)} of the time; without it this "
-        f"run would do {1 / (1 - share):.3g} times the {window.unit}/s. Try "
-        "`dataset.prefetch(tf.data.AUTOTUNE)`, `num_parallel_calls=` where "
-        "samples are read and mapped, or `cache()`."
+        f"run would do {1 / (1 - share):.3g} times the {window.unit}/s. "
+        f"{feed.cure}"
     )
 
 

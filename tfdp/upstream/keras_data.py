@@ -116,6 +116,24 @@ def distributed_dataset(epoch_iterator: Any) -> Any:
     return _distributed_dataset.of(epoch_iterator)
 
 
+def kind_of_data(epoch_iterator: Any) -> str:
+    """Returns what a `fit` was given.
+
+    Returns:
+        `"arrays"`, `"generator"`, `"PyDataset"` or `"dataset"`.
+    """
+    adapter = _data_adapter.of(epoch_iterator)
+    kinds = {
+        "arrays": _array_adapter,
+        "generator": _generator_adapter,
+        "PyDataset": _py_dataset_adapter,
+    }
+    for kind, name in kinds.items():
+        if isinstance(adapter, name.find()):
+            return kind
+    return "dataset"
+
+
 def shuffles_in_python(epoch_iterator: Any) -> bool:
     """Whether Python code decides on the order of samples of a `fit`."""
     adapter = _data_adapter.of(epoch_iterator)

@@ -45,6 +45,18 @@ def source_datasets(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     return [s for i in inputs for s in source_datasets(i)] or [dataset]
 
 
+def pipeline_steps(dataset: tf.data.Dataset) -> list[str]:
+    """Returns what a pipeline does, from its end to its sources.
+
+    By the names of TensorFlow's classes: `["Prefetch", "Batch", "Range"]`.
+    """
+    own = type(dataset).__name__.strip("_")
+    steps = [own.partition("Dataset")[0]]
+    for source in _inputs.of(dataset)():
+        steps += pipeline_steps(source)
+    return steps
+
+
 def calls_python(dataset: tf.data.Dataset) -> bool:
     """Whether a pipeline calls functions of Python's, as a generator is."""
     graphs = [
