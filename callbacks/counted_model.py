@@ -21,11 +21,13 @@ def counts_samples(model: keras.Model) -> bool:
     )
 
 
-def check_counted(model: keras.Model) -> None:
+def check_counted(model: keras.Model, *, is_built: bool = False) -> None:
     """Checks that there are updates, of counted samples.
 
     Args:
         model: A compiled model.
+        is_built: Whether it has made a step, so that all weights are there.
+            Defaults to `False`: a model without any may get some.
 
     Raises:
         RuntimeError: If there are none.
@@ -36,8 +38,7 @@ def check_counted(model: keras.Model) -> None:
             f"samples. Received: {type(model.optimizer).__name__}. Compile "
             "with `tfdp.DistributedOptimizer(inner_optimizer)`."
         )
-    # One that is not built has no weights at all.
-    if model.weights and not model.trainable_variables:
+    if (is_built or model.weights) and not model.trainable_variables:
         raise RuntimeError(
             "`callbacks.ThroughputMonitor` measures updates. Received: a model "
             "without trainable weights, of which there are none. Set "

@@ -358,10 +358,11 @@ def edges_of(callbacks: list[keras.callbacks.Callback]) -> DataParallel:
         callbacks: All callbacks of the fit.
 
     Raises:
-        RuntimeError: If there is none.
+        RuntimeError: If there is none, or it is not the first.
     """
     for callback in callbacks:
         if isinstance(callback, DataParallel):
+            _check_first(callback, callbacks)
             return callback
     raise RuntimeError(
         "`callbacks.BackupAndRestore` needs `callbacks.DataParallel`, by "

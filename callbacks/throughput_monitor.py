@@ -270,6 +270,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
         end = self._clock()
         if not self._is_measured:
             return
+        if not self._measured:
+            check_counted(self.model, is_built=True)
         self._log.add_step(
             self._begin,
             end,

@@ -32,6 +32,32 @@ def test_it_must_come_first(two_replicas):
         )
 
 
+@pytest.mark.parametrize(
+    "make_other",
+    [
+        lambda folder: tfdp.callbacks.BackupAndRestore(folder),
+        lambda folder: tfdp.callbacks.LearningRateMonitor(),
+        lambda folder: tfdp.callbacks.LossScaleMonitor(),
+        lambda folder: tfdp.callbacks.NoiseScaleMonitor(),
+        lambda folder: tfdp.callbacks.RunLogger(folder),
+        lambda folder: tfdp.callbacks.ThroughputMonitor(verbose=0),
+    ],
+    ids=["backup", "rate", "scale", "noise", "log", "throughput"],
+)
+@pytest.mark.filterwarnings("ignore:Data must be shuffled by TensorFlow")
+def test_whatever_comes_before_it_is_named(two_replicas, tmp_path, make_other):
+    other = make_other(tmp_path)
+    name = type(other).__name__
+    with pytest.raises(
+        RuntimeError, match=f"must come first.*Received: {name} before"
+    ):
+        make(two_replicas).fit(
+            problem.dataset(8, 8),
+            verbose=0,
+            callbacks=[other, tfdp.callbacks.DataParallel()],
+        )
+
+
 def test_others_see_whole_updates_at_the_end_of_an_epoch(two_replicas):
     seen = []
 

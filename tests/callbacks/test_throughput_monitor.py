@@ -567,18 +567,41 @@ def test_it_is_told_of_its_place_before_anything_else_fails(two_replicas):
         model.fit(problem.dataset(8, 8), verbose=0, callbacks=callbacks)
 
 
-def test_a_frozen_model_has_no_updates_to_measure(two_replicas):
-    with two_replicas.scope():
-        model = problem.make_model()
-        model.trainable = False
-        optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.05))
-        model.compile(optimizer, "mse")
+class Late(keras.Model):
+    """A frozen model that its first step builds."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1, trainable=False)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def weightless():
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            layers.Input((8,)),
+            layers.Reshape((8, 1)),
+            layers.GlobalAveragePooling1D(),
+        ]
+    )
+
+
+def frozen():
+    model = problem.make_model()
+    model.trainable = False
+    return model
+
+
+@pytest.mark.parametrize("make", [frozen, Late, weightless])
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable")
+def test_a_model_without_trainable_weights_has_no_updates_to_measure(
+    two_replicas, make, steps
+):
+    monitor = tfdp.callbacks.ThroughputMonitor(verbose=0)
+    model = make_model(two_replicas, steps, model=make)
     with pytest.raises(RuntimeError, match="without trainable weights"):
-        model.fit(
-            problem.dataset(8, 8),
-            verbose=0,
-            callbacks=[
-                tfdp.callbacks.DataParallel(),
-                tfdp.callbacks.ThroughputMonitor(verbose=0),
-            ],
-        )
+        fit(model, problem.dataset(8, 8), monitor)
