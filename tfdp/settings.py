@@ -12,6 +12,8 @@ import os
 DEFAULT_PACK = 2 * 2**20
 _ALL_IN_ONE_PACK = 2**40
 _DEFAULT_START_TIMEOUT = 600.0
+# What the system can still wait for.
+_ALL_OF_A_LIFE = 1e8
 
 
 def start_timeout() -> float:
@@ -28,7 +30,9 @@ def start_timeout() -> float:
     >>> start_timeout()
     600.0
     """
-    return _positive("TFDP_START_TIMEOUT", "of seconds", _DEFAULT_START_TIMEOUT)
+    default = _DEFAULT_START_TIMEOUT
+    seconds = _positive("TFDP_START_TIMEOUT", "of seconds", default)
+    return min(seconds, _ALL_OF_A_LIFE)
 
 
 def pack_bytes() -> int:

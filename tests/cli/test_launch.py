@@ -320,12 +320,27 @@ def test_variables_reach_the_workers(script):
         ("A", "it must be NAME=VALUE. Received: 'A'. NAME= sets"),
         ("=1", "it must be NAME=VALUE. Received: '=1'"),
         ("TF_CONFIG={}", "the launcher sets TF_CONFIG itself"),
+        ("TFDP_WORKER_GROUP=x", "sets TFDP_WORKER_GROUP itself"),
+        ("TFDP_RESTART_COUNT=x", "sets TFDP_RESTART_COUNT itself"),
     ],
 )
 def test_variable_must_have_a_name_that_is_free(script, value, rule):
     result = launch("--workers", "1", "--env", value, script(""))
     assert result.returncode == 2
     assert rule in " ".join(result.stderr.split())
+
+
+def test_the_time_to_wait_is_given_once(script):
+    variable = "TFDP_START_TIMEOUT=7"
+    options = ["--start-timeout", "5", "--env", variable]
+    result = launch("--workers", "1", *options, script(""))
+    assert result.returncode == 2
+    assert f"--start-timeout 5 and --env {variable}" in " ".join(
+        result.stderr.split()
+    )
+    path = script("print(os.environ['TFDP_START_TIMEOUT'])")
+    result = launch("--workers", "1", "--env", variable, path)
+    assert result.stdout == "[worker 0] 7\n"
 
 
 def free_port():
@@ -418,6 +433,36 @@ def test_closed_output_ends_the_workers(script):
         assert launcher.wait(timeout=60) == 1
         assert launcher.stderr.read() == ""
         assert is_gone(pid)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("streams", [["stdout"], ["stdout", "stderr"]])
+def test_output_to_a_full_disk_ends_no_training(script, tmp_path, streams):
+    path = script(
+        """
+        for i in range(1000): print(i)
+        time.sleep(0.5)
+        print('end')
+        """
+    )
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [*LAUNCH, "--workers", "2", "--log-dir", tmp_path, path],
+            **{
+                "stdout": full,
+                "stderr": full if "stderr" in streams else subprocess.PIPE,
+            },
+            text=True,
+            timeout=120,
+        )
+    assert result.returncode == 0, result.stderr
+    if result.stderr is not None:
+        told, ended = result.stderr.splitlines()
+        assert told.startswith("The output cannot be written (No space left")
+        assert ended.startswith("2 workers ended after")
+    for worker in range(2):
+        lines = (tmp_path / f"worker-{worker}.log").read_text().splitlines()
+        assert lines[1:] == [*map(str, range(1000)), "end"]
 
 
 def test_character_the_terminal_lacks_does_not_end_the_workers(script):

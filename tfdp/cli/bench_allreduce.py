@@ -3,13 +3,14 @@
 import click
 
 from tfdp.cli import probe
+from tfdp.cli.numbers import SECONDS, WORKERS
 
 
 @click.command()
 @click.option(
     "--workers",
     "num_workers",
-    type=click.IntRange(min=1),
+    type=WORKERS,
     metavar="N",
     help="Start N workers on this machine. Without it this process is a "
     "worker of the cluster that it was started on.",
@@ -23,7 +24,7 @@ from tfdp.cli import probe
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=300.0,
     show_default=True,
     metavar="SECONDS",

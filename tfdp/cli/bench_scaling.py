@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
+from tfdp.cli.numbers import POSITIVE, SECONDS
 from tfdp.launch import WorkerGroup
 from tfdp.machine import core_shares, usable_cores
 
 _PROGRAM = (sys.executable, "-u", "-m", "tfdp.bench.scaling_trial")
-_POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 def _numbers(
@@ -90,20 +90,20 @@ def _arguments(
 )
 @click.option(
     "--bandwidth",
-    type=_POSITIVE,
+    type=POSITIVE,
     metavar="GBIT",
     help="Predict for a network of so many Gbit/s. By default as measured.",
 )
 @click.option(
     "--latency",
-    type=_POSITIVE,
+    type=POSITIVE,
     metavar="US",
     help="Predict for a network of so many microseconds per message. By "
     "default as measured.",
 )
 @click.option(
     "--timeout",
-    type=_POSITIVE,
+    type=SECONDS,
     default=600.0,
     show_default=True,
     metavar="SECONDS",

@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from tfdp.cli.numbers import SECONDS
 from tfdp.doctor import Section, diagnosis
 
 _MARKS = {"fine": "✓", "warning": "!", "error": "✗"}
@@ -15,7 +16,7 @@ _COLORS = {"fine": "green", "warning": "yellow", "error": "red"}
 @click.command()
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=2.0,
     show_default=True,
     metavar="SECONDS",

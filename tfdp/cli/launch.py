@@ -6,13 +6,17 @@ import sys
 
 import click
 
+from tfdp.cli.numbers import SECONDS, SECONDS_OR_NONE
+from tfdp.cli.worker_lines import WorkerLines, say
 from tfdp.cluster import Nodes
-from tfdp.launch import Launcher, WorkerGroup, is_start_up_line
+from tfdp.launch import (
+    MOST_WORKERS,
+    SET_FOR_WORKERS,
+    Launcher,
+    WorkerGroup,
+    is_start_up_line,
+)
 from tfdp.machine import core_shares, is_of_this_machine, isolate
-
-_COLORS = ("cyan", "magenta", "green", "yellow", "blue")
-_SECONDS = click.FloatRange(min=0, min_open=True)
-_SET_BY_THE_LAUNCHER = ("TF_CONFIG", "TFDP_RESTART_COUNT", "PYTHONUNBUFFERED")
 
 
 def _check_workers(
@@ -22,6 +26,12 @@ def _check_workers(
         raise click.BadParameter(
             "there must be at least one worker. Received: "
             f"{value}. Use 1 to run the script as a single worker."
+        )
+    if value is not None and value > MOST_WORKERS:
+        raise click.BadParameter(
+            f"a machine has at most {MOST_WORKERS} workers, which are a "
+            f"process each. Received: {value}. Use as many as it has cores or "
+            "GPUs."
         )
     return value
 
@@ -50,7 +60,7 @@ def _variables(
                 f"it must be NAME=VALUE. Received: '{text}'. NAME= sets an "
                 "empty value."
             )
-        if name in _SET_BY_THE_LAUNCHER:
+        if name in SET_FOR_WORKERS:
             raise click.BadParameter(
                 f"the launcher sets {name} itself. Received: '{text}'. Leave "
                 "it out."
@@ -126,19 +136,19 @@ def _variables(
 )
 @click.option(
     "--start-timeout",
-    type=_SECONDS,
+    type=SECONDS,
     metavar="SECONDS",
     help="Time a worker waits for the others at the start. By default 600.",
 )
 @click.option(
     "--timeout",
-    type=_SECONDS,
+    type=SECONDS,
     metavar="SECONDS",
     help="Time after which the workers are ended, restarts included.",
 )
 @click.option(
     "--grace-seconds",
-    type=click.FloatRange(min=0),
+    type=SECONDS_OR_NONE,
     default=30.0,
     show_default=True,
     metavar="SECONDS",
@@ -193,6 +203,12 @@ def launch(
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that this terminal lacks must not end the training.
         sys.stdout.reconfigure(errors="replace")
+    if start_timeout is not None and "TFDP_START_TIMEOUT" in variables:
+        raise click.UsageError(
+            "The workers have one time to wait for each other. Received: "
+            f"--start-timeout {start_timeout:g} and --env TFDP_START_TIMEOUT="
+            f"{variables['TFDP_START_TIMEOUT']}. Leave one of them out."
+        )
     place = _place(nodes, node_rank, num_workers)
     count = place.workers_per_node if place else num_workers or 1
     try:
@@ -212,6 +228,7 @@ def launch(
         raise click.UsageError(str(error)) from error
     if start_timeout is not None:
         variables["TFDP_START_TIMEOUT"] = f"{start_timeout:g}"
+    lines = WorkerLines()
 
     def start_group(restart_count: int) -> WorkerGroup:
         return WorkerGroup(
@@ -223,19 +240,21 @@ def launch(
             env=variables,
             restart_count=restart_count,
             log_dir=log_dir,
-            on_line=_print_line if verbose else _print_what_is_told,
+            on_line=lines.print if verbose else lines.print_told,
             grace_seconds=grace_seconds,
         )
 
     launcher = Launcher(
-        start_group, max_restarts=max_restarts, timeout=timeout, say=_say
+        start_group, max_restarts=max_restarts, timeout=timeout, say=say
     )
     try:
-        sys.exit(launcher.run())
+        exit_code = launcher.run()
+        lines.close()
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise  # Nobody reads on, as after `| head`.
         raise click.ClickException(str(error)) from error
+    sys.exit(exit_code)
 
 
 def _place(
@@ -259,19 +278,5 @@ def _place(
         raise click.UsageError(str(error)) from error
     if not is_of_this_machine(place.host):
         rule = f"--node-rank {node_rank} is {place.host}"
-        _say(f"Warning: {rule}, which does not look like this machine.")
+        say(f"Warning: {rule}, which does not look like this machine.")
     return place
-
-
-def _print_what_is_told(worker: int, line: str) -> None:
-    if not is_start_up_line(line):
-        _print_line(worker, line)
-
-
-def _print_line(worker: int, line: str) -> None:
-    color = _COLORS[worker % len(_COLORS)]
-    click.echo(click.style(f"[worker {worker}] ", fg=color) + line)
-
-
-def _say(message: str) -> None:
-    click.echo(message, err=True)

@@ -1,53 +1,11 @@
 """Rules by which the learning rate follows the size of the batch."""
 
 import math
-import numbers
 from typing import Any
 
 from keras.optimizers.schedules import LearningRateSchedule
 
-from tfdp.batch import checked_count
-
-
-def checked_number(
-    name: str,
-    value: Any,
-    *,
-    expected: str = "a number",
-    zero_allowed: bool = False,
-) -> float:
-    """Returns `value` as a `float`, after checking that it is positive.
-
-    Args:
-        name: Name of the argument, for the message.
-        value: The argument. Numbers of NumPy are numbers, booleans are not.
-        expected: What the argument must be, for the message.
-        zero_allowed: Whether zero will do. Defaults to `False`.
-
-    Returns:
-        `float(value)`.
-
-    Raises:
-        TypeError: If `value` is not a number.
-        ValueError: If `value` is negative, not finite, or a zero that is not
-            allowed.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(
-            f"`{name}` must be {expected}. "
-            f"Received: {name}={value!r} ({type(value).__name__})."
-        )
-    number = float(value)
-    if (
-        not math.isfinite(number)
-        or number < 0
-        or (number == 0 and not zero_allowed)
-    ):
-        sign = "not negative" if zero_allowed else "positive"
-        raise ValueError(
-            f"`{name}` must be finite and {sign}. Received: {name}={number}."
-        )
-    return number
+from tfdp.batch import checked_count, checked_number
 
 
 def linear_scaled_rate(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tfdp.batch import checked_count, checked_number
 from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, signal_name
 from tfdp.launch.worker_group import WorkerGroup
 
@@ -28,6 +29,10 @@ class Launcher:
             Defaults to `None`, no limit.
         say: Called with each message to the user.
 
+    Raises:
+        TypeError: If a number is none.
+        ValueError: If one is negative, or `timeout` zero or not finite.
+
     Example:
 
     >>> launcher = Launcher(lambda count: WorkerGroup(["true"], 2), say=print)
@@ -47,7 +52,11 @@ class Launcher:
         """Starts nothing yet."""
         self._start_group = start_group
         self._say = say
-        self._max_restarts = max_restarts
+        self._max_restarts = checked_count(
+            "max_restarts", max_restarts, minimum=0
+        )
+        if timeout is not None:
+            timeout = checked_number("timeout", timeout)
         self._timeout = timeout
         self._started = math.nan
         self._group: WorkerGroup | None = None

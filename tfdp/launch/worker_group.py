@@ -17,13 +17,16 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 
+from tfdp.batch import checked_count, checked_number
 from tfdp.cluster import Cluster, free_addresses
 from tfdp.launch.blame import Blame
 from tfdp.launch.fork_server import ForkServer
 from tfdp.launch.guardian import MARK, Guardian
 from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, lateness
 from tfdp.launch.worker_output import WorkerOutput
+from tfdp.launch.worker_pipe import LONGEST_LINE
 from tfdp.launch.worker_process import WorkerProcess
+from tfdp.launch.worker_settings import checked_variables, checked_workers
 from tfdp.machine import core_shares, oom_kills, thread_variables, tunables
 
 WHERE_UNSET = {"TF_CPP_MIN_LOG_LEVEL": "2", **tunables()}
@@ -73,10 +76,14 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
             (see `ForkServer.takes`). Defaults to `None`: all are started anew.
         grace_seconds: Time between the signal and SIGKILL for a worker that is
             to end; at most 3 after a failure, and in `stop`. Defaults to 5.
+        longest_line: Characters of a line; of a longer one `on_line` gets the
+            parts. Defaults to 65,536.
 
     Raises:
-        ValueError: If `num_workers` is below 1, `addresses` are malformed, or
-            there are too few of them or of the cores.
+        TypeError: If a number is none, or a variable not a text.
+        ValueError: If `num_workers` is below 1 or above 1024, another number
+            out of range, a variable one that is set here, `addresses` are
+            malformed, or there are too few of them or of the cores.
         RuntimeError: If this system cannot keep a process on chosen cores.
         OSError: If the command cannot be started, or a log not be written.
 
@@ -103,30 +110,36 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
         keep_lines: int = 20,
         server: ForkServer | None = None,
         grace_seconds: float = 5.0,
+        longest_line: int = LONGEST_LINE,
     ) -> None:
         """Starts the workers."""
-        if num_workers < 1:
-            raise ValueError(
-                "A group must have at least one worker. Received: "
-                f"num_workers={num_workers}. Use 1 for a single process."
-            )
+        num_workers = checked_workers(num_workers)
+        env = checked_variables(env)
+        first_index = checked_count("first_index", first_index, minimum=0)
+        restart_count = checked_count("restart_count", restart_count, minimum=0)
+        keep_lines = checked_count(
+            "keep_lines", keep_lines, minimum=0, maximum=10**6
+        )
+        grace_seconds = checked_number(
+            "grace_seconds", grace_seconds, zero_allowed=True
+        )
         indices = range(first_index, first_index + num_workers)
         if addresses is None:
-            addresses = free_addresses(indices.stop)
+            addresses = free_addresses(checked_workers(indices.stop))
         clusters = [Cluster.of(addresses, index) for index in indices]
         shares: Sequence[set[int] | None] = [None] * num_workers
-        variables = {**worker_variables(), **(env or {})}
+        variables = {**worker_variables(), **env}
         if cpus_per_worker is not None:
             shares = core_shares(num_workers, cpus_per_worker)
             variables = {
                 **variables,
                 **thread_variables(cpus_per_worker),
-                **(env or {}),
+                **env,
             }
         variables["TFDP_RESTART_COUNT"] = str(restart_count)
         if len(addresses) == num_workers:
             drawn = {"TFDP_JOB_SECRET": secrets.token_hex(16)}
-            variables = {**variables, **drawn, **(env or {})}
+            variables = {**variables, **drawn, **env}
         self._grace_seconds = grace_seconds
         self._kill_at = math.inf
         self._oom_kills = oom_kills()
@@ -152,6 +165,7 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
                     cores=cores,
                     on_line=self._output.hear,
                     server=server,
+                    longest_line=longest_line,
                 )
                 process = self._processes[index]
                 self._guardian.watch(process.pid, process.keeper)
@@ -224,10 +238,16 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
             `tfdp.launch.blame.Blame`), or `None` on success and after `end`.
 
         Raises:
+            TypeError: If `timeout` is not a number.
+            ValueError: If it is negative or not finite.
             TimeoutError: If a worker still ran after `timeout`.
             Exception: What `on_line` raised.
         """
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = math.inf
+        if timeout is not None:
+            deadline = time.monotonic() + checked_number(
+                "timeout", timeout, zero_allowed=True
+            )
         blame, culprit = Blame(), None
         late: list[int] = []
         while culprit is None and not self._output.error:
@@ -270,6 +290,6 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
                 time.sleep(_POLL_SECONDS)
         self._guardian.kill_members()
         self._guardian.close()
-        for process in self._processes.values():
-            process.close()
+        for index, process in self._processes.items():
+            self._output.leave(index, process.close())
         self._output.close()

@@ -10,12 +10,16 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
+import psutil
+
 
 class WorkerOutput:
     """Keeps the last lines of each worker, and passes all of them on.
 
     In `log_dir` are files `worker-0.log`, `worker-1.log`, and so on. What they
     held stays: each start adds a line that names the attempt, then the output.
+    A long line may come in parts: it is whole in its file, and elsewhere each
+    part is a line.
 
     Args:
         workers: Indices of the workers.
@@ -71,17 +75,18 @@ class WorkerOutput:
             self._files[worker] = self._stack.enter_context(file)
             heading = f"worker {worker}, attempt {restart_count + 1}, {moment}"
             self._write(worker, f"=== {heading} ===")
-        # The files first: they hear a line that the other one fails at.
-        self._listeners.insert(0, self._write)
 
-    def hear(self, worker: int, line: str) -> None:
+    def hear(self, worker: int, line: str, is_end: bool = True) -> None:
         """Takes a line of output; called from the threads of all workers.
 
         Args:
             worker: Index of the worker.
-            line: The line, without its end.
+            line: The line, or a part of it, without its end.
+            is_end: Whether the line ends with it. Defaults to `True`.
         """
         with self._lock:
+            # The files first: they hear a line that the other one fails at.
+            self._write(worker, line, end="\n" if is_end else "")
             self.last_lines[worker].append(line)
             for listener in list(self._listeners):
                 try:
@@ -89,6 +94,23 @@ class WorkerOutput:
                 except Exception as error:
                     self._listeners.remove(listener)
                     self.error = self.error or error
+
+    def leave(self, worker: int, processes: Iterable[psutil.Process]) -> None:
+        """Tells of processes that a worker has left, which its end spares.
+
+        Args:
+            worker: Index of the worker.
+            processes: Those that still hold its output.
+        """
+        for process in processes:
+            # It may have ended meanwhile; nobody may be there to be told.
+            with contextlib.suppress(psutil.Error, OSError):
+                print(
+                    f"Worker {worker} has left a process that runs on and is "
+                    f"not heard any more: {process.name()} (process "
+                    f"{process.pid}).",
+                    file=sys.stderr,
+                )
 
     def close(self) -> None:
         """Closes the files. May be called twice."""
@@ -98,17 +120,21 @@ class WorkerOutput:
             with contextlib.suppress(OSError):
                 self._stack.close()
 
-    def _write(self, worker: int, line: str) -> None:
-        file = self._files[worker]
+    def _write(self, worker: int, line: str, *, end: str = "\n") -> None:
+        file = self._files.get(worker)
+        if file is None or file.closed:
+            return
         try:
-            print(line, file=file)
+            print(line, end=end, file=file)
         except OSError as error:
             if worker not in self._without_room:
                 self._without_room.add(worker)
-                print(
-                    f"{file.name} cannot be written ({error.strerror}); lines "
-                    "are left out of it until there is room.",
-                    file=sys.stderr,
-                )
+                # Where nobody can be told, the training goes on all the same.
+                with contextlib.suppress(OSError):
+                    print(
+                        f"{file.name} cannot be written ({error.strerror}); "
+                        "lines are left out of it until there is room.",
+                        file=sys.stderr,
+                    )
         else:
             self._without_room.discard(worker)

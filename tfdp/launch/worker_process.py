@@ -1,16 +1,17 @@
 """One worker: its process, what it prints, how it ends."""
 
 import contextlib
+import os
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TextIO
+from typing import IO, cast
 
 import psutil
 
 from tfdp.launch.fork_server import ForkedProcess, ForkServer
 from tfdp.launch.worker_failure import WorkerOutcome
+from tfdp.launch.worker_pipe import LONGEST_LINE, WorkerPipe
 from tfdp.machine import keep_to
 
 
@@ -21,11 +22,12 @@ class WorkerProcess:
         command: Program and arguments.
         index: Index of the worker among all of the job.
         env: All variables of the process.
-        on_line: Called as `on_line(index, line)` with each line of output
-            (stdout and stderr, without the line end), from a thread. It must
-            not raise.
+        on_line: Called as `on_line(index, part, is_end)` with each line of
+            output (stdout and stderr, without the line end), or the parts of
+            a long one, from a thread. It must not raise.
         cores: Numbers of the cores to stay on. Defaults to `None`, no limit.
         server: Starts it instead, where it can. Defaults to `None`.
+        longest_line: Characters of the longest part of a line.
 
     Attributes:
         index: Index of the worker.
@@ -49,7 +51,7 @@ class WorkerProcess:
     >>> worker.begin()
     >>> worker.close()
     >>> lines
-    [(0, 'hello')]
+    [(0, 'hello', True)]
     """
 
     def __init__(
@@ -58,14 +60,15 @@ class WorkerProcess:
         *,
         index: int,
         env: Mapping[str, str],
-        on_line: Callable[[int, str], object],
+        on_line: Callable[[int, str, bool], object],
         cores: Collection[int] | None = None,
         server: ForkServer | None = None,
+        longest_line: int = LONGEST_LINE,
     ) -> None:
         """Starts the process."""
         self._started = time.monotonic()
         self._ended: float | None = None
-        self._process: subprocess.Popen[str] | ForkedProcess
+        self._process: subprocess.Popen[bytes] | ForkedProcess
         forked = None
         if server and cores is None and server.takes(command, env):
             # Where something ends the server meanwhile, it is done without.
@@ -81,19 +84,19 @@ class WorkerProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
-                    encoding="utf-8",
-                    errors="replace",
                     start_new_session=True,
                 )
         self.index = index
         self.pid = self._process.pid
         self.keeper = forked.keeper if forked else None
         self.was_ended = False
-        self._on_line = on_line
-        self._pump = threading.Thread(
-            target=self._read, args=(self._process.stdout,), daemon=True
+        stdout = cast(IO[bytes], self._process.stdout)
+        self._pipe = WorkerPipe(
+            os.dup(stdout.fileno()),
+            lambda part, is_end: on_line(index, part, is_end),
+            longest_line=longest_line,
         )
-        self._pump.start()
+        stdout.close()
 
     def begin(self) -> None:
         """Has a forked one run; others do already."""
@@ -131,16 +134,14 @@ class WorkerProcess:
             self.index, self.pid, code, end - self._started, self.was_ended
         )
 
-    def close(self) -> None:
-        """Waits for the end of the process and of its output."""
+    def close(self) -> list[psutil.Process]:
+        """Waits for the end of the process, and reads the end of its output.
+
+        Returns:
+            Processes that it has left, which could print on.
+        """
         # A large one needs a moment to go, even killed.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=60)
         self.poll()
-        self._pump.join(timeout=5)
-
-    def _read(self, output: TextIO) -> None:
-        # Reads on whatever happens: a worker blocks once its pipe is full.
-        with output:
-            for line in output:
-                self._on_line(self.index, line.removesuffix("\n"))
+        return self._pipe.close()

@@ -4,6 +4,8 @@ import contextlib
 import os
 from collections.abc import Collection, Iterator
 
+from tfdp.batch import checked_count
+
 
 def usable_cores() -> int:
     """Returns how many cores this process may run on."""
@@ -26,6 +28,7 @@ def core_shares(num_workers: int, cpus_per_worker: int) -> list[set[int]]:
         The numbers of the cores, by worker.
 
     Raises:
+        TypeError: If `cpus_per_worker` is not an integer.
         ValueError: If `cpus_per_worker` is below 1, or there are too few.
         RuntimeError: If this system cannot keep a process on chosen cores.
 
@@ -34,6 +37,9 @@ def core_shares(num_workers: int, cpus_per_worker: int) -> list[set[int]]:
     >>> [len(cores) for cores in core_shares(1, 1)]
     [1]
     """
+    cpus_per_worker = checked_count(
+        "cpus_per_worker", cpus_per_worker, minimum=-(2**63)
+    )
     if cpus_per_worker < 1:
         raise ValueError(
             "A worker must have at least one core. Received: "

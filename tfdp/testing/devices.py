@@ -1,5 +1,10 @@
 """Several devices out of one processor."""
 
+from tfdp.batch import checked_count
+
+# Each has threads and memory of its own.
+_MOST_DEVICES = 1024
+
 
 def logical_cpus(count: int) -> list[str]:
     """Splits the host's processor into `count` logical devices.
@@ -17,7 +22,7 @@ def logical_cpus(count: int) -> list[str]:
 
     Raises:
         TypeError: If `count` is not an integer.
-        ValueError: If `count` is below 1.
+        ValueError: If `count` is below 1 or above 1024.
         RuntimeError: If TensorFlow has started with another number.
 
     Example:
@@ -31,16 +36,7 @@ def logical_cpus(count: int) -> list[str]:
     strategy = tfdp.MirroredStrategy(tfdp.testing.logical_cpus(4)[:2])
     ```
     """
-    if isinstance(count, bool) or not isinstance(count, int):
-        raise TypeError(
-            "`count` must be an integer. Received: "
-            f"count={count!r} (of type {type(count).__name__})."
-        )
-    if count < 1:
-        raise ValueError(
-            "`count` must be at least 1. Received: "
-            f"count={count}. Use 1 for the processor as one device."
-        )
+    count = checked_count("count", count, maximum=_MOST_DEVICES)
     import tensorflow as tf
 
     processor = tf.config.list_physical_devices("CPU")[0]

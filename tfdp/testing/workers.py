@@ -7,9 +7,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from tfdp.batch import checked_number
 from tfdp.launch import (
     ForkServer,
     WorkerGroup,
+    checked_variables,
+    checked_workers,
     command_of,
     fixed,
     worker_variables,
@@ -58,9 +61,12 @@ def run_workers(
         The reported or returned values, by index of the worker.
 
     Raises:
-        TypeError: If `script` is neither a path nor a function.
-        ValueError: If `num_workers` is below 1, `start_method` is neither, or
-            another process cannot find the function by its name.
+        TypeError: If `script` is neither a path nor a function, a number is
+            none, or a variable not a text.
+        ValueError: If `num_workers` is below 1 or above 1024, `timeout` not
+            positive, a variable one that is set for each worker anyhow,
+            `start_method` neither, or the function cannot be found by its name
+            in another process.
         RuntimeError: If a worker fails, with its exit code and output, or
             does not report exactly once.
         TimeoutError: If a worker still runs after `timeout`, with the last
@@ -87,6 +93,9 @@ def run_workers(
     if start_method is None:
         is_linux = sys.platform == "linux"
         start_method = "forkserver" if is_linux else "spawn"
+    num_workers = checked_workers(num_workers)
+    timeout = checked_number("timeout", timeout)
+    env = checked_variables(env)
     documents: list[list[str]] = [[] for _ in range(num_workers)]
 
     def collect(worker: int, line: str) -> None:
@@ -102,7 +111,7 @@ def run_workers(
         command = [sys.executable, "-u", name, *args]
     server = None
     if start_method == "forkserver":
-        server = _server({**worker_variables(), **(env or {})})
+        server = _server({**worker_variables(), **env})
     with WorkerGroup(
         command,
         num_workers,
@@ -110,6 +119,8 @@ def run_workers(
         log_dir=log_dir,
         on_line=collect,
         keep_lines=200,
+        # A report is one, however long.
+        longest_line=sys.maxsize,
         server=server,
     ) as group:
         failure = group.wait(timeout)
