@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 import types
 
 import psutil
@@ -12,6 +13,7 @@ import pytest
 
 from tfdp.cluster.cluster import Cluster
 from tfdp.cluster.environment import source
+from tfdp.cluster.nodes import Nodes
 from tfdp.machine import listening
 
 WORKERS = ("a:1", "b:2", "c:3")
@@ -265,11 +267,19 @@ def test_impossible_cluster_is_refused(jobs, task, rule, received):
         "a:1:",
         "http://a:1",
         "a:1,b:2",
+        "a\0b:1",
+        "\ufeffa:1",
+        "a\u200b:1",
+        "a:1\0",
+        "a:٨٠",
+        "a:８０",
+        "a:1²",
+        "a:" + 5000 * "1",
         12345,
         None,
         ["a:1"],
     ],
-    ids=repr,
+    ids=lambda address: f"{address!r:.20}",
 )
 def test_malformed_address_is_refused(address):
     message = message_of(
@@ -349,6 +359,24 @@ def test_workers_by_index_are_refused():
             id="not-json",
         ),
         pytest.param(
+            100_000 * "[",
+            "TF_CONFIG must be JSON.",
+            f"Received: {200 * '['}… (too deep).",
+            id="deep-list",
+        ),
+        pytest.param(
+            100_000 * '{"cluster":',
+            "TF_CONFIG must be JSON.",
+            'Received: {"cluster":{"cluster":',
+            id="deep-object",
+        ),
+        pytest.param(
+            5000 * "1",
+            "TF_CONFIG must be JSON.",
+            f"Received: {200 * '1'}… (Exceeds the limit",
+            id="digits",
+        ),
+        pytest.param(
             "worker",
             "TF_CONFIG must be JSON.",
             "Received: worker (Expecting value: line 1 column 1 (char 0)).",
@@ -414,8 +442,34 @@ def test_malformed_tf_config_is_refused(text, rule, received):
     )
 
 
+def test_a_byte_order_mark_before_tf_config_is_named(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", '\ufeff{"cluster": {}}')
+    message = message_of(ValueError, Cluster.from_environment)
+    assert message.startswith(
+        "TF_CONFIG must be JSON. Received: a byte-order mark (U+FEFF) before "
+        '{"cluster": {}}.'
+    )
+
+
+def test_thousands_of_workers_are_read_in_no_time():
+    addresses = [f"host{i}:12345" for i in range(20_000)]
+    began = time.process_time()
+    cluster = Cluster.of(addresses, 19_999)
+    again = Cluster.from_tf_config(cluster.to_tf_config())
+    assert again.index == 19_999
+    assert len(again.peers) == 19_999
+    assert len(again.describe().splitlines()) == 40_001
+    nodes = Nodes(tuple(addresses), 0)
+    assert nodes.addresses == tuple(addresses)
+    with pytest.raises(ValueError, match="Received twice: host7:12345"):
+        Cluster.of([*addresses, addresses[7]], 0)
+    assert time.process_time() - began < 8
+
+
 @pytest.mark.parametrize(
-    "index", [None, 1.0, True, False, "", "one", "-1", "1.0", [0], {}], ids=repr
+    "index",
+    [None, 1.0, True, False, "", "one", "-1", "1.0", "٠", "²", [0], {}],
+    ids=repr,
 )
 def test_index_of_the_task_must_be_an_integer(index):
     text = tf_config(task={"type": "worker", "index": index})

@@ -49,6 +49,14 @@ def test_last_port_must_exist():
         Nodes(("a:65535",), rank=0, workers_per_node=2)
 
 
+@pytest.mark.parametrize("count", [0, -1, True, 1.5, "2", 10**12])
+def test_workers_of_a_machine_are_counted(count):
+    with pytest.raises(
+        (TypeError, ValueError), match="Received: workers_per_node="
+    ):
+        Nodes(("a:10",), rank=0, workers_per_node=count)
+
+
 HOLD = """
 import socket
 with socket.create_server(("", 0)) as server:

@@ -65,7 +65,20 @@ def test_lists_of_nodes_are_expanded(text, hosts):
 
 @pytest.mark.parametrize(
     "text",
-    ["", ",", "a,", "n[1", "n1]", "n[]", "n[a-b]", "n[1-]", "n[1,,2]", "a b"],
+    [
+        "",
+        ",",
+        "a,",
+        "n[1",
+        "n1]",
+        "n[]",
+        "n[a-b]",
+        "n[1-]",
+        "n[1,,2]",
+        "a b",
+        "n[٠-٣]",
+        "a\0",
+    ],
 )
 def test_malformed_lists_of_nodes_are_refused(text):
     message = message_of(expanded_hosts, text)
@@ -87,7 +100,9 @@ def test_tasks_per_node_are_expanded(text, tasks):
     assert expanded_tasks(text) == tuple(tasks)
 
 
-@pytest.mark.parametrize("text", ["", "x", "2(x)", "2x3", "2,", "-1", "2 (x3)"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "2(x)", "2x3", "2,", "-1", "2 (x3)", "٢"]
+)
 def test_malformed_tasks_per_node_are_refused(text):
     message = message_of(expanded_tasks, text)
     assert message.startswith("Slurm's tasks per node must be of the form")
@@ -195,10 +210,11 @@ def test_contradictory_steps_are_refused(others):
 
 
 @pytest.mark.parametrize("name", ["SLURM_PROCID", "SLURM_STEP_NUM_TASKS"])
-def test_numbers_of_slurm_must_be_numbers(name):
-    message = message_of(step_of, variables(**{name: "two"}))
+@pytest.mark.parametrize("text", ["two", "٢", "²", "-1"])
+def test_numbers_of_slurm_must_be_numbers(name, text):
+    message = message_of(step_of, variables(**{name: text}))
     assert message.startswith(f"{name} must be a whole number. Received: ")
-    assert f"{name}='two'" in message
+    assert f"{name}={text!r}" in message
 
 
 SEEN = {"CUDA_VISIBLE_DEVICES": "0,1,2,3", "SLURM_STEP_GPUS": "4,5,6,7"}
@@ -268,3 +284,32 @@ def test_a_step_tells_which_gpus_are_its_own():
 )
 def test_a_batch_script_knows_how_many_tasks_await_it(told, count):
     assert waiting_tasks(told) == count
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tasks"),
+    [
+        ("node[1-999999999999]", "1(x2)"),
+        ("a[1-60000][1-60000]", "1(x2)"),
+        ("a[1-60000],b[1-60000]", "1(x2)"),
+        ("a,b", "1(x999999999)"),
+        ("a,b", "999999999,1"),
+    ],
+)
+def test_more_nodes_or_tasks_than_there_are_take_no_memory(nodes, tasks):
+    variables = {
+        "SLURM_PROCID": "0",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NODELIST": nodes,
+        "SLURM_STEP_TASKS_PER_NODE": tasks,
+    }
+    with pytest.raises(ValueError, match="must have at most 65,?536"):
+        step_of(variables)
+
+
+def test_very_many_devices_are_counted_without_being_listed():
+    variables = {
+        "CUDA_VISIBLE_DEVICES": "0-999999999",
+        "SLURM_STEP_GPUS": "0",
+    }
+    assert shared_gpus(variables, 0, tasks=2) is None

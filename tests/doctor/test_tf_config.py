@@ -1,6 +1,7 @@
 """What a `TF_CONFIG` that is not quite right was meant to be."""
 
 import json
+import time
 
 import pytest
 
@@ -10,6 +11,41 @@ SOUND = (
     '{"cluster": {"worker": ["a:1", "b:2"]}, '
     '"task": {"type": "worker", "index": 0}}'
 )
+
+
+def test_a_byte_order_mark_is_left_out():
+    better, findings = mended("\ufeff" + SOUND)
+    assert json.loads(better) == json.loads(SOUND)
+    (finding,) = findings
+    assert r"Received: \ufeff{" in finding.message
+
+
+def test_what_is_not_seen_in_an_address_is_left_out():
+    better, findings = mended(SOUND.replace("a:1", r"\ufeffa\u0000:1\u200b"))
+    assert json.loads(better) == json.loads(SOUND)
+    (finding,) = findings
+    assert r"'\ufeffa\x00:1\u200b'. Use 'a:1'." in finding.message
+
+
+@pytest.mark.parametrize("text", ["[", "{a:", "{'cluster': ["])
+def test_what_is_too_deep_cannot_be_guessed(text):
+    assert mended(100_000 * text) == (100_000 * text, [])
+
+
+def test_digits_of_other_scripts_are_no_numbers():
+    text = SOUND.replace("0}", '"٠"}')
+    assert mended(text) == (text, [])
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_thousands_of_addresses_are_read_in_no_time(same):
+    hosts = ["h" if same else f"h{i}" for i in range(20_000)]
+    text = str({"cluster": {"worker": [f"{host}:10000" for host in hosts]}})
+    began = time.process_time()
+    better, _ = mended(text)
+    assert time.process_time() - began < 5
+    found = json.loads(better)["cluster"]["worker"]
+    assert len(set(found)) == 20_000
 
 
 def test_a_sound_text_stays_what_it_is():

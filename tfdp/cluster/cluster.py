@@ -1,5 +1,6 @@
 """Who the workers of a job are, and which of them this process is."""
 
+import collections
 import dataclasses
 import ipaddress
 import json
@@ -7,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfdp.batch import checked_count
 from tfdp.cluster import environment, tf_config
 from tfdp.machine import listening, ports
 
@@ -71,13 +73,16 @@ class Cluster:
         everyone = [a for addresses in jobs.values() for a in addresses]
         for address in everyone:
             _check_address(address)
-        twice = sorted({a for a in everyone if everyone.count(a) > 1})
+        counts = collections.Counter(everyone)
+        twice = sorted(a for a, count in counts.items() if count > 1)
         if twice:
             raise ValueError(
                 "Every address of the cluster must belong to one process. "
                 f"Received twice: {', '.join(twice)}. Give each process a "
                 "port of its own."
             )
+        for gpu in self.visible_gpus or ():
+            checked_count("visible_gpus", gpu, minimum=0, maximum=2**16)
         if not isinstance(self.task_index, int) or isinstance(
             self.task_index, bool
         ):
@@ -222,10 +227,11 @@ class Cluster:
     @property
     def peers(self) -> dict[int, str]:
         """Addresses of the other workers, by their index."""
+        own = self.address
         return {
             index: address
             for index, address in enumerate(self.workers)
-            if address != self.address
+            if address != own
         }
 
     @property
@@ -254,6 +260,7 @@ class Cluster:
             len({w.rpartition(":")[0] for w in self.workers}), "host"
         )
         lines = [f"{workers} on {hosts}"]
+        chief = self.workers[0]
         names = {
             address: (job, place)
             for job in _JOBS
@@ -261,7 +268,10 @@ class Cluster:
         }
         for host, addresses in self.hosts.items():
             lines.append(host)
-            lines += [self._line(*names[a], address=a) for a in addresses]
+            lines += [
+                self._line(*names[a], address=a, is_chief=a == chief)
+                for a in addresses
+            ]
         if self._is_unlisted_evaluator:
             line = self._line(
                 "evaluator", self.task_index, address="not listed"
@@ -287,10 +297,10 @@ class Cluster:
     def _is_unlisted_evaluator(self) -> bool:
         return self.task_type == "evaluator" and not self.jobs.get("evaluator")
 
-    def _line(self, job: str, place: int, *, address: str) -> str:
-        remarks = []
-        if address in self.workers[:1]:
-            remarks.append("chief")
+    def _line(
+        self, job: str, place: int, *, address: str, is_chief: bool = False
+    ) -> str:
+        remarks = ["chief"] if is_chief else []
         if (job, place) == (self.task_type, self.task_index):
             remarks.append("this process")
             if self.visible_gpus is not None:
@@ -317,10 +327,10 @@ def _check_address(address: Any) -> None:
     host, _, port = (
         address.rpartition(":") if isinstance(address, str) else ("", "", "")
     )
-    is_host = host and not re.search(r"[\s/,]", host)
+    is_host = host.isprintable() and host and not re.search(r"[\s/,]", host)
     if is_host and re.search(r"[\[\]]|:.*:|^:", host):
         _check_ipv6(address, host, port)
-    if not (is_host and port.isdecimal() and 0 < int(port) < 65536):
+    if not (is_host and ports.is_port(port)):
         raise ValueError(
             "An address of the cluster must be `host:port` with a port from "
             f"1 to 65535. Received: {address!r}."

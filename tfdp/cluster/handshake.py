@@ -13,6 +13,7 @@ Nothing is taken from a stranger but a line of 256 bytes, in 10 seconds.
 import asyncio
 
 from tfdp.cluster.identity import Identity, drawn_number
+from tfdp.machine import ports
 
 LONGEST_LINE = 256
 STRANGER_SECONDS = 10.0
@@ -46,7 +47,7 @@ async def ask(
     async with asyncio.timeout(STRANGER_SECONDS):
         words = await _hear(reader, "answer", 4)
     index, count, theirs, proof = words
-    if not count.isdecimal() or int(count) != me.count:
+    if not ports.is_whole(count) or int(count) != me.count:
         raise Stranger(f"it is worker {index} of a job of {count}")
     if not me.proves(proof, "answer", index, me.index, mine, theirs):
         raise Stranger(

@@ -1,8 +1,10 @@
 """The machines of a job that was started by hand on each, and their ports."""
 
+import collections
 import contextlib
 import dataclasses
 
+from tfdp.batch import checked_count
 from tfdp.cluster.cluster import Cluster
 from tfdp.machine import listening
 
@@ -18,6 +20,7 @@ class Nodes:
         workers_per_node: Number of workers on each. Defaults to 1.
 
     Raises:
+        TypeError: If `workers_per_node` is not an integer.
         ValueError: If an address is malformed, two workers of a machine would
             share a port, or `rank` is not the place of a machine.
 
@@ -43,12 +46,13 @@ class Nodes:
                 f"Received: rank={self.rank}, with {count} node(s). Use one "
                 f"from 0 to {count - 1}, another on every machine."
             )
+        checked_count("workers_per_node", self.workers_per_node, maximum=65535)
         # A malformed one is told as it was given.
         for address in dict.fromkeys(self.first_addresses):
             Cluster.of([address], 0)
         addresses = self.addresses
-        for address in addresses:
-            if addresses.count(address) > 1:
+        for address, count in collections.Counter(addresses).items():
+            if count > 1:
                 raise ValueError(
                     "Every worker must have an address of its own. Received: "
                     f"{address} more than once, with nodes "
@@ -87,8 +91,9 @@ class Nodes:
         Raises:
             RuntimeError: If another process holds one, by its name.
         """
+        addresses = self.addresses
         for local in range(self.workers_per_node):
-            Cluster.of(self.addresses, self.first_index + local).check_port()
+            Cluster.of(addresses, self.first_index + local).check_port()
 
 
 def free_addresses(count: int) -> list[str]:

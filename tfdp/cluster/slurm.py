@@ -12,13 +12,14 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from tfdp.cluster.slurm_hosts import expanded_hosts, numbers_in
+from tfdp.cluster.slurm_hosts import MOST_HOSTS, expanded_hosts, how_many
 from tfdp.machine import ports
 
 # Below the ports that Linux hands out by itself (32768 and up).
 _FIRST_PORT = 10_000
 _PORTS_PER_STEP = 64
 _STEPS = 311
+_MOST_TASKS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +133,8 @@ def expanded_tasks(text: str) -> tuple[int, ...]:
         Number of tasks on each node.
 
     Raises:
-        ValueError: If the text is empty or not of that form.
+        ValueError: If the text is empty or not of that form, or stands for
+            more nodes or tasks than there are.
 
     Example:
 
@@ -140,15 +142,25 @@ def expanded_tasks(text: str) -> tuple[int, ...]:
     (2, 2, 2, 1)
     """
     tasks: list[int] = []
+    total = 0
     for item in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", item)
+        match = re.fullmatch(r"([0-9]{1,9})(?:\(x([0-9]{1,9})\))?", item)
         if not match:
             raise ValueError(
                 "Slurm's tasks per node must be of the form `2(x3),1`. "
                 f"Received: {text!r}. Start the workers by `srun`, or set "
                 "TF_CONFIG yourself."
             )
-        tasks += [int(match[1])] * int(match[2] or 1)
+        number, nodes = int(match[1]), int(match[2] or 1)
+        total += number * nodes
+        if len(tasks) + nodes > MOST_HOSTS or total > _MOST_TASKS:
+            raise ValueError(
+                f"A Slurm step must have at most {MOST_HOSTS:,} nodes and "
+                f"{_MOST_TASKS:,} tasks. Received: {text[:200]!r} for its "
+                "tasks per node. Start the workers by `srun`, or set TF_CONFIG "
+                "yourself."
+            )
+        tasks += [number] * nodes
     return tuple(tasks)
 
 
@@ -221,12 +233,12 @@ def waiting_tasks(variables: Mapping[str, str]) -> int:
     if "SLURM_JOB_ID" not in variables or step_of(variables):
         return 0
     text = variables.get("SLURM_NTASKS", "")
-    return int(text) if text.isdecimal() else 0
+    return int(text) if ports.is_whole(text) else 0
 
 
 def _integer(variables: Mapping[str, str], name: str, default: str = "") -> int:
     text = variables.get(name, default)
-    if not text.isdecimal():
+    if not ports.is_whole(text):
         raise ValueError(
             f"{name} must be a whole number. Received: {name}={text!r}. Start "
             "the workers by `srun`, or set TF_CONFIG yourself."
@@ -272,7 +284,7 @@ def _port(variables: Mapping[str, str], tasks: int) -> int:
         return _FIRST_PORT + _PORTS_PER_STEP * place
     text = variables["TFDP_PORT"]
     highest = 65536 - tasks
-    if not (text.isdecimal() and 0 < int(text) <= highest):
+    if not (ports.is_whole(text) and 0 < int(text) <= highest):
         raise ValueError(
             f"TFDP_PORT must be a port from 1 to {highest}, as {tasks} "
             "task(s) of a node need one each. Received: "
@@ -284,7 +296,7 @@ def _port(variables: Mapping[str, str], tasks: int) -> int:
 def _count(devices: str) -> int:
     """Number of devices in a list such as `0,1`, `0-3` or `GPU-5e…,MIG-…`."""
     return sum(
-        len(numbers_in(item)) if re.fullmatch(r"\d+-\d+", item) else 1
+        how_many(item) if re.fullmatch(r"[0-9]{1,9}-[0-9]{1,9}", item) else 1
         for item in devices.split(",")
         if item.strip()
     )

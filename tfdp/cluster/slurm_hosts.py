@@ -4,9 +4,13 @@ By hand: `python-hostlist`, which does the same, is under the GPL.
 """
 
 import itertools
+import math
 import re
 
-_RANGES = r"\[\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*\]"
+# Slurm has no more nodes; a slip of the pen must not fill the memory.
+MOST_HOSTS = 65536
+_NUMBERS = r"[0-9]{1,18}(?:-[0-9]{1,18})?"
+_RANGES = rf"\[{_NUMBERS}(?:,{_NUMBERS})*\]"
 _HOST = re.compile(rf"(?:[^\[\],\s]|{_RANGES})+")
 _COMMA_OUTSIDE_BRACKETS = re.compile(r",(?![^\[]*\])")
 
@@ -30,19 +34,44 @@ def expanded_hosts(text: str) -> tuple[str, ...]:
     """
     hosts: list[str] = []
     for item in _COMMA_OUTSIDE_BRACKETS.split(text):
-        if not _HOST.fullmatch(item):
+        if not _HOST.fullmatch(item) or not item.isprintable():
             raise ValueError(
                 "A list of Slurm nodes must be of the form "
                 f"`node[01-03,7],other`. Received: {text!r}. Start the "
                 "workers by `srun`, or set TF_CONFIG yourself."
             )
         pieces = re.split(rf"({_RANGES})", item)
+        many = math.prod(how_many(p) for p in pieces if p.startswith("["))
+        if len(hosts) + many > MOST_HOSTS:
+            raise ValueError(
+                f"A list of Slurm nodes must have at most {MOST_HOSTS}. "
+                f"Received: {text[:200]!r}. Start the workers by `srun`, or "
+                "set TF_CONFIG yourself."
+            )
         choices = [
             numbers_in(piece) if piece.startswith("[") else [piece]
             for piece in pieces
         ]
         hosts += map("".join, itertools.product(*choices))
     return tuple(hosts)
+
+
+def how_many(ranges: str) -> int:
+    """Returns how many numbers there are in ranges.
+
+    Args:
+        ranges: Ranges with commas between them, in brackets or not.
+
+    Example:
+
+    >>> how_many("[08-10,3]")
+    4
+    """
+    total = 0
+    for text in ranges.strip("[]").split(","):
+        first, _, last = text.partition("-")
+        total += max(0, int(last or first) + 1 - int(first))
+    return total
 
 
 def numbers_in(ranges: str) -> list[str]:

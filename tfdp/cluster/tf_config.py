@@ -5,10 +5,13 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from tfdp.machine import ports
+
 EXAMPLE = (
     '{"cluster": {"worker": ["host0:12345", "host1:12345"]}, '
     '"task": {"type": "worker", "index": 0}}'
 )
+BYTE_ORDER_MARK = "\ufeff"
 _MEMBERS = ("cluster", "task")
 
 
@@ -89,7 +92,7 @@ def parsed(text: str) -> Place:
                 f"Example: TF_CONFIG='{EXAMPLE}'"
             )
     index = task.get("index")
-    if isinstance(index, str) and index.isdecimal():
+    if isinstance(index, str) and ports.is_whole(index):
         index = int(index)
     return Place(
         {name: tuple(addresses) for name, addresses in jobs.items()},
@@ -100,13 +103,21 @@ def parsed(text: str) -> Place:
 
 
 def _json(text: str) -> Any:
+    if text.startswith(BYTE_ORDER_MARK):
+        raise ValueError(
+            "TF_CONFIG must be JSON. Received: a byte-order mark (U+FEFF) "
+            f"before {_shortened(text[1:])}. Some editors write it at the head "
+            "of a file; leave it out."
+        )
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Of a number with thousands of digits, or too many brackets.
+        why = "too deep" if isinstance(error, RecursionError) else error
         raise ValueError(
             f"TF_CONFIG must be JSON. Received: {_shortened(text)} "
-            f"({error}). Example: TF_CONFIG='{EXAMPLE}'"
-        ) from error
+            f"({why}). Example: TF_CONFIG='{EXAMPLE}'"
+        ) from None
 
 
 def _member(config: Any, name: str, kind: type, text: str) -> Any:

@@ -1,13 +1,15 @@
 """`TF_CONFIG` as text: what is meant by one that is not quite right."""
 
 import ipaddress
-import itertools
 import json
 import re
 from typing import Any
 
 from tfdp.audits import Finding, Findings
+from tfdp.cluster.tf_config import BYTE_ORDER_MARK
+from tfdp.machine import ports
 
+_BLANKS = re.compile(r"\s*")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 _WORDS = {"true": True, "false": False, "null": None, "none": None}
 _MEANT = {"master": "chief", "workers": "worker"}
@@ -18,9 +20,10 @@ def mended(text: str) -> tuple[str, Findings]:
 
     Understood are the quotes of Python and of word processors, missing or
     doubled ones, surplus commas, missing or surplus brackets at the end, host
-    and port as two values, an address with a scheme, a slash or blanks, one
-    text for several addresses, addresses by index, an index as text, `master`
-    for `chief`, and one port given to several processes of a host.
+    and port as two values, an address with a scheme, a slash, blanks or what is
+    not seen, one text for several addresses, addresses by index, an index as
+    text, `master` for `chief`, and one port given to several processes of a
+    host.
 
     Args:
         text: Text of a `TF_CONFIG`.
@@ -40,19 +43,21 @@ def mended(text: str) -> tuple[str, Findings]:
     error: An address must be `host:port`. Received: 'http://a:1/'. Use 'a:1'.
     """
     findings = Findings()
+    bare = text.strip().removeprefix(BYTE_ORDER_MARK)
     try:
         config = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         try:
-            config = _Reader(text).config()
-        except ValueError:
+            config = _Reader(bare).config()
+        # Brackets in brackets in brackets are no cluster.
+        except (ValueError, RecursionError):
             return text, findings
         findings.append(
             Finding(
                 "TF_CONFIG must be JSON.",
-                text if len(text) <= 200 else text[:200] + "…",
+                _shown(text),
                 "error",
                 "Put every name and address in double quotes, and the whole, "
                 "in a shell, in single ones.",
@@ -65,6 +70,12 @@ def mended(text: str) -> tuple[str, Findings]:
     return (json.dumps(config) if findings else text), findings
 
 
+def _shown(text: str) -> str:
+    # A mark is there to be seen.
+    text = text.replace(BYTE_ORDER_MARK, "\\ufeff")
+    return text if len(text) <= 200 else text[:200] + "…"
+
+
 def _mended_cluster(
     cluster: dict[str, Any], findings: Findings
 ) -> dict[str, list[Any]]:
@@ -75,10 +86,12 @@ def _mended_cluster(
         jobs[job] = [_mended_address(a, findings) for a in addresses]
     named = {_place(a) for addresses in jobs.values() for a in addresses}
     taken: set[str] = set()
+    searched: dict[str, int] = {}
     for addresses in jobs.values():
         for i, address in enumerate(addresses):
             if _place(address) in taken:
-                addresses[i] = _moved(address, named | taken, findings)
+                addresses[i] = _moved(address, named, searched, findings)
+                named.add(_place(addresses[i]))
             taken.add(_place(addresses[i]))
     return jobs
 
@@ -88,7 +101,7 @@ def _mended_task(task: dict[str, Any], findings: Findings) -> dict[str, Any]:
     if isinstance(task.get("type"), str):
         task["type"] = _meant(task["type"], (), findings)
     index = task.get("index")
-    if isinstance(index, str) and index.strip().isdecimal():
+    if isinstance(index, str) and ports.is_whole(index.strip()):
         task["index"] = int(index)
         findings.append(
             Finding(
@@ -120,7 +133,7 @@ def _listed(given: Any, job: str, findings: Findings) -> list[Any]:
     addresses = given
     if isinstance(given, str):
         addresses = [part for part in re.split(r"[,;\s]+", given) if part]
-    elif isinstance(given, dict) and all(k.isdecimal() for k in given):
+    elif isinstance(given, dict) and all(map(ports.is_whole, given)):
         addresses = [given[k] for k in sorted(given, key=int)]
     elif isinstance(given, list):
         addresses = _joined(given)
@@ -143,11 +156,11 @@ def _joined(values: list[Any]) -> list[Any]:
     joined: list[Any] = []
     for value in values:
         is_port = isinstance(value, int) or (
-            isinstance(value, str) and value.isdecimal()
+            isinstance(value, str) and ports.is_whole(value)
         )
         if isinstance(value, list) and len(value) == 2:
             joined.append(f"{value[0]}:{value[1]}")
-        elif is_port and joined and not re.search(r":\d+$", str(joined[-1])):
+        elif is_port and joined and not re.search(r":[0-9]+$", str(joined[-1])):
             joined[-1] = f"{str(joined[-1]).removesuffix(':')}:{value}"
         else:
             joined.append(value)
@@ -157,8 +170,9 @@ def _joined(values: list[Any]) -> list[Any]:
 def _mended_address(address: Any, findings: Findings) -> Any:
     if not isinstance(address, str):
         return address
-    bare = re.sub(r"^[\w+]+://|\s", "", address)
-    bare = re.sub(r"(?<=\d)/.*$", "", bare)
+    bare = "".join(letter for letter in address if letter.isprintable())
+    bare = re.sub(r"^[\w+]+://|\s", "", bare)
+    bare = re.sub(r"(?<=[0-9])/.*$", "", bare)
     bare = _bracketed(bare)
     if bare != address:
         findings.append(
@@ -186,15 +200,20 @@ def _place(address: Any) -> str:
     return re.sub("^localhost:", "127.0.0.1:", str(address))
 
 
-def _moved(address: Any, taken: set[str], findings: Findings) -> Any:
+def _moved(
+    address: Any, taken: set[str], searched: dict[str, int], findings: Findings
+) -> Any:
     host, _, port = str(address).rpartition(":")
-    if not port.isdecimal():
+    if not ports.is_port(port):
         return address
-    free = next(
-        moved
-        for number in itertools.count(int(port) + 1)
-        if _place(moved := f"{host}:{number}") not in taken
-    )
+    # All up to where the search for it has ended before are taken.
+    number = searched.get(address, int(port)) + 1
+    while _place(f"{host}:{number}") in taken:
+        number += 1
+    if number > 65535:
+        return address
+    searched[address] = number
+    free = f"{host}:{number}"
     findings.append(
         Finding(
             "Every process of a host must have a port of its own.",
@@ -225,8 +244,8 @@ class _Reader:
         return value
 
     def _next(self) -> str:
-        rest = self._text[self._place :]
-        self._place += len(rest) - len(rest.lstrip())
+        blanks = _BLANKS.match(self._text, self._place)
+        self._place = blanks.end() if blanks else self._place
         return self._text[self._place : self._place + 1]
 
     def _took(self, character: str) -> bool:
@@ -279,6 +298,6 @@ class _Reader:
             raise ValueError("no value")
         self._place = match.end()
         word = match[0]
-        if re.fullmatch(r"-?\d+", word):
+        if re.fullmatch(r"-?[0-9]{1,18}", word):
             return int(word)
         return _WORDS.get(word.lower(), word)

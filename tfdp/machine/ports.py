@@ -34,6 +34,36 @@ class Reach:
         return not self.failure
 
 
+def is_port(text: str) -> bool:
+    """Whether a text is the number of a port, from 1 to 65535.
+
+    Args:
+        text: Any.
+
+    Example:
+
+    >>> is_port("80"), is_port("0"), is_port("٨٠")
+    (True, False, False)
+    """
+    return is_whole(text) and 0 < int(text) < 65536
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text is a whole number, in digits from 0 to 9.
+
+    Python's `int` takes those of all scripts, and is slow at very many.
+
+    Args:
+        text: Any.
+
+    Example:
+
+    >>> is_whole("007"), is_whole("-1"), is_whole("²")
+    (True, False, False)
+    """
+    return text.isascii() and text.isdecimal() and len(text) <= 18
+
+
 def split_address(address: str) -> tuple[str, int]:
     """Returns the host and the port of an address.
 
