@@ -15,7 +15,7 @@ from places import ROOT
 
 # What a build needs, and what must not go into it.
 BUILT_FROM = ["LICENSE", "MANIFEST.in", "README.md", "pyproject.toml"]
-BUILT_FROM += ["setup.cfg", "callbacks", "tests", "tfdp"]
+BUILT_FROM += ["setup.cfg", "build_backend.py", "callbacks", "tests", "tfdp"]
 TEMPLATES = {f"tfdp/report/templates/report.{x}" for x in ("css", "html", "js")}
 
 
@@ -105,6 +105,7 @@ def test_sdist_holds_what_a_build_needs(distributions):
     assert sources("tfdp") | sources("callbacks") <= names
     assert {"tfdp/py.typed", "callbacks/py.typed", "tfdp/__init__.pyi"} <= names
     assert {"LICENSE", "README.md", "pyproject.toml", "setup.cfg"} <= names
+    assert "build_backend.py" in names
 
 
 def test_sdist_holds_no_tests(distributions):
