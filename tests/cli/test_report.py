@@ -81,3 +81,13 @@ def test_missing_packages_are_told(folders, monkeypatch):
     result = report(*folders)
     assert result.exit_code == 1
     assert "pip install 'tfdp[report]'" in result.output
+
+
+def test_long_names_are_shortened_in_the_table(folders, tmp_path):
+    names = ["--name", 200 * "a", "--name", "b"]
+    result = report(*folders, *names, "--output", tmp_path / "out")
+    assert result.exit_code == 0
+    head, one, two, *_ = result.output.splitlines()
+    assert one.startswith(39 * "a" + "…  ")
+    assert len(head) == len(one) == len(two) < 120
+    assert 200 * "a" in (tmp_path / "out" / "report.html").read_text()

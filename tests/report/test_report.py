@@ -434,3 +434,20 @@ def test_what_was_counted_is_named_throughout(tmp_path):
     assert throughput.axis == "Tokens per second"
     assert "Tokens/s" in summary([run])[0]
     assert results(run)[0][0] == "tokens per second"
+
+
+@pytest.mark.parametrize("letter", ["m", "m_", "ä "])
+def test_a_long_name_of_a_metric_is_shortened_and_told(tmp_path, letter):
+    name = (200 * letter)[:200].strip()
+    lines = [
+        {**line, name: 0.5} if line["kind"] == "epoch" else line
+        for line in run_logs.trained(1, 1, updates=20, every=5)
+    ]
+    assert any(name in line for line in lines)
+    found = run(tmp_path, *lines)
+    figure = by_key(learning_figures([found]))[f"metric_{name}"]
+    assert (len(figure.title), len(figure.axis)) == (60, 30)
+    assert figure.title.endswith("…")
+    assert figure.caption.endswith(f" The metric is {name}.")
+    _, *images = write_report([found], tmp_path / "out")
+    assert any(image.name.startswith("metric_") for image in images)

@@ -77,3 +77,16 @@ def test_bounds_are_marked(capsys):
     bound = dataclasses.replace(window(1), is_bound=True)
     lines = shown(capsys, bound, NONE)
     assert any("≥ 20.00" in line for line in lines)
+
+
+def test_a_long_unit_is_shortened(capsys):
+    long = dataclasses.replace(window(1), unit=200 * "u")
+    lines = shown(capsys, long, NONE)
+    assert max(map(len, lines)) <= 80
+    assert sum(15 * "u" + "…/s" in line for line in lines) == 2
+    assert not any(16 * "u" in line for line in lines)
+
+
+def test_a_unit_is_printed_as_it_is(capsys):
+    lines = shown(capsys, dataclasses.replace(window(1), unit="[red]x"), NONE)
+    assert sum("[red]x/s" in line for line in lines) == 2

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 import click
 
-from tfdp.report import read
+from tfdp.report import read, shortened
+
+_LONGEST = 40
 
 
 @click.command()
@@ -65,6 +67,9 @@ def report(
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    head, *rows = [
+        [shortened(cell, _LONGEST) for cell in row] for row in (head, *rows)
+    ]
     columns = zip(head, *rows, strict=True)
     widths = [max(map(len, column)) for column in columns]
     for row in (head, *rows):

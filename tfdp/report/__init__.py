@@ -5,3 +5,4 @@ that draw are those of the extra `report`.
 """
 
 from tfdp.report.comparison import read
+from tfdp.report.words import shortened

@@ -6,7 +6,7 @@ from tfdp.report.curve import Curve
 from tfdp.report.figure import Figure, drawn, logged
 from tfdp.report.log_lines import Line, number
 from tfdp.report.run import Run
-from tfdp.report.words import title
+from tfdp.report.words import shortened, title
 
 # Numbers of lines that are no metrics, by their names and what these end with.
 _NO_METRICS = {"time", "epoch", "update", "updates"}
@@ -15,6 +15,9 @@ _NO_METRICS_END = (
     *("seconds", "_seconds_p50", "_seconds_p95", "_per_second"),
     *("_bytes", "_fraction", "_skew"),
 )
+# Letters that a heading and an axis have room for.
+_LONGEST_HEADING = 60
+_LONGEST_AXIS = 30
 _RATE = "learning_rate"
 _SETTINGS = {
     "loss_scale": ("Factor", "What the loss is multiplied by in float16."),
@@ -60,11 +63,16 @@ def _metrics(runs: Sequence[Run]) -> Iterator[Figure]:
                 logged(run, "validation", epochs, f"val_{name}", "dashed"),
             ]
         log = name.endswith("loss") and _is_wide(curves)
+        heading = shortened(title(name), _LONGEST_HEADING)
+        caption = "Within an epoch, training is the mean over the epoch so far."
+        if heading != title(name):
+            caption += f" The metric is {name}."
         yield Figure(
             f"metric_{name}",
-            title(name),
-            title(name) + (", logarithmic" if log else ""),
-            "Within an epoch, training is the mean over the epoch so far.",
+            heading,
+            shortened(title(name), _LONGEST_AXIS)
+            + (", logarithmic" if log else ""),
+            caption,
             curves,
             log,
         )

@@ -64,3 +64,14 @@ def title(name: str) -> str:
     """Returns the name of a metric as a heading."""
     words = name.replace("_", " ").strip()
     return words[:1].upper() + words[1:]
+
+
+def shortened(text: str, most: int) -> str:
+    """Returns a text of at most so many letters.
+
+    Example:
+
+    >>> shortened("accuracy", 5), shortened("loss", 5)
+    ('accu…', 'loss')
+    """
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -4,6 +4,7 @@ import math
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tfdp.throughput.breakdown import PARTS
@@ -11,6 +12,7 @@ from tfdp.throughput.limits import Limit
 from tfdp.throughput.window import Memory, Window
 
 _LONGEST = 16
+_LONGEST_UNIT = 16
 
 
 def print_table(window: Window, limit: Limit) -> None:
@@ -22,16 +24,22 @@ def print_table(window: Window, limit: Limit) -> None:
     """
     rates, breakdown = window.rates, window.breakdown
     updates = rates.updates
+    unit = window.unit
+    if len(unit) > _LONGEST_UNIT:
+        unit = unit[: _LONGEST_UNIT - 1] + "…"
+    rate = escape(f"{unit}/s")
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 0, 0, 1),
         pad_edge=False,
-        title=f"{rates.samples_per_second:,.0f} {window.unit}/s over "
+        title=f"{rates.samples_per_second:,.0f} {rate} over "
         f"{updates:,} updates; ms per update",
         title_justify="left",
     )
-    for name in ("replica", "worker", f"{window.unit}/s", *PARTS):
-        table.add_column(name, justify="right", min_width=len(name))
+    for name in ("replica", "worker", rate, *PARTS):
+        table.add_column(
+            name, justify="right", min_width=len(name.replace("\\[", "["))
+        )
     replicas = _shown(len(rates.by_replica), breakdown.slowest)
     for replica in replicas:
         table.add_row(
