@@ -71,6 +71,38 @@ def test_backups_are_ordered_by_their_updates(tmp_path):
     assert folder.newest().about == {"epoch": 1000}
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["x", "best", "0000000002 (copy)", "٣", "-1", "0000000003-old", "1" * 200],
+)
+def test_a_file_whose_name_tells_no_update_is_passed_over(folder, name):
+    other = folder.path / f"backup-{name}.npz"
+    other.write_bytes((folder.path / "backup-0000000001.npz").read_bytes())
+    with pytest.warns(UserWarning, match="must be readable") as caught:
+        found = folder.newest()
+    (warning,) = caught
+    assert (
+        f"Received: a damaged {other} (ValueError: its name is not "
+        "backup-NUMBER.npz)" in str(warning.message)
+    )
+    assert found.about == {"epoch": 2}
+    # It is none of those that are counted, and not ours to remove.
+    folder.save(3, backup(3))
+    assert len(names(folder)) == 3
+    folder.delete()
+    assert names(folder) == [other.name]
+
+
+def test_updates_are_ordered_as_numbers(tmp_path):
+    folder = BackupFolder(tmp_path, keep=3)
+    for update in (9_999_999_999, 10_000_000_000):
+        folder.save(update, backup(update % 1000))
+    (tmp_path / "backup-7.npz").write_bytes(
+        (tmp_path / "backup-9999999999.npz").read_bytes()
+    )
+    assert folder.newest().about == {"epoch": 0}
+
+
 def test_a_missing_or_empty_folder_has_no_backup(tmp_path):
     missing = BackupFolder(tmp_path / "missing", keep=1)
     assert missing.newest() is None

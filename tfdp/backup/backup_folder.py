@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import tempfile
 import warnings
 import zipfile
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 
 _ABOUT = "about"
+# By the number of updates; all else was put there by somebody.
+_NAME = re.compile(r"backup-([0-9]{1,18})\.npz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +126,9 @@ class BackupFolder:
             The backup, or `None` where there is none. A warning tells of each
             damaged one that was passed over.
         """
-        for path in reversed(self._files()):
+        for path in [*self._others(), *reversed(self._files())]:
             try:
+                _update_of(path)
                 with path.open("rb") as opened, np.load(opened) as file:
                     arrays = {name: file[name] for name in file.files}
                 about, names = json.loads(arrays.pop(_ABOUT).tobytes())
@@ -162,7 +166,20 @@ class BackupFolder:
             self.path.rmdir()
 
     def _files(self) -> list[pathlib.Path]:
-        return sorted(self.path.glob("backup-*.npz"))
+        found = set(self.path.glob("backup-*.npz")).difference(self._others())
+        return sorted(found, key=_update_of)
+
+    def _others(self) -> list[pathlib.Path]:
+        """Files with a backup's name, but for the number: copies, perhaps."""
+        found = sorted(self.path.glob("backup-*.npz"))
+        return [path for path in found if not _NAME.fullmatch(path.name)]
+
+
+def _update_of(path: pathlib.Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    if not match:
+        raise ValueError("its name is not backup-NUMBER.npz")
+    return int(match[1])
 
 
 def _sync(folder: pathlib.Path) -> None:
