@@ -114,7 +114,7 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
     ) -> None:
         """Starts the workers."""
         num_workers = checked_workers(num_workers)
-        env = checked_variables(env)
+        env = checked_variables(env, worker_variables())
         first_index = checked_count("first_index", first_index, minimum=0)
         restart_count = checked_count("restart_count", restart_count, minimum=0)
         keep_lines = checked_count(

@@ -36,6 +36,7 @@ class WorkerPipe:
     5
     >>> pipe.close()
     hello True
+    []
     >>> os.close(writing)
     """
 

@@ -49,7 +49,7 @@ class WorkerProcess:
     ...     on_line=lambda *line: lines.append(line),
     ... )
     >>> worker.begin()
-    >>> worker.close()
+    >>> left = worker.close()
     >>> lines
     [(0, 'hello', True)]
     """

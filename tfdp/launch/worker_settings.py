@@ -1,7 +1,6 @@
 """What workers may be started with: how many, and which variables."""
 
 import itertools
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,11 +50,15 @@ def checked_workers(num_workers: Any) -> int:
     return count
 
 
-def checked_variables(env: Mapping[str, str] | None) -> dict[str, str]:
+def checked_variables(
+    env: Mapping[str, str] | None, inherited: Mapping[str, str]
+) -> dict[str, str]:
     """Returns variables for workers, after checking their names and values.
 
     Args:
         env: Values by name; `None` for none.
+        inherited: Variables that workers have anyhow. Of what is set for each
+            worker, a copy of these does no harm, and is left out.
 
     Raises:
         TypeError: If a name or value is not a text.
@@ -64,14 +67,13 @@ def checked_variables(env: Mapping[str, str] | None) -> dict[str, str]:
 
     Example:
 
-    >>> checked_variables({"A": "1"})
+    >>> checked_variables({"A": "1"}, {})
     {'A': '1'}
     """
-    # A copy of this process's variables has the same ones, which do no harm.
     variables = {
         name: value
         for name, value in (env or {}).items()
-        if name not in SET_FOR_WORKERS or value != os.environ.get(name)
+        if name not in SET_FOR_WORKERS or value != inherited.get(name)
     }
     for text in itertools.chain(*variables.items()):
         if not isinstance(text, str):

@@ -95,7 +95,7 @@ def run_workers(
         start_method = "forkserver" if is_linux else "spawn"
     num_workers = checked_workers(num_workers)
     timeout = checked_number("timeout", timeout)
-    env = checked_variables(env)
+    env = checked_variables(env, worker_variables())
     documents: list[list[str]] = [[] for _ in range(num_workers)]
 
     def collect(worker: int, line: str) -> None:
