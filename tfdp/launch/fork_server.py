@@ -38,7 +38,7 @@ class ForkedProcess:
         pid: Process id.
         keeper: Id of a process that is an ancestor of all that it starts,
             even of those whose parents have ended.
-        stdout: What it prints.
+        stdout: What it prints, as text.
 
     Raises:
         RuntimeError: If the server has not started it.
@@ -55,7 +55,7 @@ class ForkedProcess:
         self._code: int | None = None
         self._status = os.fdopen(status)
         self._permission = os.fdopen(permission, "wb", buffering=0)
-        self.stdout = os.fdopen(output, "rb", buffering=0)
+        self.stdout = os.fdopen(output, encoding="utf-8", errors="replace")
         line = ""
         try:
             if select.select([self._status], [], [], timeout)[0]:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import psutil
 
@@ -90,7 +90,7 @@ class WorkerProcess:
         self.pid = self._process.pid
         self.keeper = forked.keeper if forked else None
         self.was_ended = False
-        stdout = cast(IO[bytes], self._process.stdout)
+        stdout = cast(IO[Any], self._process.stdout)
         self._pipe = WorkerPipe(
             os.dup(stdout.fileno()),
             lambda part, is_end: on_line(index, part, is_end),
