@@ -24,7 +24,7 @@ from tfdp.backup import (
     random_numbers,
     shared,
 )
-from tfdp.batch import checked_count
+from tfdp.batch import checked_count, checked_number
 from tfdp.callbacks.data_parallel import edges_of
 from tfdp.optimizer import UpdateCount
 from tfdp.upstream import inspection, keras_fit
@@ -75,11 +75,11 @@ class BackupAndRestore(keras.callbacks.Callback):
         clock: Returns the time in seconds. Defaults to `time.monotonic`.
 
     Raises:
-        TypeError: If `save_freq` or `keep` are not of these types. At the
+        TypeError: If an argument is not of these types. At the
             begin of training, if a `get_state` returns something else.
-        ValueError: If a number is not positive, or `backup_dir` empty. At the
-            begin of training, if `backup_dir` cannot be written to, or the
-            backup is of another model.
+        ValueError: If a number is not positive and finite, or `backup_dir`
+            empty. At the begin of training, if `backup_dir` cannot be written
+            to, or the backup is of another model.
         RuntimeError: At the begin of training, if `callbacks.DataParallel`
             does not come before, or an optimizer is not built yet.
 
@@ -109,12 +109,8 @@ class BackupAndRestore(keras.callbacks.Callback):
             if save_freq == "epoch"
             else checked_count("save_freq", save_freq)
         )
-        if every_seconds is not None and not every_seconds > 0:
-            raise ValueError(
-                "`every_seconds` must be positive. Received: "
-                f"every_seconds={every_seconds}. Leave it out for backups by "
-                "updates or epochs alone."
-            )
+        if every_seconds is not None:
+            every_seconds = checked_number("every_seconds", every_seconds)
         if not os.fspath(backup_dir):
             raise ValueError(
                 "`backup_dir` must name a folder. Received: an empty name. "

@@ -1,7 +1,5 @@
 """Whether samples can be counted and measured, as they are trained on."""
 
-import math
-import numbers
 from typing import Any
 
 import keras
@@ -55,19 +53,16 @@ def check_counted(model: keras.Model, *, is_built: bool = False) -> None:
         )
 
 
-def check_measure(
-    unit: str, flops_per_sample: float | None, **functions: Any
-) -> None:
+def check_measure(unit: str, **functions: Any) -> None:
     """Checks by what samples are to be measured.
 
     Args:
         unit: What they are called.
-        flops_per_sample: Floating-point operations of one, or `None`.
         **functions: Functions, or `None` for those left out.
 
     Raises:
         TypeError: If a function cannot be called.
-        ValueError: If one of the others is not of its kind.
+        ValueError: If `unit` is no name.
     """
     for name, function in functions.items():
         if function is not None and not callable(function):
@@ -79,13 +74,4 @@ def check_measure(
         raise ValueError(
             "`unit` must be what samples are called. Received: "
             f'unit={unit!r}. Pass, for example, "tokens".'
-        )
-    if flops_per_sample is not None and not (
-        isinstance(flops_per_sample, numbers.Real)
-        and 0 < flops_per_sample < math.inf
-    ):
-        raise ValueError(
-            "`flops_per_sample` must be a positive number. Received: "
-            f"flops_per_sample={flops_per_sample!r}. Leave it out where "
-            "it is not known."
         )

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from tfdp.batch import checked_verbose
 from tfdp.optimizer import DistributedOptimizer, NoiseScale, checked_smoothing
 
 
@@ -49,8 +50,8 @@ class NoiseScaleMonitor(keras.callbacks.Callback):
             before the end of the first epoch.
 
     Raises:
-        TypeError: If `smoothing` is not a number.
-        ValueError: If it is out of range.
+        TypeError: If `smoothing` is not a number, or `verbose` no integer.
+        ValueError: If one is out of range.
         RuntimeError: At the begin of training, if the optimizer is not a
             `tfdp.DistributedOptimizer`, has but one gradient per update, or
             lives under a strategy that counts no samples.
@@ -68,7 +69,7 @@ class NoiseScaleMonitor(keras.callbacks.Callback):
     def __init__(self, *, smoothing: float = 0.99, verbose: int = 1) -> None:
         super().__init__()
         self.smoothing = checked_smoothing(smoothing)
-        self.verbose = verbose
+        self.verbose = checked_verbose(verbose)
         self.noise_scale: NoiseScale | None = None
 
     def set_model(self, model: keras.Model) -> None:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfdp.agreement import all_gather, gathered_window
 from tfdp.backup import is_replaying
-from tfdp.batch import checked_count
+from tfdp.batch import checked_count, checked_number, checked_verbose
 from tfdp.callbacks.counted_model import (
     check_counted,
     check_measure,
@@ -96,10 +96,10 @@ class ThroughputMonitor(keras.callbacks.Callback):
             takes time. Defaults to `None`: `time.time`, and TensorFlow's.
 
     Raises:
-        TypeError: If a count is not an integer, or `samples_fn` or `clock`
-            cannot be called.
+        TypeError: If a count is not an integer, `flops_per_sample` not a
+            number, or `samples_fn` or `clock` cannot be called.
         ValueError: If a count is too small, or `flops_per_sample` is not
-            positive.
+            positive and finite.
         RuntimeError: In training, if samples are not counted, because the
             optimizer or the strategy is not one of tfdp's, or because steps
             do not update with the optimizer.
@@ -130,12 +130,12 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self.warmup_updates = checked_count(
             "warmup_updates", warmup_updates, minimum=0
         )
-        check_measure(
-            unit, flops_per_sample, samples_fn=samples_fn, clock=clock
-        )
+        check_measure(unit, samples_fn=samples_fn, clock=clock)
+        self._flops = math.nan
+        if flops_per_sample is not None:
+            self._flops = checked_number("flops_per_sample", flops_per_sample)
         self.unit = unit
-        self.verbose = verbose
-        self._flops = math.nan if flops_per_sample is None else flops_per_sample
+        self.verbose = checked_verbose(verbose)
         self._measure_by = clock, samples_fn
         self._process = psutil.Process()
         self._clock = clock or time.time

@@ -53,6 +53,24 @@ def checked_count(
     return count
 
 
+def checked_verbose(value: Any) -> int:
+    """Returns how much to print, after checking it.
+
+    Args:
+        value: The argument `verbose`: 0, 1 or 2; booleans will do.
+
+    Returns:
+        `int(value)`.
+
+    Raises:
+        TypeError: If `value` is not an integer.
+        ValueError: If it is another one.
+    """
+    if isinstance(value, bool):
+        return int(value)
+    return checked_count("verbose", value, minimum=0, maximum=2)
+
+
 def checked_number(
     name: str,
     value: Any,

@@ -484,11 +484,15 @@ def test_strategy_must_count_samples():
 
 def test_steps_must_update_with_the_optimizer(two_replicas):
     class Idle(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
         def call(self, inputs):
-            return inputs
+            return self.dense(inputs)
 
         def train_step(self, data):
-            return {"loss": tf.reduce_mean(data[0])}
+            return {"loss": tf.reduce_mean(self(data[0]))}
 
     model = make_model(two_replicas, model=Idle)
     data = problem.dataset(4 * BATCH, BATCH)
@@ -507,7 +511,7 @@ def test_steps_must_update_with_the_optimizer(two_replicas):
         ({"clock": 0.0}, TypeError, "clock=0.0"),
         ({"flops_per_sample": 0}, ValueError, "flops_per_sample=0"),
         ({"flops_per_sample": float("nan")}, ValueError, "=nan"),
-        ({"flops_per_sample": "a"}, ValueError, "='a'"),
+        ({"flops_per_sample": "a"}, TypeError, "='a'"),
         ({"unit": ""}, ValueError, "unit=''"),
     ],
 )

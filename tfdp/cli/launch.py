@@ -14,7 +14,6 @@ from tfdp.launch import (
     SET_FOR_WORKERS,
     Launcher,
     WorkerGroup,
-    is_start_up_line,
 )
 from tfdp.machine import core_shares, is_of_this_machine, isolate
 

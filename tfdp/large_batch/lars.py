@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.large_batch.learning_rate import checked_number
+from tfdp.batch import checked_number
+from tfdp.large_batch.learning_rate import checked_rate
 from tfdp.upstream import keras_optimizers
 
 _NOT_ADAPTED = {"beta", "bias", "gamma", "scale"}
@@ -114,7 +115,7 @@ class LARS(keras.optimizers.Optimizer):
         name: str = "lars",
     ) -> None:
         super().__init__(
-            learning_rate=learning_rate,
+            learning_rate=checked_rate(learning_rate),
             clipnorm=clipnorm,
             clipvalue=clipvalue,
             global_clipnorm=global_clipnorm,

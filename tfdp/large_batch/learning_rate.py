@@ -1,11 +1,27 @@
 """Rules by which the learning rate follows the size of the batch."""
 
 import math
+import numbers
 from typing import Any
 
 from keras.optimizers.schedules import LearningRateSchedule
 
 from tfdp.batch import checked_count, checked_number
+
+
+def checked_rate(rate: Any) -> Any:
+    """Returns a learning rate, after checking it where it is a number.
+
+    Args:
+        rate: A number, or what Keras takes in its stead.
+
+    Raises:
+        TypeError: If it is a boolean.
+        ValueError: If it is negative or not finite.
+    """
+    if isinstance(rate, numbers.Real):
+        return checked_number("learning_rate", rate, zero_allowed=True)
+    return rate
 
 
 def linear_scaled_rate(

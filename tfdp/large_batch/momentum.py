@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfdp.batch import checked_number
+from tfdp.large_batch.learning_rate import checked_rate
 from tfdp.upstream import keras_optimizers
 
 
@@ -54,6 +56,10 @@ class MomentumCorrectedSGD(keras.optimizers.SGD):
         nesterov: bool = False,
         **options: Any,
     ) -> None:
+        learning_rate = checked_rate(learning_rate)
+        momentum = checked_number(
+            "momentum", momentum, zero_allowed=True, maximum=1.0
+        )
         super().__init__(learning_rate, momentum, nesterov, **options)
 
     def update_step(

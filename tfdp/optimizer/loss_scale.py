@@ -1,11 +1,12 @@
 """The factor that keeps float16 gradients from vanishing, and its verdict."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
+from tfdp.batch import checked_count, checked_number
 from tfdp.optimizer.gradient_statistics import unscaled_moments
 from tfdp.optimizer.synchronization import Reduced
 from tfdp.step import Gradient, at_least_float32, is_finite, on_values
@@ -14,6 +15,8 @@ from tfdp.step import Gradient, at_least_float32, is_finite, on_values
 FLOOR = 1.0
 # As NVIDIA's Apex has it. Of an infinite scale there would be no way back.
 _CEILING = 2.0**24
+# That float32 holds.
+_LARGEST = 2.0**127
 
 
 def resolved_loss_scale(
@@ -40,13 +43,40 @@ def resolved_loss_scale(
     if (
         isinstance(loss_scale, bool)
         or not isinstance(loss_scale, (int, float))
-        or not 0 < loss_scale < float("inf")
+        or not 0 < loss_scale <= _LARGEST
     ):
         raise ValueError(
             "`loss_scale` must be 'auto', 'dynamic', a positive number, or "
             f"None. Received: loss_scale={loss_scale!r}."
         )
     return float(loss_scale)
+
+
+def scaling_of(
+    loss_scale: float | str | None,
+    initial_scale: float,
+    dynamic_growth_steps: int,
+) -> dict[str, Any]:
+    """Returns what Keras's own optimizer of scaled losses is made with.
+
+    Args:
+        loss_scale: What `resolved_loss_scale` has returned.
+        initial_scale: Where one that is dynamic begins.
+        dynamic_growth_steps: Updates after which it is doubled.
+
+    Returns:
+        Arguments, by name.
+
+    Raises:
+        TypeError: If `initial_scale` is not a number, or
+            `dynamic_growth_steps` no integer.
+        ValueError: If one is not positive, or too large.
+    """
+    begin = checked_number("initial_scale", initial_scale, maximum=_LARGEST)
+    steps = checked_count("dynamic_growth_steps", dynamic_growth_steps)
+    if loss_scale != "dynamic":
+        begin = float(loss_scale or 1.0)
+    return {"initial_scale": begin, "dynamic_growth_steps": steps}
 
 
 class LossScale:

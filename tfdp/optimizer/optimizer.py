@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfdp.batch import checked_count
 from tfdp.optimizer.before_build import BeforeBuild
 from tfdp.optimizer.compression import check_devices
-from tfdp.optimizer.loss_scale import LossScale, resolved_loss_scale
+from tfdp.optimizer.loss_scale import LossScale, resolved_loss_scale, scaling_of
 from tfdp.optimizer.measurement import Measurement
 from tfdp.optimizer.noise_scale import NoiseScale
 from tfdp.optimizer.synchronization import Synchronous
@@ -72,9 +72,8 @@ class DistributedOptimizer(BeforeBuild):
         skipped_updates: Scalar int64; updates skipped for overflow.
 
     Raises:
-        TypeError: If `inner_optimizer` is no optimizer, or
-            `accumulation_steps` no integer.
-        ValueError: If `accumulation_steps` is not positive, if
+        TypeError: If `inner_optimizer` is no optimizer, or a number none.
+        ValueError: If a number is not positive, if
             `inner_optimizer` already accumulates, scales the loss or was
             already used, or if `loss_scale` or `compression` is none of the
             above, or is bfloat16 on several GPUs of one process.
@@ -112,10 +111,7 @@ class DistributedOptimizer(BeforeBuild):
         synchronization = Synchronous(inner_optimizer, compression)
         super().__init__(
             synchronization.inner_optimizer,
-            initial_scale=(
-                initial_scale if loss_scale == "dynamic" else loss_scale or 1.0
-            ),
-            dynamic_growth_steps=dynamic_growth_steps,
+            **scaling_of(loss_scale, initial_scale, dynamic_growth_steps),
             name=name or "distributed_optimizer",
         )
         self.accumulation_steps = accumulation_steps

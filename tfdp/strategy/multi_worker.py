@@ -14,6 +14,7 @@ from tfdp.agreement import (
     have_same_length,
     warn_of_overlap,
 )
+from tfdp.batch import checked_number
 from tfdp.cluster import Cluster
 from tfdp.settings import pack_bytes, start_timeout
 from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
@@ -57,6 +58,7 @@ class MultiWorkerMirroredStrategy(
         drawn_seed: The global seed, where this worker's program had set none.
 
     Raises:
+        TypeError: If `heartbeat_timeout` is not a number.
         ValueError: If the cluster in the environment is malformed, or
             `heartbeat_timeout` or `TFDP_PACK_MIB` is not positive.
         RuntimeError: If TensorFlow was used before, this worker's port cannot
@@ -76,12 +78,9 @@ class MultiWorkerMirroredStrategy(
         *,
         heartbeat_timeout: float = 3.0,
     ) -> None:
-        if not heartbeat_timeout > 0:
-            raise ValueError(
-                "`heartbeat_timeout` must be positive. Received: "
-                f"heartbeat_timeout={heartbeat_timeout}. Leave it out for 3 "
-                "seconds."
-            )
+        heartbeat_timeout = checked_number(
+            "heartbeat_timeout", heartbeat_timeout, maximum=1e6
+        )
         self.cluster = None
         if cluster_resolver is None:
             self.cluster = Cluster.from_environment()

@@ -36,7 +36,14 @@ def logical_cpus(count: int) -> list[str]:
     strategy = tfdp.MirroredStrategy(tfdp.testing.logical_cpus(4)[:2])
     ```
     """
-    count = checked_count("count", count, maximum=_MOST_DEVICES)
+    count = checked_count(
+        "count", count, minimum=-(10**40), maximum=_MOST_DEVICES
+    )
+    if count < 1:
+        raise ValueError(
+            "`count` must be at least 1. Received: "
+            f"count={count}. Use 1 for the processor as one device."
+        )
     import tensorflow as tf
 
     processor = tf.config.list_physical_devices("CPU")[0]
