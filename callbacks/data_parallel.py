@@ -13,7 +13,11 @@ from tfdp.backup import TrainingState
 from tfdp.callbacks.chief_only import around_orbax, on_chief_only
 from tfdp.cluster import naming_lost_workers
 from tfdp.optimizer import DistributedOptimizer
-from tfdp.strategy import BatchStatistics, DataParallelStrategy
+from tfdp.strategy import (
+    BatchStatistics,
+    DataParallelStrategy,
+    no_batches,
+)
 from tfdp.upstream import inspection, keras_fit
 
 
@@ -43,6 +47,7 @@ class DataParallel(keras.callbacks.Callback):
         ballot: What workers ask for, while training.
 
     Raises:
+        ValueError: At the end of the first epoch, if it has no batches.
         RuntimeError: At the begin of training, if another callback comes
             before it, if `tfdp.audit` finds an error, or if workers are about
             to train different things.
@@ -313,6 +318,7 @@ class _LastWord(keras.callbacks.Callback):
     def __init__(self, edges: DataParallel) -> None:
         super().__init__()
         self._edges = edges
+        self._steps = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._edges.begin_training()
@@ -325,6 +331,7 @@ class _LastWord(keras.callbacks.Callback):
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
+        self._steps += 1
         self._edges.end_update()
 
     def on_epoch_begin(
@@ -335,6 +342,9 @@ class _LastWord(keras.callbacks.Callback):
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
+        if not self._steps:
+            # Nor in the epochs before.
+            raise no_batches()
         self._edges.end_epoch()
 
 

@@ -47,11 +47,16 @@ def test_the_iterator_that_is_made_is_found_from_its_strategy(in_fit):
 @contract(
     "_get_iterator",
     "_enumerate_iterator",
+    "catch_stop_iteration",
     "_distributed_dataset",
     serves="batches are taken before they are wanted, and lost",
 )
 def test_an_epoch_iterator_asks_itself_for_what_it_goes_through():
-    for name in ("_get_iterator", "_enumerate_iterator"):
+    for name in (
+        "_get_iterator",
+        "_enumerate_iterator",
+        "catch_stop_iteration",
+    ):
         theirs = inspect.signature(getattr(TFEpochIterator, name))
         assert list(theirs.parameters) == ["self"]
 
@@ -69,7 +74,7 @@ def test_an_epoch_iterator_asks_itself_for_what_it_goes_through():
     keras.src.trainers.epoch_iterator.EpochIterator.__init__(
         iterator, np.zeros((4, 1)), batch_size=2
     )
-    keras_epochs.begin_late(iterator)
+    keras_epochs.begin_late(iterator, ValueError)
     iterator._distributed_dataset = types.SimpleNamespace(later=Later)
     assert list(iterator) == [(0, 0, "begun"), (1, 1, "begun")]
 

@@ -44,6 +44,7 @@ from tfdp.upstream.private import Member, MissingNameError, Name
 OF_EVERY_FIT = {
     "keras_epochs._adapter",
     "keras_epochs._distributed_dataset",
+    "keras_epochs._catch_stop_iteration",
     "keras_epochs._enumerate_iterator",
     "keras_epochs._epoch_iterator",
     "keras_epochs._get_iterator",
@@ -128,10 +129,13 @@ class Epochs:
     def _enumerate_iterator(self):
         return iter(())
 
+    def catch_stop_iteration(self):
+        return contextlib.nullcontext()
+
 
 def begun_late():
     epochs = Epochs()
-    keras_epochs.begin_late(epochs)
+    keras_epochs.begin_late(epochs, ValueError)
     return epochs._get_iterator()
 
 
@@ -162,6 +166,7 @@ USES = {
         keras_epochs.iterator_under_construction(within=1)
     ),
     "keras_epochs._distributed_dataset": begun_late,
+    "keras_epochs._catch_stop_iteration": begun_late,
     "keras_epochs._enumerate_iterator": begun_late,
     "keras_epochs._get_iterator": begun_late,
     "keras_epochs._adapter": in_order,

@@ -146,7 +146,7 @@ def checked_smoothing(smoothing: Any) -> float:
             "`smoothing` must be a number in the range [0, 1). Received: "
             f"smoothing={smoothing!r} ({type(smoothing).__name__})."
         )
-    if not 0 <= smoothing < 1:
+    if not 0 <= smoothing < 1:  # type: ignore[operator]
         raise ValueError(
             "`smoothing` must be in the range [0, 1), where 0 keeps the last "
             f"update only. Received: smoothing={smoothing}."

@@ -21,7 +21,11 @@ from tfdp.step import (
     taking_turns,
     waiting_for,
 )
-from tfdp.strategy.distributed_dataset import CountedDataset, own_memory
+from tfdp.strategy.distributed_dataset import (
+    CountedDataset,
+    no_batches,
+    own_memory,
+)
 from tfdp.strategy.first_step import FirstStep
 from tfdp.upstream import (
     keras_data,
@@ -219,17 +223,15 @@ class DataParallelStrategy(tf.distribute.Strategy):
         """
         epochs = keras_epochs.iterator_under_construction(within=2)
         if epochs is not None:
-            keras_epochs.begin_late(epochs)
+            keras_epochs.begin_late(epochs, no_batches)
             in_order = keras_epochs.py_dataset_in_order(epochs)
             dataset = dataset if in_order is None else in_order
         given, dataset = dataset, own_memory(dataset)
-        if int(dataset.cardinality()) == 0:
-            raise ValueError(
-                "A dataset must have at least one batch. Received: a dataset "
-                "with none. Check that its source is not empty, and that "
-                "`batch(..., drop_remainder=True)` does not drop the only, "
-                "incomplete, batch."
-            )
+        # Of arrays, and of what is shuffled, Keras alone knows the number.
+        if int(dataset.cardinality()) == 0 or (
+            epochs is not None and epochs.num_batches == 0
+        ):
+            raise no_batches()
         if _has_few_threads():
             # At the end of an iteration TensorFlow waits for the autotuner,
             # which on few threads may take as long again as the iteration.

@@ -28,6 +28,16 @@ def own_memory(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.map(copied)
 
 
+def no_batches() -> ValueError:
+    """Returns the error of data without any batch."""
+    return ValueError(
+        "A dataset must have at least one batch. Received: a dataset "
+        "with none. Check that its source is not empty, and that "
+        "`batch(..., drop_remainder=True)` does not drop the only, "
+        "incomplete, batch."
+    )
+
+
 def _copied(tensor: Any) -> Any:
     if not isinstance(tensor, tf.Tensor) or tensor.dtype == tf.string:
         return tensor
@@ -70,6 +80,7 @@ class CountedDataset(tf_datasets.DistributedDataset):
             batch = _unknown_batch(self.source.element_spec)
             if batch is not None:
                 return iter([batch])
+            return _first_of(self.begun())
         self.times_begun += 1
         return self.begun()
 
@@ -141,6 +152,13 @@ class LaterEpoch:
         if self.iterator is None:
             self.iterator = self._dataset.begun()
         return self.iterator
+
+
+def _first_of(batches: Iterator[Any]) -> Iterator[Any]:
+    for batch in batches:
+        yield batch
+        return
+    raise no_batches()
 
 
 def _unknown_batch(spec: Any) -> Any:

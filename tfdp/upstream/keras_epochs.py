@@ -4,6 +4,7 @@ A doorway to private names of Keras, each of which has a contract in
 `tests/upstream/test_keras_epochs.py`.
 """
 
+import contextlib
 import itertools
 import random
 import sys
@@ -24,6 +25,7 @@ _epoch_iterator = Name(
 _enqueuer = Name(f"{_ADAPTERS}.OrderedEnqueuer", serves=_LOST)
 _adapter = Name(f"{_ADAPTERS}.PyDatasetAdapter", serves=_LOST)
 _distributed_dataset = Member("_distributed_dataset", serves=_LOST)
+_catch_stop_iteration = Member("catch_stop_iteration", serves=_LOST)
 _enumerate_iterator = Member("_enumerate_iterator", serves=_LOST)
 _get_iterator = Member("_get_iterator", serves=_LOST)
 _output_signature = Member("_output_signature", serves=_LOST)
@@ -49,7 +51,7 @@ def iterator_under_construction(within: int) -> Any:
     return None
 
 
-def begin_late(epoch_iterator: Any) -> None:
+def begin_late(epoch_iterator: Any, no_data: Callable[[], Exception]) -> None:
     """Has an `EpochIterator` begin its data when a step wants them.
 
     Keras looks at the data before the first step, and begins them anew at the
@@ -59,20 +61,40 @@ def begin_late(epoch_iterator: Any) -> None:
     Args:
         epoch_iterator: An `EpochIterator` whose dataset has a method `later`;
             see `tfdp.strategy.CountedDataset`.
+        no_data: Makes the error of data that end before the first step. Keras
+            itself goes on without, or fails later and less legibly.
     """
+    steps = 0
+    catch_stop_iteration = _catch_stop_iteration.of(epoch_iterator)
+
+    @contextlib.contextmanager
+    def catch_end_of_data() -> Iterator[None]:
+        with catch_stop_iteration():
+            try:
+                yield
+            except (StopIteration, tf.errors.OutOfRangeError):
+                # Of several steps at once, some may have been made.
+                if not steps and epoch_iterator.steps_per_execution == 1:
+                    raise no_data() from None
+                raise
+
     enumerate_later = _enumerate_iterator.of(epoch_iterator)
 
     def enumerate_iterator() -> Iterator[tuple[int, int, Any]]:
         if is_symbolic_build(within=2):
             yield 0, 0, iter(_distributed_dataset.of(epoch_iterator))
             return
+        nonlocal steps
         for begin, end, later in enumerate_later():
             yield begin, end, later.begun()
+            # Keras comes back once it has made the step.
+            steps += 1
 
     _get_iterator.replace(
         epoch_iterator, lambda: _distributed_dataset.of(epoch_iterator).later()
     )
     _enumerate_iterator.replace(epoch_iterator, enumerate_iterator)
+    _catch_stop_iteration.replace(epoch_iterator, catch_end_of_data)
 
 
 def py_dataset_in_order(
