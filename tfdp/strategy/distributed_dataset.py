@@ -76,13 +76,13 @@ class CountedDataset(tf_datasets.DistributedDataset):
 
     def __iter__(self) -> Iterator[Any]:
         """Begins an epoch; or says what a batch is like, if that is asked."""
-        if keras_fit.is_symbolic_build(within=3):
+        is_look = keras_fit.is_symbolic_build(within=3)
+        if is_look:
             batch = _unknown_batch(self.source.element_spec)
             if batch is not None:
                 return iter([batch])
-            return _first_of(self.begun())
         self.times_begun += 1
-        return self.begun()
+        return _first_of(self.begun()) if is_look else self.begun()
 
     def begun(self) -> Iterator[Any]:
         """Returns an iterator, which is not counted."""

@@ -50,7 +50,7 @@ def pipeline_steps(dataset: tf.data.Dataset) -> list[str]:
 
     By the names of TensorFlow's classes: `["Prefetch", "Batch", "Range"]`.
     """
-    own = type(dataset).__name__.strip("_")
+    own = "".join(filter(str.isalnum, type(dataset).__name__))
     steps = [own.partition("Dataset")[0]]
     for source in _inputs.of(dataset)():
         steps += pipeline_steps(source)
