@@ -112,6 +112,38 @@ def test_exported_names_of_modules_are_the_documented_ones(name, exported):
 
 def test_version_is_that_of_the_package():
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", tfdp.__version__)
+    assert set(dir(tfdp)) == {*EXPORTED, "__version__"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["DistributedOptimizer", "auto_strategy"],
+        ["callbacks", "DistributedOptimizer", "audit", "testing"],
+    ],
+    ids=" ".join,
+)
+def test_threads_may_ask_for_names_at_the_same_time(names):
+    code = f"""if True:
+        import concurrent.futures, threading
+        import tfdp
+        names = {names}
+        all_there = threading.Barrier(len(names))
+        def found(name):
+            all_there.wait()
+            return getattr(tfdp, name).__name__
+        with concurrent.futures.ThreadPoolExecutor(len(names)) as threads:
+            print(*threads.map(found, names))
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    shown = [name.rpartition(".")[2] for name in result.stdout.split()]
+    assert shown == names
 
 
 def test_a_package_that_imports_tfdp_runs_as_a_module(tmp_path):
