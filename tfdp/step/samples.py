@@ -308,12 +308,22 @@ class SampleCounter:
         return [int(count.numpy()) for count in counts]
 
 
+def batch_size(tensor: Any) -> tf.Tensor:
+    """Returns the size of the first axis of a tensor.
+
+    Args:
+        tensor: Dense, sparse or ragged, with an axis.
+    """
+    if isinstance(tensor, tf.RaggedTensor):
+        return tensor.nrows()
+    if isinstance(tensor, tf.SparseTensor):
+        return tensor.dense_shape[0]
+    return tf.shape(tensor)[0]
+
+
 def _batch_size(data: Any) -> tf.Tensor | int:
     for leaf in tf.nest.flatten(data):
-        if isinstance(leaf, tf.RaggedTensor):
-            return leaf.nrows()
-        if isinstance(leaf, tf.SparseTensor):
-            return leaf.dense_shape[0]
-        if tf.is_tensor(leaf) and leaf.shape.rank != 0:
-            return tf.shape(leaf)[0]
+        is_composite = isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor))
+        if is_composite or (tf.is_tensor(leaf) and leaf.shape.rank != 0):
+            return batch_size(leaf)
     return 1

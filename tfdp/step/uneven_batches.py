@@ -24,12 +24,15 @@ from tfdp.step.logged_losses import (
     with_values,
 )
 from tfdp.step.samples import (
+    batch_size,
     counted,
     mixing_gradients,
     step_began,
     training,
 )
 from tfdp.upstream import inspection, keras_fit, keras_models
+
+_TENSORS = (tf.Tensor, tf.SparseTensor, tf.RaggedTensor)
 
 
 def fitted(
@@ -62,7 +65,7 @@ def fitted(
     else:
         return fn
     is_whole = all(
-        each is None or isinstance(each, tf.Tensor)
+        each is None or isinstance(each, _TENSORS)
         for each in tf.nest.flatten(args)
     )
     if replicas_here == 1 or not is_whole:
@@ -90,14 +93,35 @@ def _share(data: Any, replicas_here: int) -> Any:
     context = tf.distribute.get_replica_context()
     place = context.replica_id_in_sync_group % replicas_here
 
-    def rows(tensor: tf.Tensor | None) -> tf.Tensor | None:
+    def rows(tensor: Any) -> Any:
         if tensor is None:
             return None
-        size = tf.shape(tensor)[0]
-        start = size * place // replicas_here
-        return tensor[start : size * (place + 1) // replicas_here]
+        size = batch_size(tensor)
+        here = tf.cast(place, size.dtype)
+        start = size * here // replicas_here
+        end = size * (here + 1) // replicas_here
+        if isinstance(tensor, tf.SparseTensor):
+            return _slice(tensor, start, end)
+        return tensor[start:end]
 
-    return keras.tree.map_structure(rows, data)
+    return tf.nest.map_structure(rows, data)
+
+
+def _slice(
+    tensor: tf.SparseTensor, start: tf.Tensor, end: tf.Tensor
+) -> tf.SparseTensor:
+    # By `tf.sparse.slice` its shape is no longer known.
+    rows = tensor.indices[:, 0]
+    part = tf.sparse.retain(tensor, (rows >= start) & (rows < end))
+    sample = tensor.dense_shape[1:]
+    if tensor.shape[1:].is_fully_defined():
+        sample = tf.constant(tensor.shape[1:].as_list(), tf.int64)
+    first = tf.concat([[start], tf.zeros_like(sample)], 0)
+    return tf.SparseTensor(
+        part.indices - first,
+        part.values,
+        tf.concat([[end - start], sample], 0),
+    )
 
 
 def _step(fn: Callable[..., Any], model: keras.Model, data: Any) -> Any:
@@ -146,27 +170,43 @@ def _predict(fn: Callable[..., Any], data: Any) -> Any:
 
 def _possibly_zero_size(data: Any) -> tf.Tensor | None:
     leaves = [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
-    if not all(isinstance(x, tf.Tensor) and x.shape.rank for x in leaves):
+    if not all(isinstance(x, _TENSORS) and x.shape.rank for x in leaves):
         return None
-    return None if leaves[0].shape[0] else tf.shape(leaves[0])[0]
+    if leaves[0].shape[0]:
+        return None
+    return tf.cast(batch_size(leaves[0]), tf.int32)
 
 
 def _never_empty(data: Any, size: tf.Tensor) -> Any:
-    def one_row() -> list[tf.Tensor]:
-        return [
-            tf.zeros(tf.maximum(tf.shape(leaf), 1), leaf.dtype)
-            for leaf in leaves
-        ]
-
     leaves = [leaf for leaf in tf.nest.flatten(data) if leaf is not None]
-    chosen = tf.cond(tf.equal(size, 0), one_row, lambda: leaves)
+    chosen = tf.cond(
+        tf.equal(size, 0),
+        lambda: [_one_row(leaf) for leaf in leaves],
+        lambda: leaves,
+    )
     if not tf.executing_eagerly():
         for tensor, leaf in zip(chosen, leaves, strict=True):
-            tensor.set_shape([None, *leaf.shape[1:]])
+            if isinstance(tensor, tf.Tensor):
+                tensor.set_shape([None, *leaf.shape[1:]])
     present = iter(chosen)
-    return keras.tree.map_structure(
+    return tf.nest.map_structure(
         lambda leaf: None if leaf is None else next(present), data
     )
+
+
+def _one_row(leaf: Any) -> Any:
+    if isinstance(leaf, tf.SparseTensor):
+        # It holds nothing; so does a row of zeros.
+        shape = tf.maximum(leaf.dense_shape, 1)
+        return tf.SparseTensor(leaf.indices, leaf.values, shape)
+    if isinstance(leaf, tf.RaggedTensor):
+        # Out of a dataset, one of no rows has lost its axes that are not.
+        axes = [axis or 1 for axis in leaf.shape[1 + leaf.ragged_rank :]]
+        splits = tf.constant([0, 1], leaf.row_splits.dtype)
+        return tf.RaggedTensor.from_nested_row_splits(
+            tf.zeros([1, *axes], leaf.dtype), [splits] * leaf.ragged_rank
+        )
+    return tf.zeros(tf.maximum(tf.shape(leaf), 1), leaf.dtype)
 
 
 def _weighs_samples(model: keras.Model) -> bool:

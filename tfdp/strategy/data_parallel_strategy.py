@@ -27,6 +27,7 @@ from tfdp.strategy.distributed_dataset import (
     own_memory,
 )
 from tfdp.strategy.first_step import FirstStep
+from tfdp.strategy.sparse_rows import as_rows, with_tensors
 from tfdp.upstream import (
     keras_data,
     keras_epochs,
@@ -157,6 +158,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
         @functools.wraps(fn)
         def counting(*args: Any, **kwargs: Any) -> Any:
             began = None
+            args, kwargs = with_tensors((args, kwargs))
             if self.step_clock is not None:
                 began, args, kwargs = stamped(self.step_clock, args, kwargs)
             try:
@@ -239,7 +241,9 @@ class DataParallelStrategy(tf.distribute.Strategy):
             autotune_off.autotune.enabled = False
             dataset = dataset.with_options(autotune_off)
         return CountedDataset(
-            super().experimental_distribute_dataset(dataset, options),
+            super().experimental_distribute_dataset(
+                self._divisible(dataset), options
+            ),
             dataset,
             given,
         )
@@ -263,10 +267,13 @@ class DataParallelStrategy(tf.distribute.Strategy):
 
         def kept(context: tf.distribute.InputContext) -> tf.data.Dataset:
             sources.append(dataset_fn(context))
-            return sources[-1]
+            return self._divisible(sources[-1])
 
         distributed = super().distribute_datasets_from_function(kept, options)
         return CountedDataset(distributed, sources[0])
+
+    def _divisible(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        return dataset if self.num_replicas_in_sync == 1 else as_rows(dataset)
 
 
 class _Scope:
