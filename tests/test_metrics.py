@@ -140,3 +140,63 @@ def test_a_strategy_that_does_not_count_samples_is_refused():
         metric = tfdp.DistributedMetric(spread)
     with pytest.raises(RuntimeError, match="Received: MirroredStrategy"):
         strategy.run(lambda: metric.update_state([[1.0]], [[1.0]]))
+
+
+class Counts(keras.metrics.Metric):
+    """Whose result is its own variable, which goes on to change."""
+
+    def __init__(self, result):
+        super().__init__(name="counts")
+        self.returns = result
+        self.counts = self.add_variable((3,), initializer="zeros", name="n")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        signs = [y_true > 0, y_pred > 0, (y_true > 0) == (y_pred > 0)]
+        self.counts.assign_add(
+            keras.ops.stack(
+                [keras.ops.sum(keras.ops.cast(s, "float32")) for s in signs]
+            )
+        )
+
+    def result(self):
+        return self.returns(self.counts)
+
+
+RESULTS = {
+    "variable": lambda counts: counts,
+    "of TensorFlow": lambda counts: counts.value,
+    "tensor": keras.ops.convert_to_tensor,
+}
+
+
+@pytest.mark.parametrize("result", RESULTS)
+def test_the_history_of_a_result_that_is_a_variable_does_not_change(
+    strategy, result
+):
+    """Plain Keras is given a copy; a variable is no result to it."""
+    kept = []
+
+    class Keep(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            kept.append(np.array(logs["counts"]).tolist())
+
+    def history_of(callbacks, optimizer, metric):
+        model = model_of(optimizer, metrics=[metric])
+        data = problem.dataset(97, 32)
+        fit = {"validation_data": data, "epochs": 3, "verbose": 0}
+        more = [*callbacks, Keep()]
+        history = model.fit(data, callbacks=more, **fit).history
+        model.fit(data, callbacks=callbacks, **fit)
+        model.evaluate(data, verbose=0)
+        return {k: np.array(v).tolist() for k, v in history.items()}
+
+    sgd = keras.optimizers.SGD(0.05)
+    expected = history_of([], sgd, Counts(lambda counts: counts + 0))
+    assert len({tuple(each) for each in expected["counts"]}) == 3
+    with strategy.scope():
+        optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.05))
+        callbacks = [tfdp.callbacks.DataParallel()]
+        actual = history_of(callbacks, optimizer, Counts(RESULTS[result]))
+    assert actual["counts"] == expected["counts"]
+    assert actual["val_counts"] == expected["val_counts"]
+    assert kept[3:] == kept[:3] == expected["counts"]
