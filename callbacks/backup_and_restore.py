@@ -46,12 +46,15 @@ class BackupAndRestore(keras.callbacks.Callback):
     after SIGTERM each of them exits with code 143 (128 + SIGTERM).
 
     With it comes back what Keras's callbacks remember, such as patience and
-    best weights, and the global random numbers of Python and NumPy. Callbacks
-    are known again by class and place in the list; all workers get what the
-    chief's remember. One of your own is asked where it has `get_state()`, which
+    best weights, and the global random numbers of Python, NumPy and
+    `keras.random`. `CSVLogger` keeps the rows of before, one for each epoch,
+    and `TensorBoard` writes of no batch again. Callbacks are known
+    again by class and place in the list; all workers get what the chief's
+    remember. One of your own is asked where it has `get_state()`, which
     returns numbers, strings, arrays, and lists, tuples or dicts of them, and
     `set_state(state)`, called as training begins and again at the batch. Of
-    others a warning tells by name. Random generators that a program holds
+    others, and of a `LambdaCallback` whose functions have changed what they
+    close over, a warning tells by name. Random generators that a program holds
     itself are not restored.
 
     Where the number of replicas has changed since the backup, each replica

@@ -31,6 +31,14 @@ class Noise(keras.callbacks.Callback):
         self.model.optimizer.learning_rate = rate
 
 
+class KerasNoise(keras.callbacks.Callback):
+    """Draws one by Keras, without a seed."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        rate = 0.01 * float(keras.random.uniform(()))
+        self.model.optimizer.learning_rate = rate
+
+
 class Counts(keras.callbacks.Callback):
     """Counts steps; forgets them where training begins."""
 
@@ -135,14 +143,15 @@ def test_patience_and_what_was_best_are_those_of_one_run(
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("noise", [Noise, KerasNoise])
 @pytest.mark.parametrize("place", [(1, 0), (2, 2)], ids=str)
-def test_random_numbers_are_those_of_one_run(tmp_path, place):
+def test_random_numbers_are_those_of_one_run(tmp_path, place, noise):
     whole = make_model()
-    fit(whole, tmp_path / "whole", Noise(), epochs=4, save_freq=1)
+    fit(whole, tmp_path / "whole", noise(), epochs=4, save_freq=1)
     with pytest.raises(Killed):
-        fit(make_model(), tmp_path, Noise(), KillAt(*place), save_freq=1)
+        fit(make_model(), tmp_path, noise(), KillAt(*place), save_freq=1)
     resumed = make_model()
-    fit(resumed, tmp_path, Noise(), epochs=4, save_freq=1)
+    fit(resumed, tmp_path, noise(), epochs=4, save_freq=1)
     for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -170,14 +179,27 @@ def test_a_callback_that_does_not_is_named_once(tmp_path):
     assert "KillAt" not in message
 
 
-def test_functions_that_may_remember_are_named(tmp_path):
+def test_functions_that_remember_are_named_with_what(tmp_path):
+    def more(seen):
+        return keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: seen.append(epoch)
+        )
+
+    with pytest.raises(Killed):
+        fit(make_model(), tmp_path, more([]), KillAt(1, 1))
+    with pytest.warns(UserWarning, match="LambdaCallback \\(seen\\)"):
+        fit(make_model(), tmp_path, more([]), epochs=3)
+
+
+def test_functions_that_remember_nothing_are_not_named(tmp_path):
     def more():
-        return keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: None)
+        return keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: logs.pop("watched")
+        )
 
     with pytest.raises(Killed):
         fit(make_model(), tmp_path, more(), KillAt(1, 1))
-    with pytest.warns(UserWarning, match="LambdaCallback \\(what its"):
-        fit(make_model(), tmp_path, more(), epochs=3)
+    fit(make_model(), tmp_path, more(), epochs=3)
 
 
 def test_a_state_that_cannot_be_saved_is_refused_before_the_first_step(

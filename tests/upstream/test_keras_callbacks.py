@@ -53,3 +53,19 @@ def test_what_a_subclass_adds_is_told_from_what_keras_knows():
     assert keras_callbacks.own_attributes(own) == {"mine": 1}
     assert not keras_callbacks.is_keras_own(own)
     assert keras_callbacks.is_keras_own(keras.callbacks.EarlyStopping())
+
+
+def test_a_board_counts_on_and_records_no_step_that_it_has_written():
+    board = keras.callbacks.TensorBoard(update_freq=2)
+    state = {"_global_train_batch": 5, "_global_test_batch": 3}
+    keras_callbacks.remember(board, state, batches_before=3, last_step=7)
+    recorded = []
+    for _ in range(8):
+        board._global_train_batch += 1
+        if board._global_train_batch % board.update_freq == 0:
+            recorded.append(board._global_train_batch)
+    assert recorded == [8, 10]
+    assert keras_callbacks.remembered(board) == {
+        "_global_train_batch": 10,
+        "_global_test_batch": 3,
+    }

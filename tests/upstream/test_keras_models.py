@@ -175,3 +175,21 @@ def test_what_compile_is_given_as_metrics_is_found():
     auc = keras.metrics.AUC()
     model.compile("sgd", "mse", metrics=["mae", abs], weighted_metrics=[auc])
     assert keras_models.compiled_metrics(model) == ["mae", abs, auc]
+
+
+@contract(
+    "get_global_attribute",
+    "global_seed_generator",
+    serves="`keras.random` without a seed draws other numbers after a resume",
+)
+def test_the_global_seed_generator_is_what_keras_draws_from():
+    keras.utils.set_random_seed(3)
+    assert keras_models.global_seed_generator() is None
+    keras.random.uniform(())
+    generator = keras_models.global_seed_generator()
+    assert generator is keras_models.global_seed_generator(make=True)
+    before = generator.state.numpy().tolist()
+    first = float(keras.random.uniform(()))
+    assert generator.state.numpy().tolist() != before
+    generator.state.assign(before)
+    assert float(keras.random.uniform(())) == first

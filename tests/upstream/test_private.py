@@ -173,6 +173,10 @@ USES = {
     "keras_epochs._enqueuer": in_order,
     "keras_epochs._output_signature": in_order,
     "keras_epochs._standardize_batch": in_order,
+    "keras_models._global_attribute": keras_models.global_seed_generator,
+    "keras_models._global_seed_generator": lambda: (
+        keras_models.global_seed_generator(make=True)
+    ),
     "keras_losses._scale_loss": keras_losses.divider,
     "keras_losses._unscale_loss": keras_losses.divider,
     "keras_models._user_loss": lambda: enter(

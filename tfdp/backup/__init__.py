@@ -8,10 +8,10 @@ from tfdp.backup.backup_folder import Backup, BackupFolder
 from tfdp.backup.callback_states import (
     CallbackStates,
     arrays_of_model,
-    random_numbers,
 )
 from tfdp.backup.contents import check_contents
 from tfdp.backup.data_position import DataPosition, Position
+from tfdp.backup.random_numbers import random_numbers
 from tfdp.backup.replay import Replay, is_replaying
 from tfdp.backup.sharing import shared
 from tfdp.backup.training_state import TrainingState, check_built

@@ -1,16 +1,18 @@
-"""What callbacks and Python's random numbers are, beside the model."""
+"""What callbacks are, beside the model."""
 
-import random
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfdp.agreement import Workers, gather_objects
+from tfdp.agreement import Workers
 from tfdp.backup.backup_folder import Backup
+from tfdp.backup.closures import place, remembered_by
 from tfdp.backup.packing import packed, unpacked
+from tfdp.backup.random_numbers import restore_random_numbers
+from tfdp.backup.written_logs import last_step, write_again, written
 from tfdp.upstream import keras_callbacks
 
 PREFIX = "program "
@@ -19,9 +21,10 @@ PREFIX = "program "
 class CallbackStates:
     """Reads and writes what the callbacks of a fit remember.
 
-    Those of Keras are known. Callbacks of the user's are asked, where they
-    have both `get_state()` and `set_state(state)`; of others is only noticed
-    whether they have come back as they were.
+    Those of Keras are known, and what its loggers have written.
+    Callbacks of the user's are asked, where they have both `get_state()` and
+    `set_state(state)`; of others, and of functions given to a
+    `LambdaCallback`, is only noticed whether they have come back as they were.
 
     Args:
         callbacks: Those of the `fit`, in their order.
@@ -62,6 +65,7 @@ class CallbackStates:
                     keras_callbacks.remembered(callback), PREFIX, arrays
                 ),
                 "own": _own_state(callback, arrays),
+                "written": written(callback),
                 # What a constructor was given is not for a backup to keep.
                 "attributes": {
                     attribute: value
@@ -90,11 +94,14 @@ class CallbackStates:
         for name, callback in self._callbacks.items():
             if name not in states:
                 continue
+            logs = states[name].get("written", {})
             keras_callbacks.remember(
                 callback,
                 unpacked(states[name]["keras"], arrays),
                 batches_before=batches_before,
+                last_step=last_step(callback, logs),
             )
+            write_again(callback, logs)
             own = states[name]["own"]
             if own is not None and _has_state(callback):
                 callback.set_state(unpacked(own[0], arrays))
@@ -112,9 +119,7 @@ class CallbackStates:
         for name, callback in self._callbacks.items():
             title = type(callback).__name__
             saved = states.get(name)
-            if type(callback) is keras.callbacks.LambdaCallback:
-                found.append(f"{title} (what its functions remember)")
-            elif saved is None:
+            if saved is None:
                 if keras_callbacks.remembered(callback) or _has_state(callback):
                     found.append(f"{title} (not in the backup)")
             elif not _has_state(callback):
@@ -172,44 +177,6 @@ def arrays_of_model(
     return {n: a for n, a in arrays.items() if not n.startswith(PREFIX)}
 
 
-def random_numbers(strategy: Workers) -> list[Any]:
-    """Returns where Python's and NumPy's random numbers are; a collective.
-
-    Args:
-        strategy: The strategy whose workers meet.
-
-    Returns:
-        The state of each worker, as JSON can hold it.
-    """
-    own = [random.getstate(), np.random.get_state(legacy=False)]
-    inline: dict[str, np.ndarray] = {}
-    text = packed(own, "", inline)
-    listed = {name: [a.dtype.str, a.tolist()] for name, a in inline.items()}
-    by_worker = [[text, listed]]
-    if strategy.num_workers > 1:
-        by_worker = gather_objects(strategy, by_worker[0])
-    return by_worker
-
-
-def restore_random_numbers(strategy: Workers, states: Sequence[Any]) -> None:
-    """Has each worker draw the random numbers that it would have drawn.
-
-    Args:
-        strategy: The strategy of the workers.
-        states: What `random_numbers` has returned. A worker that was not there
-            then draws what the chief does.
-    """
-    index = strategy.worker_index
-    text, listed = states[index if index < len(states) else 0]
-    arrays = {
-        name: np.array(values, dtype)
-        for name, (dtype, values) in listed.items()
-    }
-    pythons, numpys = unpacked(text, arrays)
-    random.setstate(pythons)
-    np.random.set_state(numpys)
-
-
 def _innermost(
     callback: keras.callbacks.Callback,
 ) -> keras.callbacks.Callback:
@@ -240,9 +207,15 @@ def _own_state(
 
 def _fingerprints(callback: keras.callbacks.Callback) -> dict[str, int]:
     """Numbers that tell whether an attribute has changed."""
-    if keras_callbacks.is_keras_own(callback):
-        return {}
-    attributes = keras_callbacks.own_attributes(callback)
+    attributes = {}
+    if isinstance(callback, keras.callbacks.LambdaCallback):
+        attributes = remembered_by(
+            function
+            for name, function in vars(callback).items()
+            if name.startswith("on_")
+        )
+    if not keras_callbacks.is_keras_own(callback):
+        attributes |= keras_callbacks.own_attributes(callback)
     texts = {name: _text(value) for name, value in attributes.items()}
     return {n: zlib.crc32(t.encode()) for n, t in texts.items() if t}
 
@@ -262,4 +235,4 @@ def _text(value: Any) -> str:
         value = list(value)
         ends = [*value[:8], *value[-8:]]
         return f"{len(value)} {[_text(each) for each in ends]}"
-    return ""
+    return place(value) if isinstance(value, Iterator) else ""

@@ -53,6 +53,7 @@ def remember(
     state: Mapping[str, Any],
     *,
     batches_before: int = 0,
+    last_step: int = 0,
 ) -> None:
     """Has a callback remember what it, or one like it, did.
 
@@ -62,15 +63,19 @@ def remember(
         batches_before: Batches that the callback will be told of once more
             before it is where it was. It counts up to that place, and saves
             nothing on the way. Defaults to 0.
+        last_step: Step up to which a `TensorBoard` has written already, if
+            that is beyond the place where it was. Defaults to 0.
     """
     for name in _names(callback):
         if name not in state:
             continue
-        value = state[name]
+        then = value = state[name]
         if batches_before and name in _COUNTED_IN_BATCHES:
             value -= batches_before
         if batches_before and name == "_last_batch_seen":
             value = None
+        if name == "_global_train_batch":
+            value = _steps(value, written=max(then, last_step))
         setattr(callback, name, value)
 
 
@@ -94,6 +99,27 @@ def own_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
         for name in function.__code__.co_names
     }
     return {k: v for k, v in vars(callback).items() if k not in known}
+
+
+class _WrittenSteps(int):
+    """A count of steps, while all of them have their summaries already."""
+
+    written: int
+
+    def __add__(self, more: int) -> int:
+        return _steps(int(self) + more, written=self.written)
+
+    def __mod__(self, frequency: int) -> int:
+        # `TensorBoard` writes where this is 0.
+        return 1
+
+
+def _steps(count: int, *, written: int) -> int:
+    if count > written:
+        return int(count)
+    steps = _WrittenSteps(count)
+    steps.written = written
+    return steps
 
 
 def _names(callback: keras.callbacks.Callback) -> tuple[str, ...]:

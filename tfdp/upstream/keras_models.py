@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.upstream.private import Member, optional
+from tfdp.upstream.private import Member, Name, optional
 
 _symbolic_build = Member(
     "_symbolic_build", serves="an audit with data cannot build a model"
@@ -37,6 +37,13 @@ _METRICS = "metrics of a whole batch are not found"
 _compile_metrics = Member("_compile_metrics", serves=_METRICS)
 _user_metrics = Member("_user_metrics", serves=_METRICS)
 _user_weighted_metrics = Member("_user_weighted_metrics", serves=_METRICS)
+_SEEDS = "`keras.random` without a seed draws other numbers after a resume"
+_global_attribute = Name(
+    "keras.src.backend.common.global_state.get_global_attribute", serves=_SEEDS
+)
+_global_seed_generator = Name(
+    "keras.src.random.seed_generator.global_seed_generator", serves=_SEEDS
+)
 
 
 def compiled_metrics(model: keras.Model) -> list[Any]:
@@ -104,6 +111,23 @@ def outputs_of(model: keras.Model, x: Any) -> Any:
     if _call_has_training_arg.of(model):
         return model(x, training=False)
     return model(x)
+
+
+def global_seed_generator(
+    *, make: bool = False
+) -> keras.random.SeedGenerator | None:
+    """Returns what `keras.random` draws from where it is given no seed.
+
+    Args:
+        make: Whether to make it where nothing was drawn yet, which draws a
+            number of Python's. Defaults to `False`.
+
+    Returns:
+        The generator; `None` where there is none.
+    """
+    if make:
+        return _global_seed_generator.find()()
+    return _global_attribute.find()("global_seed_generator")
 
 
 def seed_generator_under_construction() -> keras.random.SeedGenerator | None:
