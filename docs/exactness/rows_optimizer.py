@@ -224,3 +224,17 @@ def a16(side):
     Test: test_copies.py::test_an_optimizer_of_its_own_equals_one_device
     """
     return side.deviation(lambda: Halving(factor=0.5))
+
+
+def a17(side):
+    """Weight decay that leaves biases out, accumulating; plain is eager.
+
+    Test: test_optimizer.py::test_weight_decay_exclusions_survive_the_copy
+    """
+
+    def make(**options):
+        optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.5, **options)
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        return optimizer
+
+    return side.deviation(make, steps=2, eager=True)
