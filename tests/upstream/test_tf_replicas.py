@@ -65,3 +65,20 @@ def test_layers_keep_their_losses_in_a_list_among_their_attributes():
     layer(tf.ones((2, 3)))
     lists = [v for v in vars(layer).values() if isinstance(v, list)]
     assert [layer.losses] == [v for v in lists if v and tf.is_tensor(v[0])]
+
+
+@contract("_merge_call", serves="steps are told of what is exact")
+def test_what_replicas_make_together_is_noted(plain):
+    noted = []
+
+    def step():
+        context = tf.distribute.get_replica_context()
+        with tf_replicas.noting_results(noted.append):
+            context.all_reduce("SUM", tf.ones(()))
+            context.all_gather(tf.ones((1,)), axis=0)
+        context.all_reduce("SUM", tf.ones(()))
+
+    tf.function(lambda: plain.run(step))()
+    shapes = [each.shape.rank for each in tf.nest.flatten(noted)]
+    assert shapes.count(0) == 2
+    assert shapes.count(1) >= 2

@@ -23,6 +23,7 @@ from tfdp.step.logged_losses import (
     outputs_of_all,
     with_values,
 )
+from tfdp.step.parts import looked_at
 from tfdp.step.samples import (
     batch_size,
     counted,
@@ -83,7 +84,7 @@ def _of_training(
     fn: Callable[..., Any], model: keras.Model
 ) -> Callable[..., Any]:
     def step(data: Any) -> Any:
-        with training(model):
+        with training(model), looked_at(model, data):
             return fn(data)
 
     return step

@@ -5,7 +5,7 @@ A doorway to private names of TensorFlow, each of which has a contract in
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -43,3 +43,29 @@ def around_turns(
         yield
     finally:
         delattr(context, _merge_call.name)
+
+
+@contextlib.contextmanager
+def noting_results(note: Callable[[Any], None]) -> Iterator[None]:
+    """Has what replicas make together noted, on the replica at work.
+
+    Args:
+        note: Called with what each reduction, or gathering, has returned.
+    """
+    context = tf.distribute.get_replica_context()
+    merge_call = _merge_call.of(context)
+    is_replaced = _merge_call.name in vars(context)
+
+    def noted(*args: Any) -> Any:
+        result = merge_call(*args)
+        note(result)
+        return result
+
+    _merge_call.replace(context, noted)
+    try:
+        yield
+    finally:
+        if is_replaced:
+            _merge_call.replace(context, merge_call)
+        else:
+            delattr(context, _merge_call.name)

@@ -1,0 +1,89 @@
+"""What TensorFlow calls operations, of what `tf_graphs` looks for."""
+
+import pytest
+import tensorflow as tf
+from contracts import contract
+
+from tfdp.upstream import tf_graphs
+
+CHANGES = {
+    "assign": lambda v, x: v.assign(x),
+    "assign_add": lambda v, x: v.assign_add(x),
+    "assign_sub": lambda v, x: v.assign_sub(x),
+    "scatter": lambda v, x: v.scatter_update(tf.IndexedSlices(x[:1], [0])),
+    "scatter_nd": lambda v, x: v.scatter_nd_add([[0]], x[:1]),
+}
+
+
+def traced(fn, *arguments):
+    return tf.function(fn).get_concrete_function(*arguments).graph
+
+
+@contract("Assign", "ResourceScatter", serves="state that moves is not told")
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_variable_is_found_with_what_it_is_changed_by(name):
+    variable = tf.Variable([1.0, 2.0])
+
+    def step(x):
+        CHANGES[name](variable, 2.0 * x)
+
+    graph = traced(step, tf.constant([1.0, 2.0]))
+    (found,) = tf_graphs.assignments(graph.get_operations())
+    assert found.variable is variable.handle
+    (given,) = graph.inputs[:1]
+    assert tf_graphs.leads(lambda t: t.ref() == given.ref(), found.values)
+
+
+@contract("captures", serves="variables inside of loops are not known")
+def test_a_variable_is_known_inside_of_a_function_inside():
+    variable = tf.Variable(1.0)
+    found = []
+
+    @tf.function
+    def inside():
+        variable.assign_add(1.0)
+        graph = tf.compat.v1.get_default_graph()
+        found.extend(tf_graphs.assignments(graph.get_operations()))
+        return 0.0
+
+    traced(lambda: inside())
+    assert [each.variable is variable.handle for each in found] == [True]
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        (lambda v, w: v.assign_add(1.0), True),
+        (lambda v, w: v.assign(v + 1.0), True),
+        (lambda v, w: v.assign(0.0), True),
+        (lambda v, w: v.assign(0.5 * v), False),
+        (lambda v, w: v.assign_add(w), False),
+        (
+            lambda v, w: v.assign(tf.cond(w > 0, lambda: w + 0, lambda: v + 0)),
+            False,
+        ),
+    ],
+)
+def test_a_counter_is_known(change, counts):
+    v, w = tf.Variable(1.0), tf.Variable(1.0)
+    (found,) = tf_graphs.assignments(
+        traced(lambda: change(v, w)).get_operations()
+    )
+    assert tf_graphs.counts(found) is counts
+
+
+@contract("IdentityN", serves="rows of all replicas seem those of one")
+def test_a_result_with_a_gradient_of_its_own_is_not_its_arguments():
+    @tf.custom_gradient
+    def constant(x):
+        return tf.ones(()), lambda upstream: upstream
+
+    seen = []
+
+    def step(x):
+        seen.append(
+            tf_graphs.leads(lambda t: t.ref() == x.ref(), [constant(x)])
+        )
+
+    traced(step, tf.constant(1.0))
+    assert seen == [False]
