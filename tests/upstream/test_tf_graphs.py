@@ -1,5 +1,6 @@
 """What TensorFlow calls operations, of what `tf_graphs` looks for."""
 
+import keras
 import pytest
 import tensorflow as tf
 from contracts import contract
@@ -72,6 +73,26 @@ def test_a_counter_is_known(change, counts):
     assert tf_graphs.counts(found) is counts
 
 
+@contract("gradient_tape", serves="gradients are not told from losses")
+def test_what_a_tape_makes_has_its_name():
+    weight = tf.Variable(2.0)
+    dense = keras.layers.Dense(1)
+    dense.build((None, 2))
+
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = weight * tf.reduce_sum(dense(x))
+            loss += tf.custom_gradient(lambda y: (y, lambda u: u))(loss)
+        found.append(loss)
+        found.extend(tape.gradient(loss, [weight, *dense.trainable_weights]))
+
+    found = []
+    traced(step, tf.ones((3, 2)))
+    loss, *gradients = found
+    assert not tf_graphs.is_of_tape(loss)
+    assert all(map(tf_graphs.is_of_tape, gradients))
+
+
 @contract("IdentityN", serves="rows of all replicas seem those of one")
 def test_a_result_with_a_gradient_of_its_own_is_not_its_arguments():
     @tf.custom_gradient
@@ -87,3 +108,15 @@ def test_a_result_with_a_gradient_of_its_own_is_not_its_arguments():
 
     traced(step, tf.constant(1.0))
     assert seen == [False]
+
+
+@contract("traceback", serves="gradients of other names are told of")
+def test_what_is_made_inside_of_a_tape_is_known_by_its_traceback():
+    graph = tf.Graph()
+    with graph.as_default():
+        x = tf.compat.v1.placeholder(tf.float32, ())
+        (gradient,) = tf.gradients(tf.sign(x) * x * x, [x])
+    taken = tf_graphs.Gradients([gradient], ())
+    assert not tf_graphs.is_of_tape(gradient)
+    assert taken.not_linear(gradient) is None
+    assert not taken.lead(gradient)

@@ -219,7 +219,7 @@ class DistributedOptimizer(BeforeBuild):
         if not self.built:
             self.build(variables)
         grads, variables = doorway.with_gradients(self, grads, variables)
-        with updating():
+        with updating(grads):
             self._update.take(
                 grads, variables, lambda v: doorway.place_of(self, v)
             )

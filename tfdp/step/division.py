@@ -34,6 +34,7 @@ class Divisions:
         lost: Which of them have not become tensors, by identity.
         updates: Whether an optimizer has taken gradients.
         results: What metrics have returned, each with its metric.
+        of_all: What replicas have made together, such as sums over them.
     """
 
     part: tf.Tensor | None = None
@@ -43,6 +44,7 @@ class Divisions:
     lost: set[int] = dataclasses.field(default_factory=set)
     updates: bool = False
     results: list[tuple[Any, Any]] = dataclasses.field(default_factory=list)
+    of_all: list[tf.Tensor] = dataclasses.field(default_factory=list)
 
 
 class _Known:
@@ -177,4 +179,7 @@ def undivided(tensor: tf.Tensor) -> tf.Tensor | None:
     if any(each.graph is not tensor.graph for each in noted.tensors):
         return None
     ones = {each.ref(): tf.ones_like(each) for each in noted.tensors}
-    return tf_functions.computed_again(tensor, ones, _MOST_OPERATIONS)
+    # A sum over replicas of what each has divided is the mean.
+    return tf_functions.computed_again(
+        tensor, ones, _MOST_OPERATIONS, noted.of_all
+    )

@@ -15,8 +15,10 @@ import keras
 import tensorflow as tf
 
 from tfdp.step.division import Divisions, divisions, noting_divisions, undivided
+from tfdp.step.parts import logging
 from tfdp.step.samples import local_samples
-from tfdp.upstream import inspection, keras_fit
+from tfdp.step.waiting import tensors_in
+from tfdp.upstream import inspection, keras_fit, tf_replicas
 
 _METHODS = ("train_step", "test_step", "compute_loss", "compute_metrics")
 _returns_variable: weakref.WeakSet[keras.metrics.Metric] = weakref.WeakSet()
@@ -82,7 +84,12 @@ def noted_step(model: keras.Model, *, is_even: bool) -> Iterator[None]:
             tf.distribute.ReduceOp.MEAN, tf.identity(samples)
         )
         part = tf.math.divide_no_nan(samples, mean)
-    with noting_divisions(part) as noted:
+    with (
+        noting_divisions(part) as noted,
+        tf_replicas.noting_results(
+            lambda result: noted.of_all.extend(tensors_in(result))
+        ),
+    ):
         yield
         _check_divided(model, noted)
 
@@ -178,6 +185,7 @@ def _update(
     values: Any,
     sample_weight: Any = None,
 ) -> Any:
+    logging({metric.name: values})
     if not _is_scalar(values):
         return update_state(values, sample_weight=sample_weight)
     whole = _known(model, metric.name, values)

@@ -1,8 +1,8 @@
 """What a step makes of one replica's part of a batch, and should of all.
 
 Replicas come together where the optimizer adds up their gradients. What a layer
-keeps of a batch is of a part alone. Nothing can mend that from outside, but the
-graph of a step shows it.
+keeps of a batch, and what a step computes with gradients before, is of a part
+alone. Nothing can mend that from outside, but the graph of a step shows it.
 """
 
 import contextlib
@@ -10,12 +10,13 @@ import dataclasses
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfdp.step.gradients import Gradient
 from tfdp.step.waiting import tensors_in
 from tfdp.upstream import (
     inspection,
@@ -41,6 +42,8 @@ class _Part:
         begin: How many operations the graph had before.
         accumulates: Whether what all replicas have is a part, too.
         of_all: References of what replicas have made together, if not.
+        gradients: What optimizers were given.
+        logs: What is logged, by name.
         updates: Operations of optimizers, from and up to a place.
     """
 
@@ -51,6 +54,8 @@ class _Part:
     accumulates: bool
     of_all: set[Any] = dataclasses.field(default_factory=set)
     updates: list[range] = dataclasses.field(default_factory=list)
+    gradients: list[Gradient] = dataclasses.field(default_factory=list)
+    logs: list[tuple[str, tf.Tensor]] = dataclasses.field(default_factory=list)
 
     def note(self, result: Any) -> None:
         """Notes what replicas have made together."""
@@ -105,19 +110,55 @@ def looked_at(model: keras.Model, data: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def updating() -> Iterator[None]:
-    """Says that what happens in the context is the work of an optimizer."""
+def updating(gradients: Sequence[Gradient]) -> Iterator[None]:
+    """Says that what happens in the context is the work of an optimizer.
+
+    Args:
+        gradients: What it was given.
+    """
     part = _part()
     graph = tf.compat.v1.get_default_graph() if part else None
     if part is None or graph is not part.graph:
         yield
         return
+    part.gradients.extend(gradients)
     begin = len(graph.get_operations())
     yield
     part.updates.append(range(begin, len(graph.get_operations())))
 
 
+def logging(values: Any) -> None:
+    """Says what a step logs.
+
+    Args:
+        values: By name, or something else, which is left alone.
+    """
+    part = _part()
+    if part is not None and isinstance(values, Mapping):
+        part.logs.extend(
+            (name, value)
+            for name, value in values.items()
+            if isinstance(value, tf.Tensor) and value.graph is part.graph
+        )
+
+
 def _look(part: _Part) -> None:
+    _look_at_variables(part)
+    given = [
+        each.values if isinstance(each, tf.IndexedSlices) else each
+        for each in part.gradients
+    ]
+    taken = tf_graphs.Gradients(given, part.of_all)
+    for gradient in given:
+        operation = taken.not_linear(gradient)
+        if operation is not None:
+            _tell_changed(part.model, operation)
+    for name, value in part.logs:
+        if not part.accumulates and taken.lead(value):
+            _tell_logged(part.model, name)
+
+
+def _look_at_variables(part: _Part) -> None:
     kept, moved = _kept(part.model), _moved(part.model)
     for each in part.assignments():
         name = kept.get(id(each.variable)) or moved.get(id(each.variable))
@@ -168,6 +209,32 @@ def _tell_moved(model: keras.Model, name: str) -> None:
         "get_replica_context().all_reduce('SUM', gradients)`, which is the "
         "batch's where all replicas have as many samples, and gradients do "
         "not accumulate.",
+    )
+
+
+def _tell_changed(model: keras.Model, operation: str) -> None:
+    _tell(
+        model,
+        "What a step makes of gradients, before an optimizer is given them, "
+        "must be the same for their mean. Received: a step of "
+        f"{type(model).__name__} with `{operation}` in between, which is "
+        "computed of the gradient of a part of the batch. Leave it to the "
+        "inner optimizer, which is given the mean: clipping to `clipnorm`, "
+        "`global_clipnorm` or `clipvalue`, and anything else to an "
+        "`apply(self, grads, trainable_variables=None)` of a class of your "
+        "own.",
+    )
+
+
+def _tell_logged(model: keras.Model, name: str) -> None:
+    _tell(
+        model,
+        "What a step logs of gradients must be of all replicas'. Received: "
+        f"`{name}` of {type(model).__name__}, which each replica computes of "
+        "its own gradient. Compute it of `tf.distribute.get_replica_context()."
+        "all_reduce('SUM', gradients)`: where the loss is divided by the "
+        "number of replicas, and all have as many samples, that is the "
+        "gradient of the batch.",
     )
 
 

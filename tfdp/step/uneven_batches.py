@@ -23,7 +23,7 @@ from tfdp.step.logged_losses import (
     outputs_of_all,
     with_values,
 )
-from tfdp.step.parts import looked_at
+from tfdp.step.parts import logging, looked_at
 from tfdp.step.samples import (
     batch_size,
     counted,
@@ -85,7 +85,9 @@ def _of_training(
 ) -> Callable[..., Any]:
     def step(data: Any) -> Any:
         with training(model), looked_at(model, data):
-            return fn(data)
+            outputs = fn(data)
+            logging(outputs)
+            return outputs
 
     return step
 

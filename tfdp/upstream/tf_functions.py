@@ -154,7 +154,10 @@ def scalars_lead(sources: Iterable[tf.Tensor], tensor: tf.Tensor) -> bool:
 
 
 def computed_again(
-    tensor: tf.Tensor, instead: dict[Any, tf.Tensor], most: int
+    tensor: tf.Tensor,
+    instead: dict[Any, tf.Tensor],
+    most: int,
+    kept: Iterable[tf.Tensor] = (),
 ) -> tf.Tensor | None:
     """Computes a tensor of a graph with other tensors in the place of some.
 
@@ -163,12 +166,17 @@ def computed_again(
         instead: By reference of a tensor of the same graph, what to take in
             its place.
         most: How many operations may be made for it.
+        kept: What stays as it is, whatever it was computed from.
 
     Returns:
         The tensor itself where none of those has a part in it; `None` where
         it takes too many operations, or one that has effects.
     """
-    order = _affected(tensor.op, {key.deref().op for key in instead})
+    order = _affected(
+        tensor.op,
+        {key.deref().op for key in instead},
+        {each.op for each in kept},
+    )
     if len(order) > most or any(op.op_def.is_stateful for op in order):
         return None
     made = dict(instead)
@@ -188,10 +196,10 @@ def computed_again(
 
 
 def _affected(
-    op: tf.Operation, changed: set[tf.Operation]
+    op: tf.Operation, changed: set[tf.Operation], kept: set[tf.Operation]
 ) -> list[tf.Operation]:
     """Returns the operations up to `op` with changed inputs, in their order."""
-    is_affected = {each: True for each in changed}
+    is_affected = {**dict.fromkeys(kept, False), **dict.fromkeys(changed, True)}
     order = []
     stack = [(op, False)]
     while stack:

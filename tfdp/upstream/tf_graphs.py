@@ -9,6 +9,25 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+_TAPES = ("eager/backprop.py", "ops/gradients_util.py")
+# By whatever else they take, sums of these are these of sums.
+_LINEAR_TYPES = """
+    Add AddN AddV2 BroadcastTo Cast CheckNumerics ConcatV2 Conj Cumsum
+    DynamicPartition DynamicStitch EnsureShape ExpandDims GatherNd GatherV2
+    Identity IdentityN Imag MatrixBandPart MatrixDiagPartV3 MatrixDiagV3 Mean
+    Neg Pack Pad PadV2 PreventGradient Real Reshape ReverseV2 Roll ScatterNd
+    SegmentSum Slice Snapshot Split SplitV Squeeze StopGradient StridedSlice
+    Sub Sum TensorScatterAdd Tile Transpose Unpack UnsortedSegmentSum
+"""
+_LINEAR = set(_LINEAR_TYPES.split())
+_BILINEAR = {"BatchMatMulV2", "BatchMatMulV3", "Einsum", "MatMul", "Mul"}
+_BILINEAR |= {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
+_QUOTIENTS = {"Div", "DivNoNan", "MulNoNan", "RealDiv"}
+_CHOICES = {"Select", "SelectV2"}
+_CALLS = {"Case", "EagerPyFunc", "If", "PartitionedCall", "PyFunc", "While"}
+# The same for whatever numbers, that of finite ones among them.
+_BLIND = {"IsFinite", "IsInf", "IsNan", "OnesLike", "Rank", "Shape", "Size"}
+_BLIND |= {"ZerosLike"}
 _COUNTING = {"Add", "AddV2", "Cast", "Const", "Identity", "Placeholder", "Sub"}
 _COUNTING |= {"ReadVariableOp"}
 
@@ -85,9 +104,98 @@ def counts(assignment: Assignment) -> bool:
     )
 
 
+def is_of_tape(tensor: tf.Tensor) -> bool:
+    """Whether a tensor of a graph was made while a gradient was taken."""
+    return "gradient_tape" in tensor.op.name.split("/")
+
+
+class Gradients:
+    """Looks from a gradient back to where it was taken.
+
+    Args:
+        given: The gradients that optimizers are given; of slices the values.
+        known: References of tensors that are the same on all replicas.
+
+    Attributes:
+        taken: The gradients, as they were taken.
+    """
+
+    def __init__(
+        self, given: Iterable[tf.Tensor], known: Container[Any]
+    ) -> None:
+        self._shapes = [each.shape for each in given]
+        self._known = known
+        self.taken: list[tf.Tensor] = []
+
+    def not_linear(self, gradient: tf.Tensor) -> str | None:
+        """Returns the name of an operation that makes no sum of parts.
+
+        Args:
+            gradient: One of those that optimizers are given.
+
+        Returns:
+            Its name; `None` where the mean of what replicas make of their
+            gradients is what is made of the mean, and where that is not known.
+        """
+        found, taken = None, []
+        seen, rest = set(), [gradient]
+        while rest:
+            at = rest.pop()
+            if at.ref() in seen or at.ref() in self._known:
+                continue
+            seen.add(at.ref())
+            if is_of_tape(at):
+                taken.append(at)
+            elif self._is_of_gradient(at):
+                inputs = list(filter(self._is_of_gradient, _inputs(at)))
+                if at.op.type.removeprefix("Stateful").removeprefix(
+                    "Stateless"
+                ) in _CALLS or _is_traced_in_tape(at.op):
+                    return None
+                if not _is_linear(at.op, inputs):
+                    found = found or at.op.name
+                rest.extend(inputs)
+        self.taken.extend(taken)
+        # Those of single samples have an axis more, and are summed later.
+        return found if all(map(self._is_whole, taken)) else None
+
+    def lead(self, tensor: tf.Tensor) -> bool:
+        """Whether a tensor is computed from one of those taken."""
+        wanted = {each.ref() for each in self.taken}
+        return leads(lambda t: t.ref() in wanted, [tensor], self._known)
+
+    def _is_whole(self, taken: tf.Tensor) -> bool:
+        return taken.shape.rank is not None and any(
+            map(taken.shape.is_compatible_with, self._shapes)
+        )
+
+    def _is_of_gradient(self, tensor: tf.Tensor) -> bool:
+        return any(map(is_of_tape, _behind([tensor], self._known, _BLIND)))
+
+
+def _is_linear(op: tf.Operation, of_gradient: list[tf.Tensor]) -> bool:
+    def place(tensor: tf.Tensor) -> int:
+        return [each.ref() for each in op.inputs].index(tensor.ref())
+
+    if op.type in _BILINEAR:
+        return len(of_gradient) == 1
+    if op.type in _QUOTIENTS:
+        return len(of_gradient) == 1 and place(of_gradient[0]) == 0
+    if op.type in _CHOICES:
+        return all(place(each) > 0 for each in of_gradient)
+    return op.type in _LINEAR
+
+
+def _is_traced_in_tape(op: tf.Operation) -> bool:
+    return "pfor" in op.name or any(
+        frame.filename.endswith(_TAPES) for frame in op.traceback
+    )
+
+
 def _behind(
     tensors: Iterable[tf.Tensor],
     known: Container[Any] = (),
+    blind: Container[str] = (),
 ) -> Iterator[tf.Tensor]:
     seen: set[Any] = set()
     rest = list(tensors)
@@ -96,7 +204,8 @@ def _behind(
         if at.ref() not in seen and at.ref() not in known:
             seen.add(at.ref())
             yield at
-            rest.extend(_inputs(at))
+            if at.op.type not in blind:
+                rest.extend(_inputs(at))
 
 
 def _inputs(tensor: tf.Tensor) -> list[tf.Tensor]:
