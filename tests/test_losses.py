@@ -286,6 +286,38 @@ def test_accumulating_a_loss_of_the_whole_batch_is_refused(two_replicas):
         train(two_replicas, wrapped, ours(two_replicas, 2), samples(24))
 
 
+def masked_mean(y_true, y_pred):
+    mask = keras.ops.cast(y_true > 0, y_pred.dtype)
+    errors = keras.ops.square(y_true - y_pred)
+    return keras.ops.sum(mask * errors) / keras.ops.sum(mask)
+
+
+def test_a_loss_that_divides_by_its_mask_accumulates_as_the_refusal_says(
+    two_replicas,
+):
+    one = train(
+        tf.distribute.get_strategy(),
+        masked_mean,
+        keras.optimizers.SGD(0.002),
+        samples(48),
+    )
+    with pytest.raises(ValueError, match="wrong for a loss that divides by a"):
+        train(
+            two_replicas,
+            tfdp.DistributedLoss(masked_mean),
+            ours(two_replicas, 2),
+            samples(24),
+        )
+    masked = samples(24).map(
+        lambda x, y: (x, y, tf.cast(y[:, 0] > 0, tf.float32))
+    )
+    wrapped = tfdp.DistributedLoss(
+        keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
+    )
+    actual = train(two_replicas, wrapped, ours(two_replicas, 2), masked)
+    assert_equal(actual, one, keys=())
+
+
 def test_weights_of_samples_beside_a_scalar_are_refused(two_replicas):
     wrapped = tfdp.DistributedLoss(mean_of_all, over="samples")
     with pytest.raises(ValueError, match="sample weights for mean_of_all"):

@@ -70,7 +70,11 @@ class Accumulator:
                 "micro-batches. Received: a `DistributedLoss` over the batch, "
                 "or gradients through `tfdp.gather`, while gradients "
                 "accumulate. Use accumulation_steps=1, or, if the loss is a "
-                "mean over samples, DistributedLoss(loss, over='samples')."
+                "mean over samples, DistributedLoss(loss, over='samples'). "
+                "That is wrong for a loss that divides by a mask: let Keras "
+                "divide, by `ignore_class`, or by the mask as sample weights "
+                "and reduction='mean_with_sample_weight', in a "
+                "DistributedLoss."
             )
         if not first_time_in_step(self):
             raise ValueError(
