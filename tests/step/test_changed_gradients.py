@@ -70,6 +70,17 @@ def test_a_gradient_changed_in_a_way_that_adds_up_is_exact(name):
     assert difference(changing(LINEAR[name])) <= 1e-5
 
 
+def decayed(self, gradients):
+    pairs = zip(gradients, self.trainable_variables, strict=True)
+    return [gradient + 0.01 * weight for gradient, weight in pairs]
+
+
+def test_what_is_added_without_being_divided_is_told_once():
+    assert not trained(changing(decayed), replicas=1)[1]
+    (message,) = trained(changing(decayed))[1]
+    assert message.startswith("What a step adds to a gradient must be divided")
+
+
 def test_a_gradient_changed_in_each_micro_batch_is_told_on_one_replica():
     make = changing(PARTIAL["sign"])
     assert not trained(make, replicas=1)[1]

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfdp.step.division import divisions
 from tfdp.step.gradients import Gradient
 from tfdp.step.waiting import tensors_in
 from tfdp.upstream import (
@@ -153,9 +154,20 @@ def _look(part: _Part) -> None:
         operation = taken.not_linear(gradient)
         if operation is not None:
             _tell_changed(part.model, operation)
+    for operation, value in taken.added:
+        if _is_undivided(part, value):
+            _tell_added(part.model, operation)
     for name, value in part.logs:
         if not part.accumulates and taken.lead(value):
             _tell_logged(part.model, name)
+
+
+def _is_undivided(part: _Part, value: tf.Tensor) -> bool:
+    noted = divisions()
+    if noted is None or noted.lost or part.is_of_data([value]):
+        return False
+    numbers = {each.ref() for each in noted.tensors}
+    return not tf_graphs.leads(lambda each: each.ref() in numbers, [value])
 
 
 def _look_at_variables(part: _Part) -> None:
@@ -223,6 +235,19 @@ def _tell_changed(model: keras.Model, operation: str) -> None:
         "`global_clipnorm` or `clipvalue`, and anything else to an "
         "`apply(self, grads, trainable_variables=None)` of a class of your "
         "own.",
+    )
+
+
+def _tell_added(model: keras.Model, operation: str) -> None:
+    _tell(
+        model,
+        "What a step adds to a gradient must be divided by the number of "
+        "replicas, as its loss is. Received: a step of "
+        f"{type(model).__name__} which adds, by `{operation}`, what is not, "
+        "and too large by that number, unless it was asked for elsewhere. "
+        "Divide it by `tf.distribute."
+        "get_strategy().num_replicas_in_sync`, or, for one, leave weight "
+        "decay to `weight_decay` of the inner optimizer.",
     )
 
 

@@ -23,6 +23,7 @@ _LINEAR = set(_LINEAR_TYPES.split())
 _BILINEAR = {"BatchMatMulV2", "BatchMatMulV3", "Einsum", "MatMul", "Mul"}
 _BILINEAR |= {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
 _QUOTIENTS = {"Div", "DivNoNan", "MulNoNan", "RealDiv"}
+_SUMS = {"Add", "AddN", "AddV2", "Sub"}
 _CHOICES = {"Select", "SelectV2"}
 _CALLS = {"Case", "EagerPyFunc", "If", "PartitionedCall", "PyFunc", "While"}
 # The same for whatever numbers, that of finite ones among them.
@@ -118,6 +119,8 @@ class Gradients:
 
     Attributes:
         taken: The gradients, as they were taken.
+        added: What is added to them and computed of variables alone, each
+            with the name of the operation that does.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class Gradients:
         self._shapes = [each.shape for each in given]
         self._known = known
         self.taken: list[tf.Tensor] = []
+        self.added: list[tuple[str, tf.Tensor]] = []
 
     def not_linear(self, gradient: tf.Tensor) -> str | None:
         """Returns the name of an operation that makes no sum of parts.
@@ -154,6 +158,12 @@ class Gradients:
                     return None
                 if not _is_linear(at.op, inputs):
                     found = found or at.op.name
+                elif at.op.type in _SUMS:
+                    self.added.extend(
+                        (at.op.name, each)
+                        for each in _inputs(at)
+                        if not self._is_of_gradient(each) and _is_plain(each)
+                    )
                 rest.extend(inputs)
         self.taken.extend(taken)
         # Those of single samples have an axis more, and are summed later.
@@ -184,6 +194,14 @@ def _is_linear(op: tf.Operation, of_gradient: list[tf.Tensor]) -> bool:
     if op.type in _CHOICES:
         return all(place(each) > 0 for each in of_gradient)
     return op.type in _LINEAR
+
+
+def _is_plain(tensor: tf.Tensor) -> bool:
+    """Whether a tensor is computed of variables, and nothing by chance."""
+    types = {each.op.type for each in _behind([tensor])}
+    return "ReadVariableOp" in types and not any(
+        "Random" in each or each.endswith(tuple(_CALLS)) for each in types
+    )
 
 
 def _is_traced_in_tape(op: tf.Operation) -> bool:
