@@ -193,3 +193,26 @@ def test_the_global_seed_generator_is_what_keras_draws_from():
     assert generator.state.numpy().tolist() != before
     generator.state.assign(before)
     assert float(keras.random.uniform(())) == first
+
+
+@contract(
+    "_value",
+    "_distribute_strategy",
+    serves="a train_step cannot be tried in an audit",
+)
+def test_variables_hold_copies_and_models_another_strategy_for_a_while():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    kernel, before = model.weights[0], np.array(model.weights[0])
+    own, strategy = kernel.value, tf.distribute.OneDeviceStrategy("CPU:0")
+    with keras_models.with_copies(model, [kernel, kernel]) as copies:
+        (copy,) = copies
+        with tf.GradientTape() as tape:
+            loss = keras.ops.sum(model(np.ones((1, 2))))
+        np.testing.assert_array_equal(tape.gradient(loss, kernel), [[1], [1]])
+        kernel.assign(np.zeros((2, 1)))
+        np.testing.assert_array_equal(copy, 0)
+        with keras_models.lent_to(model, strategy):
+            assert model.distribute_strategy is strategy
+    assert model.distribute_strategy is not strategy
+    assert kernel.value is own
+    np.testing.assert_array_equal(kernel, before)

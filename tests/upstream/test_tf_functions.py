@@ -168,3 +168,21 @@ def test_a_tensor_is_computed_again_with_another_in_its_place():
         both(tf.constant(1.0), tf.constant(3.0)), np.exp(6.0) + 3, rtol=1e-6
     )
     assert tf_functions.is_eager(tf.constant(1.0))
+
+
+@pytest.mark.parametrize(
+    ("draw", "expected"),
+    [
+        (lambda x: x + tf.random.normal([2]), True),
+        (lambda x: tf.random.stateless_uniform([2], (1, 2)) * x, True),
+        (lambda x: tf.nn.dropout(x, 0.5), True),
+        (
+            lambda x: tf.while_loop(lambda y: y[0] < 0, tf.random.shuffle, [x]),
+            1,
+        ),
+        (tf.square, False),
+    ],
+)
+def test_what_draws_random_numbers_is_told_by_its_operations(draw, expected):
+    traced = tf.function(draw).get_concrete_function(tf.ones([2]))
+    assert tf_functions.is_random(traced) == expected

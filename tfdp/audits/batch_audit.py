@@ -7,7 +7,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.audits import loss_comparison, metric_audit, output_audit
+from tfdp.audits import (
+    loss_comparison,
+    metric_audit,
+    output_audit,
+    step_audit,
+)
 from tfdp.audits.findings import Finding
 from tfdp.upstream import inspection, keras_fit, keras_models
 
@@ -33,13 +38,22 @@ def findings(model: keras.Model, data: Any) -> Iterator[Finding]:
             "Call it outside of `with strategy.scope():`."
         )
     has_own_step = keras_fit.is_own(model, "train_step")
-    if (
-        has_own_step
-        and not inspection.losses(model)
-        and not keras_fit.is_own(model, "compute_loss")
-    ):
-        yield _unseen(model)
-        return
+    found: list[Finding] = []
+    # The loss of some is in their step alone.
+    looks_at_loss = (
+        not has_own_step
+        or bool(inspection.losses(model))
+        or keras_fit.is_own(model, "compute_loss")
+    )
+    if looks_at_loss:
+        found = _in_losses(model, data)
+    if has_own_step and not any(each.severity == "error" for each in found):
+        in_step = _in_step(model, data)
+        found += [_unseen(model)] if in_step is None else in_step
+    yield from found
+
+
+def _in_losses(model: keras.Model, data: Any) -> list[Finding]:
     try:
         batch = _batch(data)
         size = int(keras.tree.flatten(batch[0])[0].shape[0]) if batch else 0
@@ -48,15 +62,22 @@ def findings(model: keras.Model, data: Any) -> Iterator[Finding]:
                 "`data` must have at least two samples, to be split. "
                 f"Received: {size} in the batch that was looked at."
             )
-        found = list(_found_in(model, batch, size))
+        return _found_in(model, batch, size)
     except _TooFew:
         raise
     except Exception:
         # The step may call the model, or unpack the batch, in its own way.
-        if not has_own_step:
+        if not keras_fit.is_own(model, "train_step"):
             raise
-        found = [_unseen(model)]
-    yield from found
+        return []
+
+
+def _in_step(model: keras.Model, data: Any) -> list[Finding] | None:
+    try:
+        batch = _rows(_first(data), 0, _ROWS)
+    except Exception:  # In a way of its own.
+        return None
+    return step_audit.findings(model, batch)
 
 
 class _TooFew(ValueError):
@@ -123,13 +144,19 @@ def _unseen(model: keras.Model) -> Finding:
     )
 
 
-def _batch(data: Any) -> tuple[Any, Any, Any] | None:
+def _first(data: Any) -> Any:
+    """Returns a batch as a step takes it; `None` where there is none."""
     if isinstance(data, tf.data.Dataset):
-        data = next(iter(data.take(1)), None)
-        if data is None:
-            return None
-    elif isinstance(data, keras.utils.PyDataset):
-        data = data[0]
+        return next(iter(data.take(1)), None)
+    if isinstance(data, keras.utils.PyDataset):
+        return data[0]
+    return data
+
+
+def _batch(data: Any) -> tuple[Any, Any, Any] | None:
+    data = _first(data)
+    if data is None:
+        return None
     return _rows(keras.utils.unpack_x_y_sample_weight(data), 0, _ROWS)
 
 

@@ -42,7 +42,7 @@ def findings(
                 "A replica's loss must be divided by the number of replicas, "
                 "and once.",
                 f"a loss of {type(model).__name__} that is not: its gradient "
-                f"would be {_times(replicas * share, whole)} as large",
+                f"would be {times(replicas * share, whole)} as large",
                 "error",
                 "Divide what Keras does not by `tf.distribute.get_strategy()."
                 "num_replicas_in_sync`; leave its own losses, and what "
@@ -73,7 +73,8 @@ def findings(
         )
 
 
-def _times(value: float, whole: float) -> str:
+def times(value: float, whole: float) -> str:
+    """Says how much larger one number is than another."""
     if abs(whole) < 1e-12:
         return "not"
     ratio = value / whole

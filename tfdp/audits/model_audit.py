@@ -31,6 +31,7 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     | a loss over a mask or ignored classes; a sum     | error    | no         |
     | a DistributedLoss beside others, accumulating    | error    | no         |
     | a loss not divided by the number of replicas     | error    | yes        |
+    | a `train_step` whose gradients do not add up     | error    | yes        |
     | any other loss that is no mean over samples      | error    | yes        |
     | outputs that depend on others in the batch       | error    | yes        |
     | a metric that returns one scalar                 | warning  | no         |

@@ -9,6 +9,8 @@ from tfdp.step.division import (
     count_for,
     divisions,
     noting_divisions,
+    pretended,
+    pretending,
 )
 from tfdp.step.gradients import (
     Gradient,

@@ -110,6 +110,28 @@ def noting_divisions(part: tf.Tensor | None) -> Iterator[Divisions]:
         _slot.divisions = previous
 
 
+@contextlib.contextmanager
+def pretending(count: int) -> Iterator[None]:
+    """Has every tfdp strategy say that it has a number of replicas.
+
+    For programs that ask one which they hold, and not the one in use.
+
+    Args:
+        count: The number.
+    """
+    previous = pretended()
+    _slot.pretended = count
+    try:
+        yield
+    finally:
+        _slot.pretended = previous
+
+
+def pretended() -> int | None:
+    """Returns the number of replicas that is pretended, if one is."""
+    return getattr(_slot, "pretended", None)
+
+
 def divisions() -> Divisions | None:
     """Returns what is noted of the step at work, if it is."""
     return getattr(_slot, "divisions", None)

@@ -7,7 +7,7 @@ A doorway to private names of Keras, each of which has a contract in
 import contextlib
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -33,6 +33,10 @@ _flatten_layers = Member(
 _AUDITED = "an audit of one worker would change the losses of all"
 _user_loss = Member("_user_loss", serves=_AUDITED)
 _user_loss_weights = Member("_user_loss_weights", serves=_AUDITED)
+_value = Member("_value", serves="a `train_step` cannot be tried in an audit")
+_distribute_strategy = Member(
+    "_distribute_strategy", serves="a `train_step` cannot be tried in an audit"
+)
 _METRICS = "metrics of a whole batch are not found"
 _compile_metrics = Member("_compile_metrics", serves=_METRICS)
 _user_metrics = Member("_user_metrics", serves=_METRICS)
@@ -104,6 +108,50 @@ def loss_of_its_own(model: keras.Model) -> Iterator[None]:
     finally:
         if compiled is not None:
             held["_compile_loss"] = compiled
+
+
+@contextlib.contextmanager
+def with_copies(
+    model: keras.Model, variables: Iterable[keras.Variable]
+) -> Iterator[list[tf.Variable]]:
+    """Has variables hold copies of their values, of no strategy.
+
+    Args:
+        model: Whose variables they are.
+        variables: What may be changed while the block runs.
+    """
+    own = model.distribute_strategy
+    known = {id(variable): variable for variable in variables}
+    before = {key: _value.of(each) for key, each in known.items()}
+    copies = {
+        key: tf.Variable(
+            # Of this worker: the others need not be here.
+            own.experimental_local_results(value)[0].numpy(),
+            dtype=value.dtype,
+            trainable=value.trainable,
+        )
+        for key, value in before.items()
+    }
+    try:
+        for key, copy in copies.items():
+            _value.replace(known[key], copy)
+        yield list(copies.values())
+    finally:
+        for key, value in before.items():
+            _value.replace(known[key], value)
+
+
+@contextlib.contextmanager
+def lent_to(
+    model: keras.Model, strategy: tf.distribute.Strategy
+) -> Iterator[None]:
+    """Has a model say that it is of another strategy."""
+    own = _distribute_strategy.of(model)
+    _distribute_strategy.replace(model, strategy)
+    try:
+        yield
+    finally:
+        _distribute_strategy.replace(model, own)
 
 
 def outputs_of(model: keras.Model, x: Any) -> Any:

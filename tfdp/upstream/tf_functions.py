@@ -123,6 +123,18 @@ def never_executed() -> Iterator[None]:
         yield
 
 
+def is_random(function: Any) -> bool:
+    """Whether a concrete function draws random numbers."""
+    graph = function.graph.as_graph_def()
+    drawing = ("Random", "TruncatedNormal", "Multinomial")
+    return any(
+        name in node.op
+        for nodes in (graph.node, *(f.node_def for f in graph.library.function))
+        for node in nodes
+        for name in drawing
+    )
+
+
 def dtype_hint(depth: int = 1) -> tf.DType | None:
     """Returns the type that TensorFlow would like a number to have.
 
