@@ -6,6 +6,8 @@ from . import testing as testing
 from .audits.model_audit import audit as audit
 from .batch import BatchPlan as BatchPlan
 from .cluster.cluster import Cluster as Cluster
+from .data.index_order import shuffled_range as shuffled_range
+from .data.shard import shard as shard
 from .large_batch.adascale import AdaScale as AdaScale
 from .large_batch.lars import LARS as LARS
 from .large_batch.learning_rate import linear_scaled_rate as linear_scaled_rate

@@ -22,7 +22,7 @@ class Recording(tf.distribute.MirroredStrategy):
         self.callers_of_reduce = []
         self.symbolic_builds = []
         self.callers_of_distribute = []
-        self.reshuffled = []
+        self.arrays = []
 
     def run(self, fn, args=(), kwargs=None, options=None):
         self.given_to_run.append(fn)
@@ -39,7 +39,7 @@ class Recording(tf.distribute.MirroredStrategy):
         self.callers_of_distribute.append(
             (caller.f_code.co_name, caller.f_locals.get("self"))
         )
-        self.reshuffled.append(keras_data.reshuffled_arrays(seed=1))
+        self.arrays.append(keras_data.arrays(caller.f_locals.get("self")))
         return super().experimental_distribute_dataset(dataset, options)
 
 

@@ -109,16 +109,25 @@ def test_arrays_are_converted_in_their_structure():
     np.testing.assert_array_equal(converted["b"][0], np.ones(4))
 
 
-def test_arrays_to_shuffle_are_found_from_fit_alone(in_fit):
-    fit, validation, *others = in_fit.strategy.reshuffled
-    assert [validation, *others] == [None] * (1 + len(others))
-    batches = list(fit)
-    assert [len(y) for _, y in batches] == [4, 4]
-    x, y = (tf.concat(part, 0) for part in zip(*batches, strict=True))
-    order = np.argsort(np.ravel(y))
-    assert list(order) != sorted(order), "the arrays were not shuffled"
-    np.testing.assert_array_equal(tf.gather(x, order), in_fit.x)
-    np.testing.assert_array_equal(tf.gather(y, order), in_fit.y)
+def test_arrays_of_a_fit_and_of_its_validation_are_found(in_fit):
+    fit, validation, *others = in_fit.strategy.arrays
+    assert (fit.num_samples, fit.batch_size) == (len(in_fit.x), 4)
+    assert [fit.is_shuffled, validation.is_shuffled] == [True, False]
+    np.testing.assert_array_equal(fit.arrays[0], in_fit.x)
+    np.testing.assert_array_equal(fit.arrays[1], in_fit.y)
+
+
+@pytest.mark.parametrize("data", ["sparse", "shuffled by batch", "dataset"])
+def test_what_is_not_split_by_rows_is_left_to_keras(data):
+    x = np.zeros((4, 3))
+    adapter = {
+        "sparse": lambda: get_data_adapter(tf.sparse.from_dense(x)),
+        "shuffled by batch": lambda: get_data_adapter(x, shuffle="batch"),
+        "dataset": lambda: get_data_adapter(tf.data.Dataset.range(3)),
+    }[data]()
+    fit = types.SimpleNamespace(data_adapter=adapter)
+    assert keras_data.arrays(fit) is None
+    assert keras_data.arrays(None) is None
 
 
 @contract(

@@ -5,6 +5,7 @@ import types
 
 import keras
 import numpy as np
+import tensorflow as tf
 from contracts import contract
 from keras.src.backend.tensorflow.trainer import TFEpochIterator
 from keras.src.trainers.data_adapters.py_dataset_adapter import (
@@ -12,7 +13,7 @@ from keras.src.trainers.data_adapters.py_dataset_adapter import (
     PyDatasetAdapter,
 )
 
-from tfdp.upstream import keras_epochs
+from tfdp.upstream import keras_epochs, tf_datasets
 
 
 class Rows(keras.utils.PyDataset):
@@ -109,3 +110,41 @@ def test_a_pydataset_without_workers_is_read_in_the_order_asked_for():
 def test_what_reads_anew_by_itself_is_left_to_keras():
     assert keras_epochs.py_dataset_in_order(Fed()) is None
     assert keras_epochs.py_dataset_in_order(None) is None
+
+
+@contract(
+    "TFDatasetAdapter",
+    "_dataset",
+    "_num_batches",
+    serves="epochs of a dataset split by tfdp.shard end too early",
+)
+def test_an_epoch_iterator_goes_by_the_length_it_is_given():
+    class Longer(tf_datasets.DistributedDataset):
+        cardinality = 7
+
+        def __init__(self):
+            pass
+
+    epochs = TFEpochIterator(
+        tf.distribute.get_strategy(), x=tf.data.Dataset.range(8).batch(4)
+    )
+    assert epochs.num_batches == 2
+    keras_epochs.take_length(epochs, Longer())
+    assert epochs.num_batches == 7
+    epochs.reset()
+    assert epochs.num_batches == 7
+
+
+def test_data_for_predict_is_known_from_its_caller():
+    class Model(keras.Model):
+        def predict(self):
+            return asked()
+
+        def evaluate(self):
+            return asked()
+
+    def asked():
+        return keras_epochs.is_predicting(within=2)
+
+    assert Model().predict()
+    assert not Model().evaluate()

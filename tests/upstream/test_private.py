@@ -14,6 +14,7 @@ import numpy as np
 import problem
 import pytest
 import tensorflow as tf
+from keras.src.backend.tensorflow import trainer
 from keras.src.trainers.data_adapters import (
     array_data_adapter,
     py_dataset_adapter,
@@ -75,8 +76,8 @@ class Feeding:
             x, x, batch_size=2, shuffle=shuffle
         )
 
-    def reshuffled(self):
-        return keras_data.reshuffled_arrays(seed=1, depth=0)
+    def arrays(self):
+        return keras_data.arrays(self)
 
 
 def model(*metrics):
@@ -139,6 +140,14 @@ def begun_late():
     return epochs._get_iterator()
 
 
+def take_length():
+    epochs = trainer.TFEpochIterator(
+        tf.distribute.get_strategy(), x=tf.data.Dataset.range(8).batch(4)
+    )
+    keras_epochs.take_length(epochs, tf.data.Dataset.range(3))
+    return epochs.num_batches
+
+
 def in_order():
     return keras_epochs.py_dataset_in_order(Epochs())
 
@@ -169,6 +178,12 @@ USES = {
     "keras_epochs._catch_stop_iteration": begun_late,
     "keras_epochs._enumerate_iterator": begun_late,
     "keras_epochs._get_iterator": begun_late,
+    "keras_epochs._dataset_adapter": take_length,
+    "keras_epochs._dataset": take_length,
+    "keras_epochs._num_batches": take_length,
+    "tf_datasets._drop_remainder": lambda: tf_datasets.batching(
+        tf.data.Dataset.range(2).batch(2)
+    ),
     "keras_epochs._adapter": in_order,
     "keras_epochs._enqueuer": in_order,
     "keras_epochs._output_signature": in_order,
@@ -190,11 +205,11 @@ USES = {
         tf_replicas.around_turns(contextlib.nullcontext())
     ),
     "tf_start._handle": start_of_workers,
-    "keras_data._array_adapter": lambda: Feeding().reshuffled(),
-    "keras_data._convert_to_sliceable": lambda: Feeding().reshuffled(),
-    "keras_data._shuffle": lambda: Feeding().reshuffled(),
-    "keras_data._inputs": lambda: Feeding().reshuffled(),
-    "keras_data._num_samples": lambda: Feeding().reshuffled(),
+    "keras_data._array_adapter": lambda: Feeding().arrays(),
+    "keras_data._convert_to_sliceable": lambda: Feeding().arrays(),
+    "keras_data._shuffle": lambda: Feeding().arrays(),
+    "keras_data._inputs": lambda: Feeding().arrays(),
+    "keras_data._num_samples": lambda: Feeding().arrays(),
     "keras_data._generator_adapter": lambda: keras_data.shuffles_in_python(
         Feeding()
     ),
@@ -410,7 +425,7 @@ def test_a_masked_loss_is_refused_where_there_is_no_asking_for_masks(
 
 def test_arrays_that_are_not_shuffled_need_no_private_class(monkeypatch):
     hide(keras_data._array_adapter, monkeypatch)
-    assert Feeding(shuffle=False).reshuffled() is None
+    assert Feeding(shuffle=False).arrays() is None
 
 
 def test_the_place_of_an_older_release_is_looked_into():

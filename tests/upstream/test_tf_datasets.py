@@ -145,3 +145,61 @@ def test_the_sources_of_a_pipeline_are_found():
     zipped = tf.data.Dataset.zip(one.shuffle(8).batch(2), other.map(abs))
     assert tf_datasets.source_datasets(zipped.prefetch(1)) == [one, other]
     assert tf_datasets.source_datasets(one) == [one]
+
+
+@contract(
+    "_batch_size",
+    "_drop_remainder",
+    serves="tfdp.shard does not find the micro-batch, or what `batch` drops",
+)
+def test_a_dataset_tells_how_it_is_batched():
+    samples = tf.data.Dataset.range(8)
+    assert tf_datasets.batching(samples) is None
+    for batched in (
+        samples.batch(3, drop_remainder=True),
+        samples.batch(3, drop_remainder=True, num_parallel_calls=2),
+        samples.padded_batch(3, drop_remainder=True),
+    ):
+        assert tf_datasets.batching(batched) == (3, True)
+    assert tf_datasets.batching(samples.batch(2)) == (2, False)
+
+
+@contract(
+    "class names of datasets",
+    serves="tfdp.shard refuses what it would know",
+)
+def test_a_dataset_tells_what_was_done_last():
+    samples = tf.data.Dataset.range(8)
+    done = {
+        "Map": samples.map(abs),
+        "ParallelMap": samples.map(abs, num_parallel_calls=2),
+        "Prefetch": samples.prefetch(1),
+        "Options": samples.with_options(tf.data.Options()),
+        "Cache": samples.cache(),
+        "AssertCardinality": samples.apply(
+            tf.data.experimental.assert_cardinality(8)
+        ),
+        "Repeat": samples.repeat(2),
+        "Take": samples.take(2),
+        "Skip": samples.skip(2),
+        "Random": tf.data.Dataset.random(1, rerandomize_each_iteration=True),
+    }
+    assert [tf_datasets.kind(each) for each in done.values()] == list(done)
+
+
+def test_what_a_function_draws_is_seen():
+    def draws(function):
+        return tf_datasets.draws_numbers(tf.data.Dataset.range(8).map(function))
+
+    assert draws(lambda x: tf.random.uniform(()))
+    assert draws(lambda x: tf.py_function(abs, [x], tf.int64))
+    assert not draws(lambda x: tf.random.stateless_uniform((), [x, 1]))
+    assert not draws(abs)
+
+
+def test_random_numbers_are_no_source_to_look_at():
+    drawn = tf.data.Dataset.random(1, rerandomize_each_iteration=True)
+    samples = tf.data.Dataset.range(8)
+    assert tf_datasets.source_datasets(drawn.map(abs)) == []
+    both = tf.data.Dataset.zip(samples.map(abs), drawn)
+    assert tf_datasets.source_datasets(both) == [samples]

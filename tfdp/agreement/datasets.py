@@ -24,12 +24,19 @@ def have_same_length(strategy: Workers, dataset: tf.data.Dataset) -> bool:
     return bool((lengths == lengths[0]).all())
 
 
-def check_same_dataset(strategy: Workers, dataset: tf.data.Dataset) -> None:
+def check_same_dataset(
+    strategy: Workers,
+    dataset: tf.data.Dataset,
+    *,
+    micro_batch: int | None = None,
+) -> None:
     """Checks that workers that are to share a dataset all have the same.
 
     Args:
         strategy: The strategy whose workers meet.
         dataset: This worker's copy of the dataset.
+        micro_batch: Size of its batches, to compare instead of their number,
+            where each worker has read a part of its own.
 
     Raises:
         ValueError: On every worker, if the copies differ in their number of
@@ -42,15 +49,16 @@ def check_same_dataset(strategy: Workers, dataset: tf.data.Dataset) -> None:
     table = all_gather(
         strategy,
         [
-            int(dataset.cardinality()),
+            micro_batch or int(dataset.cardinality()),
             zlib.crc32(str(seeds).encode()),
             _digest_of_sources(dataset),
         ],
     )
     lengths, shufflings, sources = table.T
     if (lengths != lengths[0]).any():
+        what = "sizes" if micro_batch else "numbers"
         raise ValueError(
-            "Every worker must be given the same dataset. Received numbers of "
+            f"Every worker must be given the same dataset. Received {what} of "
             f"batches, by worker: {', '.join(map(str, lengths))}. Give each "
             "worker the whole dataset, or, where each makes its own shard, "
             "use `strategy.distribute_datasets_from_function`."

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from tfdp.data import go_to
 from tfdp.strategy import CountedDataset
 from tfdp.upstream import keras_data, keras_fit, tf_datasets, tf_runtime
 
@@ -73,11 +74,24 @@ class DataPosition:
         to_come = position.times_begun - 1 - self._dataset.times_begun
         if self._shufflings:
             for _ in range(to_come):
-                iter(self._dataset)
-        else:
-            self._dataset.times_begun += max(to_come, 0)
+                # Draws the order of an epoch, and reads nothing of it.
+                iter(self._dataset.order)
+        self._dataset.times_begun += max(to_come, 0)
         self._now = Position(position.times_begun, 0)
         return to_come >= 0
+
+    def jump(self, batches: int) -> bool:
+        """Leaves out batches of the next epoch without reading them.
+
+        Args:
+            batches: How many.
+
+        Returns:
+            Whether it can: where the order of samples is a function of their
+            place, as that of arrays on several workers, and of
+            `tfdp.shuffled_range`.
+        """
+        return go_to(self._dataset.order, batches)
 
     def is_repeatable(self, drawn_seed: int | None) -> bool:
         """Whether another process would draw the same order.
@@ -102,7 +116,7 @@ class DataPosition:
 
     @property
     def _shufflings(self) -> list[int]:
-        return tf_datasets.shuffle_seeds(self._dataset.source)
+        return tf_datasets.shuffle_seeds(self._dataset.order)
 
 
 def skip(iterator: Iterator[Any], batches: int) -> None:

@@ -1,5 +1,6 @@
 """Steps that only take data, until a fit is where it was."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +20,13 @@ class Replay:
         position: Where its fit is in its data.
         batches: Batches of the epoch to skip.
         ahead: Batches to skip before them, of earlier epochs.
+        reads: Whether the batches have to be read for that; otherwise the
+            data begin after them.
         restore: Called in the first step, when all callbacks have begun the
             epoch.
+
+    Attributes:
+        seconds: How long it has read.
     """
 
     def __init__(
@@ -30,12 +36,15 @@ class Replay:
         *,
         batches: int,
         ahead: int,
+        reads: bool,
         restore: Callable[[], None],
     ) -> None:
         self._model = model
         self._position = position
         self._left = batches
         self._ahead = ahead
+        self._reads = reads
+        self.seconds = 0.0
         self._restore: Callable[[], None] | None = restore
         self._fit = keras_fit.fit_under_way()
         self._train = model.train_function
@@ -60,15 +69,21 @@ class Replay:
         if self._restore is not None:
             self._restore()
             self._restore = None
-            skip(iterator, self._ahead)
+            self._skip(iterator, self._ahead)
             self._position.end_step(self._ahead)
         if self._left > 0:
             per_step = self._model.steps_per_execution
-            skip(iterator, min(per_step, self._left))
+            self._skip(iterator, min(per_step, self._left))
             self._left -= per_step
             return self._model.get_metrics_result()
         self.stop()
         return self._train(iterator)
+
+    def _skip(self, iterator: Any, batches: int) -> None:
+        if self._reads:
+            begun = time.monotonic()
+            skip(iterator, batches)
+            self.seconds += time.monotonic() - begun
 
 
 def is_replaying(model: keras.Model) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfdp.data import Split, length
 from tfdp.machine import usable_cores
 from tfdp.step import (
     check_not_divided,
@@ -231,25 +232,23 @@ class DataParallelStrategy(tf.distribute.Strategy):
             keras_epochs.begin_late(epochs, no_batches)
             in_order = keras_epochs.py_dataset_in_order(epochs)
             dataset = dataset if in_order is None else in_order
-        given, dataset = dataset, own_memory(dataset)
+        given = dataset
         # Of arrays, and of what is shuffled, Keras alone knows the number.
-        if int(dataset.cardinality()) == 0 or (
-            epochs is not None and epochs.num_batches == 0
-        ):
+        if epochs is not None and epochs.num_batches == 0:
             raise no_batches()
-        if _has_few_threads():
-            # At the end of an iteration TensorFlow waits for the autotuner,
-            # which on few threads may take as long again as the iteration.
-            autotune_off = tf.data.Options()
-            autotune_off.autotune.enabled = False
-            dataset = dataset.with_options(autotune_off)
-        return CountedDataset(
+        dataset = _prepared(dataset)
+        steps = length(dataset)
+        distributed = CountedDataset(
             super().experimental_distribute_dataset(
                 self._divisible(dataset), options
             ),
             dataset,
             given,
+            steps=steps,
         )
+        if epochs is not None and steps is not None:
+            keras_epochs.take_length(epochs, distributed)
+        return distributed
 
     def distribute_datasets_from_function(
         self,
@@ -279,6 +278,35 @@ class DataParallelStrategy(tf.distribute.Strategy):
         return dataset if self.num_replicas_in_sync == 1 else as_rows(dataset)
 
 
+def distribute_split(
+    strategy: DataParallelStrategy, split: Split
+) -> CountedDataset:
+    """Distributes what this worker alone has been given of a dataset.
+
+    Args:
+        strategy: The strategy whose replicas here share it.
+        split: What there is.
+    """
+    epochs = keras_epochs.iterator_under_construction(within=2)
+    if epochs is not None:
+        keras_epochs.begin_late(epochs, no_batches)
+        if epochs.num_batches == 0:
+            raise no_batches()
+    dataset = _prepared(split.dataset)
+    distributed = CountedDataset(
+        tf.distribute.Strategy.distribute_datasets_from_function(
+            strategy, lambda _: dataset
+        ),
+        dataset,
+        split.order,
+        order=split.order,
+        steps=split.steps,
+    )
+    if epochs is not None:
+        keras_epochs.take_length(epochs, distributed)
+    return distributed
+
+
 class _Scope:
     """Contexts entered together; as often as wanted, as TensorFlow's can."""
 
@@ -300,6 +328,19 @@ class _Scope:
 
 def _are_scalars(values: Sequence[Any]) -> bool:
     return all(tf.is_tensor(v) and v.shape.rank == 0 for v in values)
+
+
+def _prepared(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    dataset = own_memory(dataset)
+    if int(dataset.cardinality()) == 0:
+        raise no_batches()
+    if _has_few_threads():
+        # At the end of an iteration TensorFlow waits for the autotuner,
+        # which on few threads may take as long again as the iteration.
+        autotune_off = tf.data.Options()
+        autotune_off.autotune.enabled = False
+        dataset = dataset.with_options(autotune_off)
+    return dataset
 
 
 def _has_few_threads() -> bool:

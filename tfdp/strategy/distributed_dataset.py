@@ -54,10 +54,14 @@ class CountedDataset(tf_datasets.DistributedDataset):
         dataset: What TensorFlow's strategy has made.
         source: This worker's dataset that it was made from.
         given: What the program gave. Defaults to `source`.
+        order: The part of it that decides on the order of samples. Defaults
+            to `source`.
+        steps: Steps of an epoch, where TensorFlow does not know it.
 
     Attributes:
         source: As given.
         given: As given.
+        order: As given.
         times_begun: How many iterators were made of it.
         latest: The epoch that was begun last.
     """
@@ -67,10 +71,15 @@ class CountedDataset(tf_datasets.DistributedDataset):
         dataset: tf.distribute.DistributedDataset,
         source: tf.data.Dataset,
         given: tf.data.Dataset | None = None,
+        *,
+        order: tf.data.Dataset | None = None,
+        steps: int | None = None,
     ) -> None:
         self._dataset = dataset
         self.source = source
         self.given = source if given is None else given
+        self.order = source if order is None else order
+        self._steps = steps
         self.times_begun = 0
         self.latest: LaterEpoch | None = None
 
@@ -99,8 +108,8 @@ class CountedDataset(tf_datasets.DistributedDataset):
 
     @property
     def cardinality(self) -> Any:
-        """Number of batches, as TensorFlow knows it."""
-        return self._dataset.cardinality
+        """Number of batches, as TensorFlow tells it."""
+        return self._dataset.cardinality if self._steps is None else self._steps
 
     def reduce(
         self, initial_state: Any, reduce_func: Callable[..., Any]
@@ -139,7 +148,7 @@ class LaterEpoch:
         before, self._dataset.latest = self._dataset.latest, self
         if before is not None and before.iterator is None:
             # Never used; a shuffling draws its order none the less.
-            iter(self._dataset.source)
+            iter(self._dataset.order)
         self._dataset.times_begun += 1
         return self
 

@@ -16,8 +16,20 @@ from tfdp.agreement import (
 )
 from tfdp.batch import checked_number
 from tfdp.cluster import Cluster
+from tfdp.cluster.membership import Membership, join
+from tfdp.data import (
+    Share,
+    Split,
+    by_replica,
+    is_marked,
+    pipeline,
+    split_arrays,
+)
 from tfdp.settings import pack_bytes, start_timeout
-from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
+from tfdp.strategy.data_parallel_strategy import (
+    DataParallelStrategy,
+    distribute_split,
+)
 from tfdp.strategy.joining import (
     check_not_started,
     endable_start,
@@ -103,6 +115,7 @@ class MultiWorkerMirroredStrategy(
             tf_runtime.wait_for_all_tasks(
                 f"tfdp_strategy_{next(_numbers)}", seconds=start_timeout()
             )
+        join(Membership(self.worker_index, self.num_workers))
         check_same_packs(self, self.bytes_per_pack)
         self._datasets = 0
         has_seed = tf_runtime.global_seed() is not None
@@ -141,7 +154,9 @@ class MultiWorkerMirroredStrategy(
         Raises:
             ValueError: If the dataset has no batches, is marked as sharded
                 already, or differs between workers in its number of batches
-                or in its shuffling.
+                or in its shuffling; if `tfdp.shard` was applied to it, and
+                micro-batches would not be those of one device, or it is for
+                `predict`.
         """
         policy = dataset.options().experimental_distribute.auto_shard_policy
         if policy == tf.data.experimental.AutoShardPolicy.OFF:
@@ -154,14 +169,34 @@ class MultiWorkerMirroredStrategy(
             )
         self._datasets += 1
         seed = (tf_runtime.global_seed() or 0) + self._datasets
-        reordered = keras_data.reshuffled_arrays(seed)
-        if reordered is None:
-            reordered = keras_epochs.py_dataset_in_order(
-                keras_epochs.iterator_under_construction(within=1),
-                shuffle=random.Random(seed).shuffle,
+        epochs = keras_epochs.iterator_under_construction(within=1)
+        arrays = keras_data.arrays(epochs)
+        if arrays is not None:
+            check_same_dataset(self, dataset)
+            return distribute_split(
+                self,
+                split_arrays(
+                    arrays.arrays,
+                    arrays.num_samples,
+                    arrays.batch_size,
+                    self._share,
+                    seed if arrays.is_shuffled else None,
+                ),
             )
-        if reordered is not None:
-            dataset = reordered
+        if is_marked(dataset):
+            if keras_epochs.is_predicting(within=3):
+                raise ValueError(
+                    "`predict` returns its rows in the order of the samples. "
+                    "Received: a dataset that `tfdp.shard` was applied to, of "
+                    "which each worker has every Nth. Give `predict` the "
+                    "dataset without it, or arrays."
+                )
+            return distribute_split(self, self._split(dataset))
+        in_order = keras_epochs.py_dataset_in_order(
+            epochs, shuffle=random.Random(seed).shuffle
+        )
+        if in_order is not None:
+            dataset = in_order
         check_same_dataset(self, dataset)
         if policy != tf.data.experimental.AutoShardPolicy.HINT:
             by_samples = tf.data.Options()
@@ -170,6 +205,22 @@ class MultiWorkerMirroredStrategy(
             )
             dataset = dataset.with_options(by_samples)
         return super().experimental_distribute_dataset(dataset, options)
+
+    @property
+    def _share(self) -> Share:
+        replicas = self.num_replicas_in_sync // self.num_workers
+        return Share(self.worker_index, self.num_workers, replicas)
+
+    def _split(self, dataset: tf.data.Dataset) -> Split:
+        """Splits a dataset that `tfdp.shard` has marked, over steps."""
+        own = pipeline(dataset, Membership(self.worker_index, self.num_workers))
+        check_same_dataset(self, dataset, micro_batch=own.micro_batch)
+        by_worker = all_gather(self, [own.samples])
+        steps = int(by_worker.min())
+        if steps >= 0:
+            own_steps = self._share.steps(own.samples, own.micro_batch)
+            steps = int(all_gather(self, [own_steps]).max())
+        return by_replica(dataset, own.micro_batch, self._share, steps)
 
     def distribute_datasets_from_function(
         self,

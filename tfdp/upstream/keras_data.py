@@ -5,9 +5,8 @@ A doorway to private names of Keras, each of which has a contract in
 """
 
 import re
-import sys
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -65,49 +64,52 @@ def silence_own_default() -> None:
         )
 
 
-def reshuffled_arrays(seed: int, depth: int = 1) -> tf.data.Dataset | None:
-    """Returns the arrays that a calling `fit` wants shuffled, as a dataset.
+class Arrays(NamedTuple):
+    """Arrays given to `fit`, `evaluate` or `predict`.
 
-    Keras shuffles arrays by an operation that is either different on every
-    worker or, once TensorFlow has a seed, the same in every epoch.
+    Attributes:
+        arrays: The structure of them, `None` for what is missing.
+        num_samples: Their rows.
+        batch_size: Rows of a batch.
+        is_shuffled: Whether all rows are to be shuffled.
+    """
+
+    arrays: Any
+    num_samples: int
+    batch_size: int
+    is_shuffled: bool
+
+
+def arrays(epoch_iterator: Any) -> Arrays | None:
+    """Returns the arrays of an `EpochIterator`.
 
     Args:
-        seed: Seed of the order, which changes from epoch to epoch.
-        depth: How many frames above the caller of this function to look for
-            the `EpochIterator` that holds the arrays.
+        epoch_iterator: Of a `fit`, `evaluate` or `predict`; may be `None`.
 
     Returns:
-        A batched dataset, or `None` where the caller holds no arrays, or
-        wants no shuffling over all samples, or the arrays are sparse.
+        The arrays, or `None` where there are none, some are sparse, or only
+        the batches are to be shuffled.
 
     Raises:
-        MissingNameError: If Keras keeps its arrays to shuffle elsewhere.
+        MissingNameError: If Keras keeps its arrays elsewhere.
     """
-    caller = sys._getframe(depth + 1).f_locals.get("self")
-    adapter: Any = getattr(caller, "data_adapter", None)
-    if not _shuffles_arrays(adapter):
+    adapter: Any = getattr(epoch_iterator, "data_adapter", None)
+    if not _holds_arrays(adapter) or _shuffle.of(adapter) not in (True, False):
         return None
-    arrays = keras.tree.lists_to_tuples(
+    sliceable = keras.tree.lists_to_tuples(
         _convert_to_sliceable.find()(
             _inputs.of(adapter), target_backend="tensorflow"
         )
     )
     dense = (np.ndarray, tf.Tensor)
-    if not all(isinstance(a, dense) for a in keras.tree.flatten(arrays)):
+    leaves = keras.tree.flatten(sliceable)
+    if not all(each is None or isinstance(each, dense) for each in leaves):
         return None
-    count = _num_samples.of(adapter)
-    order = (
-        tf.data.Dataset.range(count)
-        .shuffle(count, seed=seed)
-        .batch(adapter.batch_size)
-    )
-    return tf.data.Dataset.zip(
-        order, tf.data.Dataset.from_tensors(arrays).repeat()
-    ).map(
-        lambda indices, whole: keras.tree.map_structure(
-            lambda array: tf.gather(array, indices), whole
-        ),
-        num_parallel_calls=tf.data.AUTOTUNE,
+    return Arrays(
+        sliceable,
+        _num_samples.of(adapter),
+        adapter.batch_size,
+        bool(_shuffle.of(adapter)),
     )
 
 
@@ -142,11 +144,10 @@ def shuffles_in_python(epoch_iterator: Any) -> bool:
     return isinstance(adapter, _generator_adapter.find())
 
 
-def _shuffles_arrays(adapter: Any) -> bool:
+def _holds_arrays(adapter: Any) -> bool:
     try:
-        holds_arrays = isinstance(adapter, _array_adapter.find())
+        return isinstance(adapter, _array_adapter.find())
     except MissingNameError:
         if getattr(adapter, _shuffle.name, False) is True:
             raise
         return False
-    return holds_arrays and _shuffle.of(adapter) is True

@@ -24,6 +24,13 @@ _epoch_iterator = Name(
 )
 _enqueuer = Name(f"{_ADAPTERS}.OrderedEnqueuer", serves=_LOST)
 _adapter = Name(f"{_ADAPTERS}.PyDatasetAdapter", serves=_LOST)
+_LENGTH = "epochs of a dataset split by tfdp.shard end too early"
+_dataset_adapter = Name(
+    "keras.src.trainers.data_adapters.tf_dataset_adapter.TFDatasetAdapter",
+    serves=_LENGTH,
+)
+_dataset = Member("_dataset", serves=_LENGTH)
+_num_batches = Member("_num_batches", serves=_LENGTH)
 _distributed_dataset = Member("_distributed_dataset", serves=_LOST)
 _catch_stop_iteration = Member("catch_stop_iteration", serves=_LOST)
 _enumerate_iterator = Member("_enumerate_iterator", serves=_LOST)
@@ -49,6 +56,23 @@ def iterator_under_construction(within: int) -> Any:
             return caller
         frame = frame and frame.f_back
     return None
+
+
+def is_predicting(within: int) -> bool:
+    """Whether data is being distributed for `predict`.
+
+    Args:
+        within: How many frames above the caller of this function to look.
+    """
+    frame = sys._getframe(1).f_back
+    for _ in range(within):
+        if frame is None:
+            return False
+        owner = frame.f_locals.get("self")
+        if frame.f_code.co_name == "predict" and isinstance(owner, keras.Model):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def begin_late(epoch_iterator: Any, no_data: Callable[[], Exception]) -> None:
@@ -95,6 +119,19 @@ def begin_late(epoch_iterator: Any, no_data: Callable[[], Exception]) -> None:
     )
     _enumerate_iterator.replace(epoch_iterator, enumerate_iterator)
     _catch_stop_iteration.replace(epoch_iterator, catch_end_of_data)
+
+
+def take_length(epoch_iterator: Any, dataset: Any) -> None:
+    """Has an `EpochIterator` go by the length of what was distributed.
+
+    Args:
+        epoch_iterator: Of a `tf.data.Dataset` or arrays.
+        dataset: A `tfdp.strategy.CountedDataset`.
+    """
+    adapter = epoch_iterator.data_adapter
+    if isinstance(adapter, _dataset_adapter.find()):
+        _dataset.replace(adapter, dataset)
+        _num_batches.replace(epoch_iterator, adapter.num_batches)
 
 
 def py_dataset_in_order(

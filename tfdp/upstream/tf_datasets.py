@@ -4,7 +4,8 @@ A doorway to private names of TensorFlow, each of which has a contract in
 `tests/upstream/test_tf_datasets.py`.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -22,6 +23,23 @@ DistributedDataset: Any = _distributed_dataset.find()
 _ORDER = "workers that read in different orders would not be noticed"
 _functions = Member("_functions", serves=_ORDER)
 _inputs = Member("_inputs", serves=_ORDER)
+_drop_remainder = Member(
+    "_drop_remainder", serves="tfdp.shard would not know what `batch` drops"
+)
+_DRAWS = ("Random", "TruncatedNormal", "Multinomial", "Stateful", "Rng")
+BATCHES = ("Batch", "ParallelBatch", "PaddedBatch")
+
+
+class Batching(NamedTuple):
+    """How samples are put together.
+
+    Attributes:
+        size: Samples of a full batch.
+        drops_remainder: Whether a last, smaller one is left out.
+    """
+
+    size: int
+    drops_remainder: bool
 
 
 def shuffle_seeds(dataset: tf.data.Dataset) -> list[int]:
@@ -40,9 +58,16 @@ def shuffle_seeds(dataset: tf.data.Dataset) -> list[int]:
 
 
 def source_datasets(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
-    """Returns the datasets that a pipeline begins with."""
-    inputs = _inputs.of(dataset)()
-    return [s for i in inputs for s in source_datasets(i)] or [dataset]
+    """Returns the datasets that a pipeline begins with.
+
+    But random numbers, which are others whenever they are begun.
+    """
+    if kind(dataset) == "Random":
+        return []
+    parts = inputs(dataset)
+    if not parts:
+        return [dataset]
+    return [source for part in parts for source in source_datasets(part)]
 
 
 def pipeline_steps(dataset: tf.data.Dataset) -> list[str]:
@@ -59,16 +84,34 @@ def pipeline_steps(dataset: tf.data.Dataset) -> list[str]:
 
 def calls_python(dataset: tf.data.Dataset) -> bool:
     """Whether a pipeline calls functions of Python's, as a generator is."""
-    graphs = [
-        wrapper.function.graph.as_graph_def()
-        for wrapper in _functions.of(dataset)()
-    ]
+    return any("PyFunc" in op for op in _operations(dataset)) or any(
+        map(calls_python, _inputs.of(dataset)())
+    )
+
+
+def draws_numbers(dataset: tf.data.Dataset) -> bool:
+    """Whether the last function of a pipeline draws, or may, random numbers.
+
+    Which are others where it is called less often; not those of a seed that
+    it is given each time.
+    """
     return any(
-        "PyFunc" in node.op
-        for graph in graphs
-        for nodes in (graph.node, *(f.node_def for f in graph.library.function))
-        for node in nodes
-    ) or any(map(calls_python, _inputs.of(dataset)()))
+        "PyFunc" in op
+        or any(kind in op for kind in _DRAWS)
+        and "Stateless" not in op
+        and op != "RandomIndexShuffle"
+        for op in _operations(dataset)
+    )
+
+
+def _operations(dataset: tf.data.Dataset) -> Iterator[str]:
+    for wrapper in _functions.of(dataset)():
+        graph = wrapper.function.graph.as_graph_def()
+        for nodes in (
+            graph.node,
+            *(f.node_def for f in graph.library.function),
+        ):
+            yield from (node.op for node in nodes)
 
 
 def _seeds_in_graph(graph: tf.compat.v1.GraphDef) -> list[int]:
@@ -104,3 +147,26 @@ def _integers_behind(node: Any, by_name: dict[str, Any]) -> list[int]:
         if source.op == "Const" and value.dtype == tf.int64.as_datatype_enum:
             integers += [int(i) for i in tf.make_ndarray(value).flat]
     return integers
+
+
+def inputs(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
+    """Returns the datasets that a dataset is made of."""
+    return list(_inputs.of(dataset)())
+
+
+def kind(dataset: tf.data.Dataset) -> str:
+    """Returns what the last operation of a pipeline is.
+
+    Returns:
+        A name such as `"Map"`, `"ParallelMap"` or `"Prefetch"`.
+    """
+    name = "".join(filter(str.isalnum, type(dataset).__name__))
+    return name.removesuffix("Dataset")
+
+
+def batching(dataset: tf.data.Dataset) -> Batching | None:
+    """Returns how a dataset puts samples together, if that is what it does."""
+    size = getattr(dataset, "_batch_size", None)
+    if size is None or kind(dataset) not in BATCHES:
+        return None
+    return Batching(int(size), bool(_drop_remainder.of(dataset)))

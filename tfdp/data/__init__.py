@@ -1,0 +1,12 @@
+"""What each worker reads: which samples are whose, and in which order.
+
+Knows datasets and which worker this is. Must not know strategies, steps or
+models.
+"""
+
+from tfdp.data.arrays import split_arrays
+from tfdp.data.index_order import go_to, length
+from tfdp.data.mark import is_marked
+from tfdp.data.pipeline import pipeline
+from tfdp.data.shares import Share
+from tfdp.data.split import Split, by_replica

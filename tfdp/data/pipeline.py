@@ -1,0 +1,124 @@
+"""What a marked pipeline does with a worker's samples."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfdp.cluster.membership import Membership
+from tfdp.data.index_order import length
+from tfdp.data.mark import after_mark, mark_of, marks
+from tfdp.upstream import tf_datasets
+
+# What keeps batches as they are, and in their order.
+_KEEPS_BATCHES = (
+    "Map",
+    "ParallelMap",
+    "Prefetch",
+    "Options",
+    "Cache",
+    "AssertCardinality",
+)
+
+
+class Pipeline(NamedTuple):
+    """What a pipeline does after its mark.
+
+    Attributes:
+        micro_batch: Samples of a full micro-batch, over all workers.
+        samples: Samples of this worker per epoch; negative, as TensorFlow has
+            it, where that is unknown or without end.
+    """
+
+    micro_batch: int
+    samples: int
+
+
+def pipeline(dataset: tf.data.Dataset, own: Membership) -> Pipeline:
+    """Returns what a marked pipeline does after its mark.
+
+    Args:
+        dataset: A pipeline that `is_marked`.
+        own: Which worker this is.
+
+    Raises:
+        ValueError: If micro-batches would be others than those of one device,
+            or samples would be lost.
+    """
+    found = set(marks(dataset))
+    if found != {own}:
+        others = (
+            "a part that is not marked"
+            if None in found
+            else ", ".join(map(str, found - {own}))
+        )
+        raise ValueError(
+            "All parts of a dataset are split alike, between the workers that "
+            f"train on it. Received: {others}; this is {own}. Apply "
+            "`tfdp.shard` once, after `zip` and `concatenate`, and after the "
+            "strategy is made."
+        )
+    node, repeats = dataset, []
+    while (batching := tf_datasets.batching(node)) is None:
+        kind = tf_datasets.kind(node)
+        if kind == "Repeat":
+            repeats.append(node)
+        elif kind not in _KEEPS_BATCHES:
+            raise ValueError(
+                "A dataset that is split by `tfdp.shard` is batched after the "
+                "mark, and its batches then kept: by `map`, `cache` or "
+                f"`prefetch`. Received: {kind} at its end. Move it before "
+                "`batch`."
+            )
+        (node,) = tf_datasets.inputs(node)
+    (samples,) = tf_datasets.inputs(node)
+    count = int(samples.cardinality())
+    if batching.drops_remainder and count != tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            "After `tfdp.shard` no worker knows what all of them would drop. "
+            "Received: `batch(..., drop_remainder=True)`. Drop samples before "
+            "the mark: `.take(count // micro_batch * micro_batch)`."
+        )
+    _check_order(samples, batching.size, repeats)
+    if count == tf.data.UNKNOWN_CARDINALITY:
+        count = length(samples) or count
+    for repeat in repeats if count >= 0 else []:
+        inner = int(tf_datasets.inputs(repeat)[0].cardinality())
+        outer = int(repeat.cardinality())
+        count = outer // inner * count if outer >= 0 else outer
+    return Pipeline(batching.size, count)
+
+
+def _check_order(
+    samples: tf.data.Dataset, micro_batch: int, repeats: list[tf.data.Dataset]
+) -> None:
+    for node in after_mark(samples):
+        kind = tf_datasets.kind(node)
+        if kind in ("Take", "Skip"):
+            raise ValueError(
+                "After `tfdp.shard` each worker counts its own samples. "
+                f"Received: `{kind.lower()}` after it. Move it before the mark."
+            )
+        if kind == "Repeat":
+            _check_repeats(node, 1)
+    for node in repeats:
+        _check_repeats(node, micro_batch)
+
+
+def _check_repeats(repeat: tf.data.Dataset, micro_batch: int) -> None:
+    for node in after_mark(repeat):
+        mark = mark_of(node)
+        if mark is None:
+            continue
+        (whole,) = tf_datasets.inputs(node)
+        count = int(whole.cardinality())
+        workers = mark.num_workers
+        if count == tf.data.INFINITE_CARDINALITY:
+            continue
+        if count < 0 or count % workers or count % micro_batch:
+            raise ValueError(
+                "After `tfdp.shard` a dataset is repeated only where workers "
+                "and micro-batches divide it, or some workers would be ahead "
+                f"of others. Received: `repeat` after the mark, of {count} "
+                f"samples on {workers} workers. Repeat before the mark, or "
+                "not at all: `fit` begins the dataset anew in each epoch."
+            )
