@@ -123,7 +123,7 @@ def position_in(monkeypatch):
         fit = types.SimpleNamespace(
             steps_per_epoch=None,
             data_adapter=None,
-            dataset=types.SimpleNamespace(source=source, times_begun=0),
+            dataset=types.SimpleNamespace(order=source, times_begun=0),
         )
         monkeypatch.setattr(keras_fit, "fit_under_way", lambda: fit)
         monkeypatch.setattr(

@@ -75,8 +75,7 @@ def pipeline_steps(dataset: tf.data.Dataset) -> list[str]:
 
     By the names of TensorFlow's classes: `["Prefetch", "Batch", "Range"]`.
     """
-    own = "".join(filter(str.isalnum, type(dataset).__name__))
-    steps = [own.partition("Dataset")[0]]
+    steps = [kind(dataset)]
     for source in _inputs.of(dataset)():
         steps += pipeline_steps(source)
     return steps
@@ -161,7 +160,7 @@ def kind(dataset: tf.data.Dataset) -> str:
         A name such as `"Map"`, `"ParallelMap"` or `"Prefetch"`.
     """
     name = "".join(filter(str.isalnum, type(dataset).__name__))
-    return name.removesuffix("Dataset")
+    return name.partition("Dataset")[0]
 
 
 def batching(dataset: tf.data.Dataset) -> Batching | None:
