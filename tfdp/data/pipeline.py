@@ -63,11 +63,13 @@ def pipeline(dataset: tf.data.Dataset, own: Membership) -> Pipeline:
         if kind == "Repeat":
             repeats.append(node)
         elif kind not in _KEEPS_BATCHES:
+            found = f"{kind.lower()} at its end, which moves before `batch`"
+            if mark_of(node) is not None:
+                found = "no `batch` after it"
             raise ValueError(
                 "A dataset that is split by `tfdp.shard` is batched after the "
-                "mark, and its batches then kept: by `map`, `cache` or "
-                f"`prefetch`. Received: {kind} at its end. Move it before "
-                "`batch`."
+                "mark, and its batches then kept: nothing but `map`, `cache` "
+                f"and `prefetch` follow. Received: {found}."
             )
         (node,) = tf_datasets.inputs(node)
     (samples,) = tf_datasets.inputs(node)

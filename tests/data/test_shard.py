@@ -1,0 +1,115 @@
+"""A mark splits a pipeline, or says why it does not."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfdp
+from tfdp.cluster import membership as memberships
+from tfdp.cluster.membership import Membership, join, membership
+from tfdp.data import is_marked, pipeline
+
+SECOND_OF_TWO = Membership(1, 2)
+
+
+@pytest.fixture
+def second_of_two(monkeypatch):
+    monkeypatch.setattr(memberships, "_joined", [])
+    join(SECOND_OF_TWO)
+
+
+def numbers(count=10):
+    return tf.data.Dataset.range(count)
+
+
+def listed(dataset):
+    return [np.asarray(batch).tolist() for batch in dataset.as_numpy_iterator()]
+
+
+def test_on_one_worker_it_changes_nothing(monkeypatch):
+    monkeypatch.setattr(memberships, "_joined", [])
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    dataset = numbers()
+    assert tfdp.shard(dataset) is dataset
+    assert membership() == (0, 1)
+
+
+def test_of_two_workers_the_second_has_every_other_element(second_of_two):
+    dataset = numbers().apply(tfdp.shard).map(lambda x: 10 * x).batch(4)
+    assert listed(dataset) == [[10, 30, 50, 70], [90]]
+    assert is_marked(dataset)
+    assert pipeline(dataset, SECOND_OF_TWO) == (4, 5)
+
+
+def test_before_the_strategy_it_is_refused(monkeypatch):
+    monkeypatch.setattr(memberships, "_joined", [])
+    addresses = '["10.0.0.1:1", "10.0.0.2:1"]'
+    monkeypatch.setenv(
+        "TF_CONFIG",
+        f'{{"cluster": {{"worker": {addresses}}},'
+        ' "task": {"type": "worker", "index": 1}}',
+    )
+    with pytest.raises(RuntimeError, match="Create the strategy first"):
+        tfdp.shard(numbers())
+
+
+def test_inside_of_another_dataset_it_is_refused(second_of_two):
+    with pytest.raises(RuntimeError, match="Apply it to the outer dataset"):
+        numbers().interleave(lambda _: numbers().apply(tfdp.shard))
+
+
+def test_twice_it_is_refused(second_of_two):
+    with pytest.raises(ValueError, match="Apply it once"):
+        numbers().apply(tfdp.shard).map(abs).apply(tfdp.shard)
+
+
+def test_of_anything_else_it_is_refused():
+    with pytest.raises(TypeError, match="Received: list"):
+        tfdp.shard([1, 2])
+
+
+REFUSED = {
+    "a part that is not marked": lambda marked: tf.data.Dataset.zip(
+        marked, numbers(5)
+    ).batch(2),
+    "take at its end": lambda marked: marked.batch(2).take(2),
+    "shuffle at its end": lambda marked: marked.batch(2).shuffle(2),
+    "no `batch` after it": lambda marked: marked,
+    "drop_remainder=True": lambda marked: marked.batch(2, drop_remainder=True),
+    "`take` after it": lambda marked: marked.take(2).batch(2),
+    "`skip` after it": lambda marked: marked.skip(2).batch(2),
+    "`repeat` after the mark, of 10": lambda m: m.batch(4).repeat(),
+    "`repeat` after the mark, of -2": lambda m: (
+        numbers().filter(lambda x: x > 0).apply(tfdp.shard).repeat().batch(2)
+    ),
+}
+
+
+@pytest.mark.parametrize("received", REFUSED)
+def test_what_would_not_be_one_devices_is_refused(second_of_two, received):
+    dataset = REFUSED[received](numbers().apply(tfdp.shard))
+    with pytest.raises(ValueError, match=received):
+        pipeline(dataset, SECOND_OF_TWO)
+
+
+def test_a_mark_of_another_strategy_is_refused(second_of_two):
+    dataset = numbers().apply(tfdp.shard).batch(2)
+    with pytest.raises(ValueError, match=r"index=1.*; this is .*index=0"):
+        pipeline(dataset, Membership(0, 1))
+
+
+def test_what_keeps_the_order_is_taken(second_of_two):
+    twelve = numbers(12).apply(tfdp.shard)
+    zipped = tf.data.Dataset.zip(twelve, twelve)
+    for dataset, samples in [
+        (
+            numbers().repeat().apply(tfdp.shard).batch(4, drop_remainder=True),
+            -1,
+        ),
+        (twelve.repeat(3).batch(4), 18),
+        (twelve.batch(4).cache().repeat(2).prefetch(1), 12),
+        (twelve.batch(4).repeat(), -1),
+        (zipped.batch(4, num_parallel_calls=2).map(lambda x, y: x), 6),
+        (twelve.filter(lambda x: x > 0).shuffle(4).padded_batch(4), -2),
+    ]:
+        assert pipeline(dataset, SECOND_OF_TWO) == (4, samples)
