@@ -32,7 +32,11 @@ def test_two_workers_and_then_three_are_as_two(rest_and_whole, data):
     rest, whole = rest_and_whole
     for worker in rest:
         np.testing.assert_allclose(
-            worker[data]["weights"], whole[data]["weights"], rtol=1e-5
+            worker[data]["weights"],
+            whole[data]["weights"],
+            rtol=1e-5,
+            atol=1e-6,
+            atol=1e-6,
         )
 
 
