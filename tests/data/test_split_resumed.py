@@ -36,7 +36,6 @@ def test_two_workers_and_then_three_are_as_two(rest_and_whole, data):
             whole[data]["weights"],
             rtol=1e-5,
             atol=1e-6,
-            atol=1e-6,
         )
 
 
