@@ -76,6 +76,9 @@ REFUSED = {
     "shuffle at its end": lambda marked: marked.batch(2).shuffle(2),
     "no `batch` after it": lambda marked: marked,
     "drop_remainder=True": lambda marked: marked.batch(2, drop_remainder=True),
+    "sparse or ragged": lambda marked: marked.batch(2).map(
+        lambda x: tf.RaggedTensor.from_row_lengths(x, [2])
+    ),
     "`take` after it": lambda marked: marked.take(2).batch(2),
     "`skip` after it": lambda marked: marked.skip(2).batch(2),
     "`repeat` after the mark, of 10": lambda m: m.batch(4).repeat(),

@@ -9,6 +9,7 @@ from tfdp.data.index_order import length
 from tfdp.data.mark import after_mark, mark_of, marks
 from tfdp.upstream import tf_datasets
 
+_COMPOSED = (tf.SparseTensorSpec, tf.RaggedTensorSpec)
 # What keeps batches as they are, and in their order.
 _KEEPS_BATCHES = (
     "Map",
@@ -56,6 +57,13 @@ def pipeline(dataset: tf.data.Dataset, own: Membership) -> Pipeline:
             f"train on it. Received: {others}; this is {own}. Apply "
             "`tfdp.shard` once, after `zip` and `concatenate`, and after the "
             "strategy is made."
+        )
+    rows = tf.nest.flatten(dataset.element_spec)
+    if any(isinstance(spec, _COMPOSED) for spec in rows):
+        raise ValueError(
+            "`tfdp.shard` splits dense tensors. Received: a dataset of sparse "
+            "or ragged ones. Make them dense by a `map` before the end, or "
+            "leave out the mark."
         )
     node, repeats = dataset, []
     while (batching := tf_datasets.batching(node)) is None:

@@ -44,7 +44,7 @@ def by_replica(
         return whole.rebatch(sizes).take(len(sizes))
 
     split = dataset.flat_map(parts)
-    if steps < 0 or not is_dense(split):
+    if steps < 0 or not _may_be_empty(split):
         ends = tf.data.UNKNOWN_CARDINALITY if steps >= 0 else steps
         return Split(split.prefetch(share.replicas), dataset, ends)
     count = steps * share.replicas
@@ -60,10 +60,9 @@ def by_replica(
     return Split(padded, dataset, steps)
 
 
-def is_dense(dataset: tf.data.Dataset) -> bool:
-    """Whether a dataset has nothing but dense tensors."""
+def _may_be_empty(dataset: tf.data.Dataset) -> bool:
     return all(
-        isinstance(spec, tf.TensorSpec)
+        isinstance(spec, tf.TensorSpec) and spec.shape.rank
         for spec in tf.nest.flatten(dataset.element_spec)
     )
 
