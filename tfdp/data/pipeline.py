@@ -71,13 +71,13 @@ def pipeline(dataset: tf.data.Dataset, own: Membership) -> Pipeline:
         if kind == "Repeat":
             repeats.append(node)
         elif kind not in _KEEPS_BATCHES:
-            found = f"{kind.lower()} at its end, which moves before `batch`"
+            last = f"{kind.lower()} at its end, which moves before `batch`"
             if mark_of(node) is not None:
-                found = "no `batch` after it"
+                last = "no `batch` after it"
             raise ValueError(
                 "A dataset that is split by `tfdp.shard` is batched after the "
                 "mark, and its batches then kept: nothing but `map`, `cache` "
-                f"and `prefetch` follow. Received: {found}."
+                f"and `prefetch` follow. Received: {last}."
             )
         (node,) = tf_datasets.inputs(node)
     (samples,) = tf_datasets.inputs(node)
