@@ -118,6 +118,29 @@ def test_program_of_the_readme_is_the_same_for_two_workers(tmp_path):
     np.testing.assert_allclose(*losses, rtol=5e-3)
 
 
+@pytest.mark.multi_worker
+def test_program_about_input_trains_alike_on_two_workers(tmp_path):
+    page = (ROOT / "docs" / "input.md").read_text()
+    program = "\n\n".join(blocks(page, "python"))
+    (tmp_path / "train.py").write_text(program)
+    launch = ["launch", "--workers", "2", "train.py"]
+    one, two = (
+        dict(re.findall(r"([\w. ]+): loss ([\d.]+)", output))
+        for output in (
+            run(["train.py"], tmp_path),
+            run(["-m", "tfdp.cli", *launch], tmp_path).replace(
+                "[worker 0] ", ""
+            ),
+        )
+    )
+    assert set(one) == {
+        *("tf.data", "random numbers", "arrays", "files", "by place")
+    }
+    assert set(two) == set(one)
+    for name in set(one) - {"files"}:
+        assert float(two[name]) == pytest.approx(float(one[name]), abs=2e-4)
+
+
 def commands(text):
     for block in blocks(text, "sh", "console"):
         for line in block.splitlines():

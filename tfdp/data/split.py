@@ -39,6 +39,8 @@ def by_replica(
     sizes = share.sizes(micro_batch)
     is_tuple = isinstance(dataset.element_spec, tuple)
 
+    # It would warn of what TensorFlow imports in there.
+    @tf.autograph.experimental.do_not_convert
     def parts(*batch: object) -> tf.data.Dataset:
         whole = tf.data.Dataset.from_tensors(batch if is_tuple else batch[0])
         return whole.rebatch(sizes).take(len(sizes))
