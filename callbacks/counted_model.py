@@ -6,6 +6,7 @@ import keras
 
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import DataParallelStrategy
+from tfdp.upstream import keras_data, keras_fit
 
 
 def counts_samples(model: keras.Model) -> bool:
@@ -75,3 +76,17 @@ def check_measure(unit: str, **functions: Any) -> None:
             "`unit` must be what samples are called. Received: "
             f'unit={unit!r}. Pass, for example, "tokens".'
         )
+
+
+def all_read_all(strategy: DataParallelStrategy) -> bool:
+    """Whether each worker reads the samples of all, in the `fit` that runs.
+
+    Args:
+        strategy: The strategy of the model that is fitted.
+    """
+    fit = keras_fit.fit_under_way()
+    return (
+        strategy.num_workers > 1
+        and fit is not None
+        and not keras_data.distributed_dataset(fit).is_split
+    )

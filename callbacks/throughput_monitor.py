@@ -13,6 +13,7 @@ from tfdp.agreement import all_gather, gathered_window
 from tfdp.backup import is_replaying
 from tfdp.batch import checked_count, checked_number, checked_verbose
 from tfdp.callbacks.counted_model import (
+    all_read_all,
     check_counted,
     check_measure,
     counts_samples,
@@ -175,7 +176,12 @@ class ThroughputMonitor(keras.callbacks.Callback):
         """
         if self._total is None:
             return None
-        return limit(self._total, self._cycle, self._feed)
+        return limit(
+            self._total,
+            self._cycle,
+            self._feed,
+            all_read_all=self._all_read_all,
+        )
 
     def listen(self, listener: Callable[[Window], None]) -> None:
         """Has `listener` called with each window of this fit.
@@ -215,6 +221,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._warmup = self.warmup_updates * self._cycle
         self._measured = 0
         self._is_measured = False
+        self._all_read_all = all_read_all(strategy)
         self._log = StepLog(self._replicas)
         self._meter.start(strategy)
         callbacks = keras_fit.callbacks_in_use() or []

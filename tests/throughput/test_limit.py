@@ -106,6 +106,15 @@ def test_only_what_the_input_lacks_is_advised(feed, cure):
         assert (each in words) == (each in cure)
 
 
+def test_input_says_where_every_worker_reads_all():
+    advice = "`dataset.apply(tfdp.shard)`, before what takes long, has each"
+    slow = window(input=50, compute=50, replicas=(1, 1), between=(0, 0))
+    assert advice in str(limit(slow, 1, all_read_all=True))
+    assert "tfdp.shard" not in str(limit(slow, 1))
+    fast = window(compute=100, replicas=(1, 1), between=(0, 0))
+    assert "tfdp.shard" not in str(limit(fast, 1, all_read_all=True))
+
+
 def test_what_fetching_takes_at_any_speed_is_no_slow_input():
     # A millisecond of each of 512 micro-batches.
     found = limit(window(input=50, compute=50), 512)

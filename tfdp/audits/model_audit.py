@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdp.audits import batch_audit, loss_audit, metric_audit
 from tfdp.audits.findings import Finding, Findings
+from tfdp.data import is_marked
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.precision import half_precision_findings
 from tfdp.strategy import DataParallelStrategy
@@ -41,6 +42,7 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     | a softmax or loss in half precision              | warning  | no         |
     | `BatchNormalization` that is not synchronized    | note     | no         |
     | a `train_step` that it cannot look into          | note     | yes        |
+    | a `tf.data.Dataset` that each worker reads whole | note     | yes        |
 
     On one replica without accumulation nothing is divided, and what is found
     about losses is but a note.
@@ -94,6 +96,7 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
             *_optimizers(model),
             *_precision(model),
             *_statistics(model),
+            *_reading(model, data),
         ]
     )
     if data is not None and not findings.of("error"):
@@ -224,6 +227,19 @@ def _statistics(model: keras.Model) -> Iterator[Finding]:
             "note",
             "`callbacks.DataParallel` averages the moving statistics; for "
             "those of the whole micro-batch give the layer synchronized=True.",
+        )
+
+
+def _reading(model: keras.Model, data: Any) -> Iterator[Finding]:
+    workers = getattr(model.distribute_strategy, "num_workers", 1)
+    is_dataset = isinstance(data, tf.data.Dataset)
+    if workers > 1 and is_dataset and not is_marked(data):
+        yield Finding(
+            "Workers can read their own samples alone.",
+            f"a dataset without `tfdp.shard`, of which each of {workers} "
+            "workers reads all samples, and drops those of the others",
+            "note",
+            "Write `dataset.apply(tfdp.shard)` before what takes long.",
         )
 
 

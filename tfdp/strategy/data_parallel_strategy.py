@@ -272,7 +272,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
             return self._divisible(sources[-1])
 
         distributed = super().distribute_datasets_from_function(kept, options)
-        return CountedDataset(distributed, sources[0])
+        return CountedDataset(distributed, sources[0], is_split=True)
 
     def _divisible(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         return dataset if self.num_replicas_in_sync == 1 else as_rows(dataset)
@@ -301,6 +301,7 @@ def distribute_split(
         split.order,
         order=split.order,
         steps=split.steps,
+        is_split=True,
     )
     if epochs is not None:
         keras_epochs.take_length(epochs, distributed)

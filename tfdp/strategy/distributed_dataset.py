@@ -57,11 +57,14 @@ class CountedDataset(tf_datasets.DistributedDataset):
         order: The part of it that decides on the order of samples. Defaults
             to `source`.
         steps: Steps of an epoch, where TensorFlow does not know it.
+        is_split: Whether `source` has this worker's samples alone; not those
+            of all, of which it drops the others'.
 
     Attributes:
         source: As given.
         given: As given.
         order: As given.
+        is_split: As given.
         times_begun: How many iterators were made of it.
         latest: The epoch that was begun last.
     """
@@ -74,12 +77,14 @@ class CountedDataset(tf_datasets.DistributedDataset):
         *,
         order: tf.data.Dataset | None = None,
         steps: int | None = None,
+        is_split: bool = False,
     ) -> None:
         self._dataset = dataset
         self.source = source
         self.given = source if given is None else given
         self.order = source if order is None else order
         self._steps = steps
+        self.is_split = is_split
         self.times_begun = 0
         self.latest: LaterEpoch | None = None
 

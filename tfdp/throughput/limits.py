@@ -41,7 +41,11 @@ class Limit:
 
 
 def limit(
-    window: Window, accumulation_steps: int, feed: Feed | None = None
+    window: Window,
+    accumulation_steps: int,
+    feed: Feed | None = None,
+    *,
+    all_read_all: bool = False,
 ) -> Limit | None:
     """Returns what limits a run.
 
@@ -53,6 +57,7 @@ def limit(
         window: What was measured, over the whole run.
         accumulation_steps: Micro-batches per update.
         feed: Where batches come from. Defaults to `None`: not known.
+        all_read_all: Whether each of several workers reads all samples.
 
     Returns:
         The largest part that is no computation, or `"none"` where all are
@@ -88,6 +93,12 @@ def limit(
         "none": _none,
     }
     words = say[kind](window, shares[kind], accumulation_steps)
+    if kind == "input" and all_read_all:
+        words += (
+            " Every worker reads all samples here, and drops those of the "
+            "others: `dataset.apply(tfdp.shard)`, before what takes long, has "
+            "each read its own alone."
+        )
     if window.is_bound:
         words += (
             " Devices work asynchronously here, so that parts of a step are "
