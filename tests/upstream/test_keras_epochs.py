@@ -5,6 +5,7 @@ import types
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from contracts import contract
 from keras.src.backend.tensorflow.trainer import TFEpochIterator
@@ -78,6 +79,40 @@ def test_an_epoch_iterator_asks_itself_for_what_it_goes_through():
     keras_epochs.begin_late(iterator, ValueError)
     iterator._distributed_dataset = types.SimpleNamespace(later=Later)
     assert list(iterator) == [(0, 0, "begun"), (1, 1, "begun")]
+
+
+@contract(
+    "_num_batches",
+    "_enumerate_iterator",
+    serves="samples of files that are split are lost where an epoch is longer "
+    "than the first",
+)
+def test_an_epoch_may_be_longer_than_the_first():
+    lengths = iter([2, 5])
+
+    def rows():
+        for _ in range(next(lengths)):
+            yield np.zeros((1, 3), "float32")
+
+    signature = tf.TensorSpec((1, 3))
+    # Keras looks at none before the first epoch.
+    data = tf.data.Dataset.from_generator(rows, output_signature=signature)
+    iterator = TFEpochIterator(
+        distribute_strategy=tf.distribute.get_strategy(), x=data
+    )
+    keras_epochs.forget_length(iterator)
+    for length in (2, 5):
+        with pytest.warns(UserWarning, match="ran out of data"):
+            assert _steps(iterator) == length
+
+
+def _steps(iterator):
+    taken = 0
+    with iterator.catch_stop_iteration():
+        for _, _, batches in iterator:
+            next(batches)
+            taken += 1
+    return taken
 
 
 @contract(

@@ -305,6 +305,8 @@ def distribute_split(
     )
     if epochs is not None:
         keras_epochs.take_length(epochs, distributed)
+        if split.steps < 0:
+            keras_epochs.forget_length(epochs)
     return distributed
 
 

@@ -134,6 +134,28 @@ def take_length(epoch_iterator: Any, dataset: Any) -> None:
         _num_batches.replace(epoch_iterator, adapter.num_batches)
 
 
+def forget_length(epoch_iterator: Any) -> None:
+    """Has each epoch of an `EpochIterator` go on until its data end.
+
+    Where data do not tell their length, Keras takes all epochs to be as long
+    as the first. How long workers have files to read differs, where another
+    epoch shares them out in another way.
+
+    Args:
+        epoch_iterator: An `EpochIterator`.
+    """
+    if epoch_iterator.steps_per_epoch is not None:
+        return
+    enumerate_epoch = _enumerate_iterator.of(epoch_iterator)
+
+    def enumerate_anew() -> Iterator[tuple[int, int, Any]]:
+        known = epoch_iterator.data_adapter.num_batches
+        _num_batches.replace(epoch_iterator, known)
+        return enumerate_epoch()
+
+    _enumerate_iterator.replace(epoch_iterator, enumerate_anew)
+
+
 def py_dataset_in_order(
     epoch_iterator: Any, shuffle: Callable[[list[int]], None] | None = None
 ) -> tf.data.Dataset | None:
