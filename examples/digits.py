@@ -77,6 +77,8 @@ try:
     train, test = data.as_dataset(
         split=["train", "test"],
         as_supervised=True,
+        # Each worker decodes its own images, after they were shuffled.
+        decoders={"image": tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(try_autocache=False),
     )
 except (OSError, ValueError) as error:
@@ -84,6 +86,21 @@ except (OSError, ValueError) as error:
 
 updates = args.epochs * plan.updates_per_epoch(len(train))
 warmup = int(WARMUP * updates)
+
+
+def batches(images):
+    """Reads images by micro-batches, of which each worker decodes its own."""
+    return (
+        images.apply(tfdp.shard)
+        .map(decoded, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(plan.micro_batch)
+        .prefetch(2)
+    )
+
+
+def decoded(image, label):
+    return data.info.features["image"].decode_example(image), label
+
 
 with strategy.scope():
     model = keras.Sequential(
@@ -141,9 +158,9 @@ if strategy.is_chief:
 
 start = time.perf_counter()
 history = model.fit(
-    train.shuffle(SHUFFLE_BUFFER).batch(plan.micro_batch).prefetch(2),
+    batches(train.shuffle(SHUFFLE_BUFFER)),
     epochs=args.epochs,
-    validation_data=test.batch(plan.micro_batch),
+    validation_data=batches(test),
     callbacks=callbacks,
     shuffle=False,
     verbose=0,
