@@ -62,7 +62,7 @@ failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
 	@$(BIN)/python tests/shared/failures.py 2>/dev/null
 
 # One after the other.
-BENCHMARKS = two_workers update_profile one_process accumulation all_reduce update_time \
+BENCHMARKS = two_workers input update_profile one_process accumulation all_reduce update_time \
 	collectives monitor_overhead import_time compression
 
 define measure

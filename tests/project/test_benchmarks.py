@@ -158,6 +158,25 @@ def test_two_workers_do_the_same_work():
     assert all(float(row[2]) > 1 for row in table)
 
 
+@pytest.mark.multi_worker
+def test_reading_is_measured_with_the_mark_and_without():
+    output = run(
+        "input.py",
+        *("--quick", "--rounds", "1", "--decodes", "sleeps"),
+        *("--workers", "1", "2", "--only", "tfdp", "tfdp, not marked"),
+    )
+    table = rows(output)[1:]
+    assert [row[:3] for row in table] == [
+        ["sleeps", "tfdp", "1"],
+        ["sleeps", "tfdp", "2"],
+        ["sleeps", "tfdp, not marked", "2"],
+    ]
+    alone, marked, unmarked = (float(row[5]) for row in table)
+    assert alone == 1
+    assert unmarked < 1.3 < marked
+    assert all(float(row[4].removesuffix("%")) <= 105 for row in table)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("script", "first"),
