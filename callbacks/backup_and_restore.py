@@ -29,8 +29,6 @@ from tfdp.callbacks.data_parallel import edges_of
 from tfdp.optimizer import UpdateCount
 from tfdp.upstream import inspection, keras_fit
 
-_LONG_SECONDS = 5
-
 
 class BackupAndRestore(keras.callbacks.Callback):
     """Backs up training, and resumes it at the batch where it was.
@@ -226,7 +224,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         if self._to_come is None:
             return
         backup, self._to_come = self._to_come, None
-        self._tell_of_reading()
+        if self._replay is not None and self._strategy.is_chief:
+            self._replay.tell()
         # Callbacks that have gone the way once more may have changed it.
         self._restore_model(backup)
         lost = self._states.arrive(backup, self._strategy)
@@ -236,18 +235,6 @@ class BackupAndRestore(keras.callbacks.Callback):
                 f"Received some that begin anew: {'; '.join(lost)}. Give a "
                 "callback of your own `get_state()` and `set_state(state)`, "
                 "and keep the list of callbacks as it was."
-            )
-
-    def _tell_of_reading(self) -> None:
-        if self._replay is None or self._replay.seconds < _LONG_SECONDS:
-            return
-        if self._strategy.is_chief:
-            print(
-                f"Read {self._batch} batches again in "
-                f"{self._replay.seconds:.0f} s to get there. In the order of "
-                "`tfdp.shuffled_range`, with nothing but `map`, `tfdp.shard`, "
-                "`batch` and `prefetch` after it, none is read.",
-                flush=True,
             )
 
     def _begin_epoch(self, epoch: int) -> None:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from killed import KillAt, Killed
 
 import tfdp
+from tfdp.backup import replay
 
 # Callbacks of these tests count, and have no `get_state`.
 pytestmark = pytest.mark.filterwarnings("ignore:What callbacks remember")
@@ -103,6 +104,17 @@ def test_resumed_in_an_epoch_it_is_the_same_run(whole, tmp_path, place):
     assert history.epoch == whole[1].epoch
     for key, values in whole[1].history.items():
         np.testing.assert_array_equal(history.history[key], values)
+
+
+def test_it_tells_of_reading_again_that_takes_long(
+    tmp_path, monkeypatch, capsys
+):
+    with pytest.raises(Killed):
+        fit(make_model(), tmp_path, KillAt(0, 3))
+    monkeypatch.setattr(replay, "_LONG_SECONDS", -1)
+    fit(make_model(), tmp_path, epochs=1)
+    # Killed in the fourth, after the update of the first two.
+    assert "Read 2 batches again in 0 s" in capsys.readouterr().out
 
 
 def test_interrupted_again_it_is_the_same_run(whole, tmp_path):

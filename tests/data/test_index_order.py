@@ -39,7 +39,7 @@ def test_seeds_decide_on_the_orders():
 
 
 def test_an_order_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="Received: count=0"):
+    with pytest.raises(ValueError, match="count"):
         tfdp.shuffled_range(0)
 
 

@@ -90,6 +90,7 @@ CASES = [
         ["base_rate", *BATCH],
     ),
     (tfdp.sqrt_scaled_rate, {"base_rate": 0.1, **BATCH}, ["base_rate", *BATCH]),
+    (tfdp.shuffled_range, {"count": 4}, ["count", "seed"]),
     (scaled, {}, ["optimizer_or_schedule", "base_batch"]),
     (tfdp.testing.logical_cpus, {}, ["count"]),
     (
@@ -118,6 +119,7 @@ ZERO_IS_ONE = {
     "initial_rate",
     "learning_rate",
     "momentum",
+    "seed",
     "smoothing",
     "verbose",
     "visible_gpus",

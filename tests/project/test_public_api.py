@@ -38,6 +38,8 @@ EXPORTED = {
     "linear_scaled_rate",
     "scale_learning_rate",
     "set_precision",
+    "shard",
+    "shuffled_range",
     "sqrt_scaled_rate",
     "testing",
 }

@@ -9,6 +9,8 @@ import keras
 from tfdp.backup.data_position import DataPosition, skip
 from tfdp.upstream import keras_fit
 
+_LONG_SECONDS = 5
+
 
 class Replay:
     """Stands in for the training step of the fit that is about to begin.
@@ -24,9 +26,6 @@ class Replay:
             data begin after them.
         restore: Called in the first step, when all callbacks have begun the
             epoch.
-
-    Attributes:
-        seconds: How long it has read.
     """
 
     def __init__(
@@ -44,12 +43,24 @@ class Replay:
         self._left = batches
         self._ahead = ahead
         self._reads = reads
-        self.seconds = 0.0
+        self._read = 0
+        self._seconds = 0.0
         self._restore: Callable[[], None] | None = restore
         self._fit = keras_fit.fit_under_way()
         self._train = model.train_function
         self.is_on = True
         model.train_function = self._step
+
+    def tell(self) -> None:
+        """Prints how long it has read, where that was long."""
+        if self._seconds > _LONG_SECONDS:
+            print(
+                f"Read {self._read} batches again in {self._seconds:.0f} s to "
+                "get there. In the order of `tfdp.shuffled_range`, with "
+                "nothing but `map`, `tfdp.shard`, `batch` and `prefetch` after "
+                "it, none is read.",
+                flush=True,
+            )
 
     def stop(self) -> None:
         """Gives the training step back."""
@@ -83,7 +94,8 @@ class Replay:
         if self._reads:
             begun = time.monotonic()
             skip(iterator, batches)
-            self.seconds += time.monotonic() - begun
+            self._read += batches
+            self._seconds += time.monotonic() - begun
 
 
 def is_replaying(model: keras.Model) -> bool:

@@ -4,6 +4,7 @@ import itertools
 
 import tensorflow as tf
 
+from tfdp.batch import checked_count
 from tfdp.data.mark import mark_of
 from tfdp.upstream import tf_datasets
 
@@ -38,7 +39,8 @@ def shuffled_range(count: int, seed: int | None = None) -> tf.data.Dataset:
         does, on a strategy of tfdp's.
 
     Raises:
-        ValueError: If `count` is not positive.
+        TypeError: If `count` or `seed` is no integer.
+        ValueError: If `count` is not positive, or `seed` negative.
 
     Example:
 
@@ -46,11 +48,9 @@ def shuffled_range(count: int, seed: int | None = None) -> tf.data.Dataset:
     >>> sorted(order.as_numpy_iterator()) == [0, 1, 2, 3]
     True
     """
-    if count < 1:
-        raise ValueError(
-            f"`count` must be at least 1. Received: count={count}. Give the "
-            "number of samples."
-        )
+    count = checked_count("count", count)
+    if seed is not None:
+        seed = checked_count("seed", seed, minimum=0)
     drawn = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
     return _from_start(drawn.take(1), count)
 
