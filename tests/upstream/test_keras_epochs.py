@@ -142,6 +142,16 @@ def test_a_pydataset_without_workers_is_read_in_the_order_asked_for():
     assert [int(x[0, 0]) for x, _ in data] == [2, 1, 0]
 
 
+def test_a_pydataset_is_read_as_what_its_items_are_said_to_be():
+    fed = Fed()
+    assert isinstance(keras_epochs.py_dataset(fed), Rows)
+    assert keras_epochs.py_dataset(None) is None
+    kinds = (tf.TensorSpec((None, None)), tf.TensorSpec((None, 1)))
+    data = keras_epochs.py_dataset_in_order(fed, signature=kinds)
+    assert data.element_spec == kinds
+    assert sorted(int(x[0, 0]) for x, _ in data) == [0, 1, 2]
+
+
 def test_what_reads_anew_by_itself_is_left_to_keras():
     assert keras_epochs.py_dataset_in_order(Fed()) is None
     assert keras_epochs.py_dataset_in_order(None) is None

@@ -19,5 +19,10 @@ from tfdp.agreement.gathering import (
     check_same_packs,
     gather_objects,
 )
+from tfdp.agreement.items import (
+    check_same_length,
+    check_same_order,
+    common_signature,
+)
 from tfdp.agreement.same_program import program
 from tfdp.agreement.windows import gathered_window

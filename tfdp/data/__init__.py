@@ -6,7 +6,8 @@ models.
 
 from tfdp.data.arrays import split_arrays
 from tfdp.data.index_order import go_to, length
+from tfdp.data.items import WorkerItems
 from tfdp.data.mark import is_marked
 from tfdp.data.pipeline import pipeline
 from tfdp.data.shares import Share
-from tfdp.data.split import Split, by_replica
+from tfdp.data.split import Split, by_replica, by_rows

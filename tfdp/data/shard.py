@@ -2,8 +2,10 @@
 
 from typing import TypeVar
 
+import keras
 import tensorflow as tf
 
+from tfdp.data.items import own_items
 from tfdp.data.mark import marked
 
 Data = TypeVar("Data")
@@ -22,10 +24,19 @@ def shard(data: Data) -> Data:
     or reads files, each sample is still seen once per epoch; which of them
     meet in a micro-batch is not the same then.
 
+    The items of a `keras.utils.PyDataset` are batches already: each worker
+    computes one of every N, so that N items are a micro-batch, and steps are N
+    times fewer. `fit` shuffles steps, as one device does that has items of the
+    whole micro-batch. Where `on_epoch_begin` or `on_epoch_end` reorders items,
+    it must do so in the same way on all workers, by a seed they share, which
+    is compared each time.
+
     Args:
         data: A `tf.data.Dataset`, not batched yet. It is batched after the
-            mark, by the micro-batch, over all workers. The strategy must have
-            been made.
+            mark, by the micro-batch, over all workers. Or a
+            `keras.utils.PyDataset` whose items are a worker's share of the
+            micro-batch; those after each other are of the same step. The
+            strategy must have been made.
 
     Returns:
         The data of this worker; as given, where it is the only one.
@@ -46,8 +57,10 @@ def shard(data: Data) -> Data:
     """
     if isinstance(data, tf.data.Dataset):
         return marked(data)
+    if isinstance(data, keras.utils.PyDataset):
+        return own_items(data)
     raise TypeError(
-        "`tfdp.shard` splits a tf.data.Dataset. Received: "
-        f"{type(data).__name__}. Arrays are split by themselves when given to "
-        "`fit`; write `dataset.apply(tfdp.shard)`."
+        "`tfdp.shard` splits a tf.data.Dataset or a keras.utils.PyDataset. "
+        f"Received: {type(data).__name__}. Arrays are split by themselves when "
+        "given to `fit`; make one of these of anything else."
     )

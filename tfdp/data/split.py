@@ -1,9 +1,10 @@
 """Batches of single replicas, made of what a worker has of the samples."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfdp.data.items import rows
 from tfdp.data.shares import Share
 
 
@@ -60,6 +61,50 @@ def by_replica(
         .prefetch(share.replicas)
     )
     return Split(padded, dataset, steps)
+
+
+def by_rows(dataset: tf.data.Dataset, share: Share, steps: int | None) -> Split:
+    """Splits each batch of this worker's over its replicas.
+
+    Args:
+        dataset: Batches that are this worker's share of a micro-batch.
+        share: What this worker is given.
+        steps: How many an epoch has; `None` where that is not known.
+    """
+    ends = tf.data.UNKNOWN_CARDINALITY if steps is None else steps
+    is_tuple = isinstance(dataset.element_spec, tuple)
+    count = share.replicas
+
+    def parts(*batch: Any) -> tf.data.Dataset:
+        whole = batch if is_tuple else batch[0]
+        leaves = tf.nest.flatten(whole)
+        total = next(_num_rows(leaf) for leaf in leaves if _has_rows(leaf))
+
+        def part(replica: tf.Tensor) -> Any:
+            size, larger = total // count, total % count
+            begin = replica * size + tf.minimum(replica, larger)
+            end = begin + size + tf.cast(replica < larger, tf.int64)
+            return tf.nest.map_structure(
+                lambda leaf: (
+                    rows(leaf, begin, end) if _has_rows(leaf) else leaf
+                ),
+                whole,
+            )
+
+        return tf.data.Dataset.range(count).map(part)
+
+    split = dataset if count == 1 else dataset.flat_map(parts)
+    return Split(split.prefetch(count), dataset, ends)
+
+
+def _has_rows(leaf: Any) -> bool:
+    return isinstance(leaf, (tf.Tensor, tf.RaggedTensor, tf.SparseTensor))
+
+
+def _num_rows(leaf: Any) -> tf.Tensor:
+    if isinstance(leaf, tf.RaggedTensor):
+        return tf.cast(leaf.nrows(), tf.int64)
+    return tf.shape(leaf, tf.int64)[0]
 
 
 def _may_be_empty(dataset: tf.data.Dataset) -> bool:

@@ -1,8 +1,11 @@
 """`tf.distribute.MultiWorkerMirroredStrategy`, repaired for Keras 3."""
 
+import functools
 import itertools
 import random
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -10,7 +13,10 @@ from tfdp.agreement import (
     agreed_seed,
     all_gather,
     check_same_dataset,
+    check_same_length,
+    check_same_order,
     check_same_packs,
+    common_signature,
     have_same_length,
     warn_of_overlap,
 )
@@ -20,7 +26,9 @@ from tfdp.cluster.membership import Membership, join
 from tfdp.data import (
     Share,
     Split,
+    WorkerItems,
     by_replica,
+    by_rows,
     is_marked,
     pipeline,
     split_arrays,
@@ -118,6 +126,7 @@ class MultiWorkerMirroredStrategy(
         join(Membership(self.worker_index, self.num_workers))
         check_same_packs(self, self.bytes_per_pack)
         self._datasets = 0
+        self._has_told = False
         has_seed = tf_runtime.global_seed() is not None
         seed = agreed_seed(self)
         self.drawn_seed = None if has_seed else seed
@@ -183,18 +192,27 @@ class MultiWorkerMirroredStrategy(
                     seed if arrays.is_shuffled else None,
                 ),
             )
-        if is_marked(dataset):
-            if keras_epochs.is_predicting(within=3):
-                raise ValueError(
-                    "`predict` returns its rows in the order of the samples. "
-                    "Received: a dataset that `tfdp.shard` was applied to, of "
-                    "which each worker has every Nth. Give `predict` the "
-                    "dataset without it, or arrays."
-                )
+        shuffle = random.Random(seed).shuffle
+        items = keras_epochs.py_dataset(epochs)
+        is_split = isinstance(items, WorkerItems) or is_marked(dataset)
+        is_predicting = keras_epochs.is_predicting(within=3)
+        if is_split and is_predicting:
+            raise ValueError(
+                "`predict` returns its rows in the order of the samples. "
+                "Received: a dataset that `tfdp.shard` was applied to, of "
+                "which each worker has every Nth. Give `predict` the "
+                "dataset without it, or arrays."
+            )
+        if isinstance(items, WorkerItems):
+            return distribute_split(
+                self,
+                self._split_items(items, epochs, dataset.element_spec, shuffle),
+            )
+        if is_split:
             return distribute_split(self, self._split(dataset))
-        in_order = keras_epochs.py_dataset_in_order(
-            epochs, shuffle=random.Random(seed).shuffle
-        )
+        if items is not None and not is_predicting:
+            self._tell_of_shard()
+        in_order = keras_epochs.py_dataset_in_order(epochs, shuffle=shuffle)
         if in_order is not None:
             dataset = in_order
         check_same_dataset(self, dataset)
@@ -221,6 +239,39 @@ class MultiWorkerMirroredStrategy(
             own_steps = self._share.steps(own.samples, own.micro_batch)
             steps = int(all_gather(self, [own_steps]).max())
         return by_replica(dataset, own.micro_batch, self._share, steps)
+
+    def _split_items(
+        self,
+        items: WorkerItems,
+        epochs: Any,
+        signature: Any,
+        shuffle: Callable[[list[int]], None],
+    ) -> Split:
+        """Splits this worker's items of a `PyDataset` over its replicas."""
+        own = Membership(self.worker_index, self.num_workers)
+        if items.own != own:
+            raise ValueError(
+                "A PyDataset is split between the workers that train on it. "
+                f"Received: that of {items.own}; this is {own}. Apply "
+                "`tfdp.shard` after the strategy is made."
+            )
+        check_same_length(self, items.dataset.num_batches)
+        items.compare = functools.partial(check_same_order, self)
+        dataset = keras_epochs.py_dataset_in_order(
+            epochs, shuffle, signature=common_signature(self, signature)
+        )
+        return by_rows(dataset, self._share, items.num_batches)
+
+    def _tell_of_shard(self) -> None:
+        if self.is_chief and self.num_workers > 1 and not self._has_told:
+            self._has_told = True
+            warnings.warn(
+                "Each worker computes all items of a PyDataset, and drops the "
+                f"rows of the others. Received: one on {self.num_workers} "
+                "workers. Give `fit` `tfdp.shard(dataset)`, with items of a "
+                "worker's share of the rows, to have each compute its own.",
+                stacklevel=2,
+            )
 
     def distribute_datasets_from_function(
         self,

@@ -156,8 +156,22 @@ def forget_length(epoch_iterator: Any) -> None:
     _enumerate_iterator.replace(epoch_iterator, enumerate_anew)
 
 
+def py_dataset(epoch_iterator: Any) -> keras.utils.PyDataset | None:
+    """Returns the `PyDataset` of an `EpochIterator`.
+
+    Args:
+        epoch_iterator: Of a `fit`, `evaluate` or `predict`; may be `None`.
+    """
+    adapter = getattr(epoch_iterator, "data_adapter", None)
+    if not isinstance(adapter, _adapter.find()):
+        return None
+    return adapter.py_dataset
+
+
 def py_dataset_in_order(
-    epoch_iterator: Any, shuffle: Callable[[list[int]], None] | None = None
+    epoch_iterator: Any,
+    shuffle: Callable[[list[int]], None] | None = None,
+    signature: Any = None,
 ) -> tf.data.Dataset | None:
     """Returns a `PyDataset` as a dataset that reads anew whenever it is begun.
 
@@ -168,23 +182,27 @@ def py_dataset_in_order(
         epoch_iterator: The `EpochIterator` that holds the `PyDataset`.
         shuffle: Shuffles the order of batches in place, where `fit` wants
             them shuffled. `None` for Keras's order.
+        signature: Type of a batch. Defaults to that of the first ones.
 
     Returns:
         The dataset; or `None` where there is no `PyDataset`, or where the one
-        that Keras makes reads anew already.
+        that Keras makes reads anew already and no `signature` is given.
     """
     adapter = getattr(epoch_iterator, "data_adapter", None)
     if not isinstance(adapter, _adapter.find()):
         return None
-    if adapter.enqueuer is None and not (shuffle and adapter.shuffle):
+    is_shuffled = shuffle is not None and adapter.shuffle
+    if signature is None and adapter.enqueuer is None and not is_shuffled:
         return None
+    if signature is None:
+        signature = _output_signature.of(adapter)
     standardized = _standardize_batch.of(adapter)
     enqueuer = None if adapter.enqueuer is None else _enqueuer.find()
     # It would be started at the begin of each epoch, and drained at the end.
     adapter.enqueuer = None
     dataset = tf.data.Dataset.from_generator(
         lambda: map(standardized, _batches(adapter, shuffle, enqueuer)),
-        output_signature=_output_signature.of(adapter),
+        output_signature=signature,
     )
     if enqueuer is None:
         return dataset.prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,113 @@
+"""Each worker computes its own items, and all train as one device does."""
+
+import collections
+
+import numpy as np
+import pytest
+from places import SHARED
+
+import tfdp
+
+pytestmark = pytest.mark.multi_worker
+PROGRAM = SHARED / "split_items.py"
+EPOCHS, MICRO_BATCH, SAMPLES = 3, 12, 70
+NOT_FIGURES = ("computed", "shuffled", "refused", "begins", "told")
+
+
+def run(workers, replicas=1):
+    return tfdp.testing.run_workers(
+        PROGRAM, workers, [str(replicas)], timeout=600
+    )
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    (found,) = run(1)
+    return found
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(2, 1), (3, 1), pytest.param((2, 2), marks=pytest.mark.long)],
+    ids=["two", "three", "two_of_two"],
+)
+def workers(request):
+    return run(*request.param)
+
+
+def test_training_is_that_of_one_device(one_device, workers):
+    for name, expected in one_device.items():
+        if name in NOT_FIGURES:
+            continue
+        for worker in workers:
+            for figure, values in expected.items():
+                np.testing.assert_allclose(
+                    worker[name][figure],
+                    values,
+                    rtol=1e-5,
+                    atol=1e-5,
+                    err_msg=f"{name}: {figure}",
+                )
+
+
+def test_each_worker_computes_its_own_items_alone_once_per_epoch(
+    one_device, workers
+):
+    items = -(-SAMPLES // (MICRO_BATCH // len(workers)))
+    # Keras has looked at those of two steps before the first epoch.
+    by_step = collections.Counter(one_device["computed"])
+    assert [by_step[step] for step in range(6)] == [4, 4, 3, 3, 3, 3]
+    for index, worker in enumerate(workers):
+        own = range(items)[index :: len(workers)]
+        expected = {item: by_step[item // len(workers)] for item in own}
+        assert collections.Counter(worker["computed"]) == expected
+
+
+def test_one_that_is_not_split_is_told_of_once_by_the_chief(
+    one_device, workers
+):
+    assert one_device["told"]["of shard"] == 0
+    told = [worker["told"]["of shard"] for worker in workers]
+    assert told == [1] + [0] * (len(workers) - 1)
+
+
+def test_steps_are_shuffled_and_their_items_stay_together(workers):
+    steps = [
+        sum(of_step, [])
+        for of_step in zip(
+            *(worker["shuffled"] for worker in workers), strict=True
+        )
+    ]
+    in_order = [
+        list(map(float, range(first, first + MICRO_BATCH)))
+        for first in range(0, 72, MICRO_BATCH)
+    ]
+    first, second = steps[:6], steps[6:]
+    assert sorted(map(sorted, first)) == sorted(map(sorted, second)) == in_order
+    assert in_order != first != second
+
+
+def test_the_methods_of_each_epoch_are_called_as_on_one_device(
+    one_device, workers
+):
+    assert one_device["begins"]["begun"] > EPOCHS
+    for worker in workers:
+        assert worker["begins"] == one_device["begins"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("on its own", "`on_epoch_end` has left `rng`, `order` not the same"),
+        ("length", "numbers of items, by worker: "),
+        ("types", "same structure. Received: "),
+        ("predict", "`predict` returns its rows in the order"),
+        ("others", "split between the workers that train on it"),
+        ("twice", "a PyDataset that `tfdp.shard` was applied to before"),
+    ],
+)
+def test_what_would_lose_items_is_refused_on_every_worker(
+    workers, kind, message
+):
+    for worker in workers:
+        assert message in worker["refused"][kind]
