@@ -6,6 +6,7 @@ from . import testing as testing
 from .audits.model_audit import audit as audit
 from .batch import BatchPlan as BatchPlan
 from .cluster.cluster import Cluster as Cluster
+from .data.grain_shards import shard_options as shard_options
 from .data.index_order import shuffled_range as shuffled_range
 from .data.shard import shard as shard
 from .large_batch.adascale import AdaScale as AdaScale

@@ -25,6 +25,7 @@ OTHER_PACKAGES |= {"scipy", "tensorflow"}
 # Where others are needed, by the begin of a module's name.
 MORE_PACKAGES = {
     "tfdp.cli": {"click"},
+    "tfdp.data.grain_shards": {"grain"},
     "tfdp.report": {"altair", "jinja2", "markupsafe", "vl_convert"},
     "tfdp.testing.plugin": {"pytest"},
 }

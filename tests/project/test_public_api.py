@@ -39,6 +39,7 @@ EXPORTED = {
     "scale_learning_rate",
     "set_precision",
     "shard",
+    "shard_options",
     "shuffled_range",
     "sqrt_scaled_rate",
     "testing",

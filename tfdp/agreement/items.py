@@ -29,6 +29,25 @@ def check_same_length(strategy: Workers, items: int | None) -> None:
         )
 
 
+def check_same_beginning(strategy: Workers, digest: int) -> None:
+    """Checks that workers split the same elements in the same order.
+
+    Args:
+        strategy: The strategy whose workers meet.
+        digest: Of the first elements of all workers.
+
+    Raises:
+        ValueError: On every worker, if they do not.
+    """
+    by_worker = gather_objects(strategy, digest)
+    if len(set(by_worker)) > 1:
+        raise ValueError(
+            "Every worker must split the same elements in the same order. "
+            "Received: elements before `tfdp.shard` that are not the same on "
+            "all workers. Shuffle with the same seed on each."
+        )
+
+
 def check_same_order(
     strategy: Workers, method: str, changed: dict[str, int]
 ) -> None:

@@ -5,6 +5,7 @@ models.
 """
 
 from tfdp.data.arrays import split_arrays
+from tfdp.data.grain_shards import digest, is_shard
 from tfdp.data.index_order import go_to, length
 from tfdp.data.items import WorkerItems
 from tfdp.data.mark import is_marked

@@ -5,6 +5,8 @@ from typing import TypeVar
 import keras
 import tensorflow as tf
 
+from tfdp.data.grain_data import is_grain
+from tfdp.data.grain_shards import own_elements
 from tfdp.data.items import own_items
 from tfdp.data.mark import marked
 
@@ -31,19 +33,25 @@ def shard(data: Data) -> Data:
     it must do so in the same way on all workers, by a seed they share, which
     is compared each time.
 
+    Elements of a `grain.MapDataset` part as those of a `tf.data.Dataset`, but
+    its batches are a worker's share of the micro-batch: `.batch(micro_batch //
+    num_workers)`. A `grain.DataLoader` is given `tfdp.shard_options()`.
+
     Args:
         data: A `tf.data.Dataset`, not batched yet. It is batched after the
             mark, by the micro-batch, over all workers. Or a
             `keras.utils.PyDataset` whose items are a worker's share of the
-            micro-batch; those after each other are of the same step. The
-            strategy must have been made.
+            micro-batch; those after each other are of the same step. Or a
+            `grain.MapDataset`, which is batched after the mark by a worker's
+            share. The strategy must have been made.
 
     Returns:
         The data of this worker; as given, where it is the only one.
 
     Raises:
         TypeError: If `data` is nothing of these.
-        ValueError: If it was split before.
+        ValueError: If it was split before, or a `grain.MapDataset` has fewer
+            elements than there are workers.
         RuntimeError: If it is inside of another dataset, or the environment
             names several workers whose strategy is not made yet.
 
@@ -59,8 +67,12 @@ def shard(data: Data) -> Data:
         return marked(data)
     if isinstance(data, keras.utils.PyDataset):
         return own_items(data)
+    if is_grain(data, "MapDataset"):
+        return own_elements(data)
     raise TypeError(
-        "`tfdp.shard` splits a tf.data.Dataset or a keras.utils.PyDataset. "
-        f"Received: {type(data).__name__}. Arrays are split by themselves when "
-        "given to `fit`; make one of these of anything else."
+        "`tfdp.shard` splits a tf.data.Dataset, a keras.utils.PyDataset or a "
+        f"grain.MapDataset. Received: {type(data).__name__}. Arrays are split "
+        "by themselves when given to `fit`; split a grain.IterDataset before "
+        "`to_iter_dataset`, and give a grain.DataLoader "
+        "`tfdp.shard_options()`."
     )

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfdp.agreement import (
     agreed_seed,
     all_gather,
+    check_same_beginning,
     check_same_dataset,
     check_same_length,
     check_same_order,
@@ -29,7 +30,9 @@ from tfdp.data import (
     WorkerItems,
     by_replica,
     by_rows,
+    digest,
     is_marked,
+    is_shard,
     pipeline,
     split_arrays,
 )
@@ -194,7 +197,13 @@ class MultiWorkerMirroredStrategy(
             )
         shuffle = random.Random(seed).shuffle
         items = keras_epochs.py_dataset(epochs)
-        is_split = isinstance(items, WorkerItems) or is_marked(dataset)
+        own = Membership(self.worker_index, self.num_workers)
+        grain = keras_epochs.grain_data(epochs)
+        is_split = (
+            isinstance(items, WorkerItems)
+            or is_marked(dataset)
+            or (grain is not None and is_shard(grain, own))
+        )
         is_predicting = keras_epochs.is_predicting(within=3)
         if is_split and is_predicting:
             raise ValueError(
@@ -208,6 +217,9 @@ class MultiWorkerMirroredStrategy(
                 self,
                 self._split_items(items, epochs, dataset.element_spec, shuffle),
             )
+        if is_split and grain is not None:
+            check_same_beginning(self, digest(grain))
+            return self._distribute_split(by_rows(dataset, self._share, None))
         if is_split:
             return distribute_split(self, self._split(dataset))
         if items is not None and not is_predicting:

@@ -168,6 +168,21 @@ def py_dataset(epoch_iterator: Any) -> keras.utils.PyDataset | None:
     return adapter.py_dataset
 
 
+def grain_data(epoch_iterator: Any) -> Any:
+    """Returns the dataset or loader of Grain's that an `EpochIterator` has.
+
+    Args:
+        epoch_iterator: Of a `fit`, `evaluate` or `predict`; may be `None`.
+
+    Returns:
+        The `grain.MapDataset`, `grain.IterDataset` or `grain.DataLoader`;
+        `None` where the data are others.
+    """
+    adapter = getattr(epoch_iterator, "data_adapter", None)
+    is_grain = type(adapter).__name__ == "GrainDatasetAdapter"
+    return _dataset.of(adapter) if is_grain else None
+
+
 def py_dataset_in_order(
     epoch_iterator: Any,
     shuffle: Callable[[list[int]], None] | None = None,
