@@ -1,7 +1,9 @@
 """Each worker computes its own items, and all train as one device does."""
 
 import collections
+import warnings
 
+import keras
 import numpy as np
 import pytest
 from places import SHARED
@@ -12,6 +14,38 @@ pytestmark = pytest.mark.multi_worker
 PROGRAM = SHARED / "split_items.py"
 EPOCHS, MICRO_BATCH, SAMPLES = 3, 12, 70
 NOT_FIGURES = ("computed", "shuffled", "refused", "begins", "told")
+
+
+def told_of_what_items_begin_with():
+    strategy = tfdp.auto_strategy()
+
+    class Items(keras.utils.PyDataset):
+        def __init__(self):
+            super().__init__()
+            self.order = np.arange(4) + strategy.worker_index
+            self.same = [1, 2]
+
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return np.ones((1, 2)), np.ones((1, 1))
+
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        sgd = keras.optimizers.SGD(0.1)
+        model.compile(tfdp.DistributedOptimizer(sgd), "mse")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.evaluate(tfdp.shard(Items()), verbose=0)
+    return [str(warning.message) for warning in caught]
+
+
+def test_items_that_begin_otherwise_are_told_of_on_every_worker():
+    for told in tfdp.testing.run_workers(
+        told_of_what_items_begin_with, 2, timeout=300
+    ):
+        assert [m for m in told if "Received: `order` not the same on" in m]
 
 
 def run(workers, replicas=1):

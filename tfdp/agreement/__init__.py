@@ -24,6 +24,7 @@ from tfdp.agreement.items import (
     check_same_length,
     check_same_order,
     common_signature,
+    warn_of_other_orders,
 )
 from tfdp.agreement.same_program import program
 from tfdp.agreement.windows import gathered_window

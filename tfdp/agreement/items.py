@@ -3,6 +3,7 @@
 Every function is a collective: see `tfdp.agreement`.
 """
 
+import warnings
 from typing import Any
 
 import tensorflow as tf
@@ -61,13 +62,7 @@ def check_same_order(
     Raises:
         ValueError: On every worker, if some differ.
     """
-    by_worker = gather_objects(strategy, changed)
-    names = dict.fromkeys(name for given in by_worker for name in given)
-    differing = [
-        name
-        for name in names
-        if any(given.get(name) != by_worker[0].get(name) for given in by_worker)
-    ]
+    differing = _differing(strategy, changed)
     if differing:
         raise ValueError(
             "Every worker must order the items of a PyDataset alike, or some "
@@ -76,6 +71,26 @@ def check_same_order(
             "the order, and nothing else, from a generator of its own that "
             "has the same seed on each worker: "
             "`self.rng = np.random.default_rng(seed)`."
+        )
+
+
+def warn_of_other_orders(strategy: Workers, attributes: dict[str, int]) -> None:
+    """Warns where workers begin with attributes that are not the same.
+
+    These may be an order, or what a worker has read of its own items.
+
+    Args:
+        strategy: The strategy whose workers meet.
+        attributes: A digest of each that may be an order.
+    """
+    differing = _differing(strategy, attributes)
+    if differing:
+        warnings.warn(
+            "Every worker must order the items of a PyDataset alike, or some "
+            "are seen twice and others never. Received: "
+            f"`{'`, `'.join(differing)}` not the same on all workers. Where "
+            "that is an order, draw it with the same seed on each worker.",
+            stacklevel=2,
         )
 
 
@@ -124,6 +139,16 @@ def common_signature(strategy: Workers, signature: Any) -> Any:
         ),
         signature,
     )
+
+
+def _differing(strategy: Workers, digests: dict[str, int]) -> list[str]:
+    by_worker = gather_objects(strategy, digests)
+    names = dict.fromkeys(name for given in by_worker for name in given)
+    return [
+        name
+        for name in names
+        if any(given.get(name) != by_worker[0].get(name) for given in by_worker)
+    ]
 
 
 def _common(shapes: tuple[list[int | None], ...]) -> list[int | None]:

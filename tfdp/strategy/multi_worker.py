@@ -19,6 +19,7 @@ from tfdp.agreement import (
     check_same_packs,
     common_signature,
     have_same_length,
+    warn_of_other_orders,
     warn_of_overlap,
 )
 from tfdp.batch import checked_number
@@ -33,6 +34,7 @@ from tfdp.data import (
     digest,
     is_marked,
     is_shard,
+    orders,
     pipeline,
     split_arrays,
 )
@@ -268,6 +270,7 @@ class MultiWorkerMirroredStrategy(
                 "`tfdp.shard` after the strategy is made."
             )
         check_same_length(self, items.dataset.num_batches)
+        warn_of_other_orders(self, orders(items.dataset))
         items.compare = functools.partial(check_same_order, self)
         dataset = keras_epochs.py_dataset_in_order(
             epochs, shuffle, signature=common_signature(self, signature)
