@@ -1,43 +1,22 @@
 """`tf.distribute.MultiWorkerMirroredStrategy`, repaired for Keras 3."""
 
-import functools
 import itertools
 import random
-import warnings
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
 from tfdp.agreement import (
     agreed_seed,
     all_gather,
-    check_same_beginning,
     check_same_dataset,
-    check_same_length,
-    check_same_order,
     check_same_packs,
-    common_signature,
     have_same_length,
-    warn_of_other_orders,
     warn_of_overlap,
 )
 from tfdp.batch import checked_number
 from tfdp.cluster import Cluster
 from tfdp.cluster.membership import Membership, join
-from tfdp.data import (
-    Share,
-    Split,
-    WorkerItems,
-    by_replica,
-    by_rows,
-    digest,
-    is_marked,
-    is_shard,
-    orders,
-    pipeline,
-    split_arrays,
-)
 from tfdp.settings import pack_bytes, start_timeout
 from tfdp.strategy.data_parallel_strategy import (
     DataParallelStrategy,
@@ -48,7 +27,8 @@ from tfdp.strategy.joining import (
     endable_start,
     joined,
 )
-from tfdp.upstream import keras_data, keras_epochs, tf_runtime
+from tfdp.strategy.splitting import split_of
+from tfdp.upstream import keras_epochs, tf_runtime
 
 _numbers = itertools.count()
 
@@ -131,7 +111,6 @@ class MultiWorkerMirroredStrategy(
         join(Membership(self.worker_index, self.num_workers))
         check_same_packs(self, self.bytes_per_pack)
         self._datasets = 0
-        self._has_told = False
         has_seed = tf_runtime.global_seed() is not None
         seed = agreed_seed(self)
         self.drawn_seed = None if has_seed else seed
@@ -184,49 +163,12 @@ class MultiWorkerMirroredStrategy(
         self._datasets += 1
         seed = (tf_runtime.global_seed() or 0) + self._datasets
         epochs = keras_epochs.iterator_under_construction(within=1)
-        arrays = keras_data.arrays(epochs)
-        if arrays is not None:
-            check_same_dataset(self, dataset)
-            return distribute_split(
-                self,
-                split_arrays(
-                    arrays.arrays,
-                    arrays.num_samples,
-                    arrays.batch_size,
-                    self._share,
-                    seed if arrays.is_shuffled else None,
-                ),
-            )
-        shuffle = random.Random(seed).shuffle
-        items = keras_epochs.py_dataset(epochs)
-        own = Membership(self.worker_index, self.num_workers)
-        grain = keras_epochs.grain_data(epochs)
-        is_split = (
-            isinstance(items, WorkerItems)
-            or is_marked(dataset)
-            or (grain is not None and is_shard(grain, own))
+        part = split_of(self, dataset, epochs, seed)
+        if part is not None:
+            return distribute_split(self, part)
+        in_order = keras_epochs.py_dataset_in_order(
+            epochs, shuffle=random.Random(seed).shuffle
         )
-        is_predicting = keras_epochs.is_predicting(within=3)
-        if is_split and is_predicting:
-            raise ValueError(
-                "`predict` returns its rows in the order of the samples. "
-                "Received: a dataset that `tfdp.shard` was applied to, of "
-                "which each worker has every Nth. Give `predict` the "
-                "dataset without it, or arrays."
-            )
-        if isinstance(items, WorkerItems):
-            return distribute_split(
-                self,
-                self._split_items(items, epochs, dataset.element_spec, shuffle),
-            )
-        if is_split and grain is not None:
-            check_same_beginning(self, digest(grain))
-            return self._distribute_split(by_rows(dataset, self._share, None))
-        if is_split:
-            return distribute_split(self, self._split(dataset))
-        if items is not None and not is_predicting:
-            self._tell_of_shard()
-        in_order = keras_epochs.py_dataset_in_order(epochs, shuffle=shuffle)
         if in_order is not None:
             dataset = in_order
         check_same_dataset(self, dataset)
@@ -237,56 +179,6 @@ class MultiWorkerMirroredStrategy(
             )
             dataset = dataset.with_options(by_samples)
         return super().experimental_distribute_dataset(dataset, options)
-
-    @property
-    def _share(self) -> Share:
-        replicas = self.num_replicas_in_sync // self.num_workers
-        return Share(self.worker_index, self.num_workers, replicas)
-
-    def _split(self, dataset: tf.data.Dataset) -> Split:
-        """Splits a dataset that `tfdp.shard` has marked, over steps."""
-        own = pipeline(dataset, Membership(self.worker_index, self.num_workers))
-        check_same_dataset(self, dataset, micro_batch=own.micro_batch)
-        by_worker = all_gather(self, [own.samples])
-        steps = int(by_worker.min())
-        if steps >= 0:
-            own_steps = self._share.steps(own.samples, own.micro_batch)
-            steps = int(all_gather(self, [own_steps]).max())
-        return by_replica(dataset, own.micro_batch, self._share, steps)
-
-    def _split_items(
-        self,
-        items: WorkerItems,
-        epochs: Any,
-        signature: Any,
-        shuffle: Callable[[list[int]], None],
-    ) -> Split:
-        """Splits this worker's items of a `PyDataset` over its replicas."""
-        own = Membership(self.worker_index, self.num_workers)
-        if items.own != own:
-            raise ValueError(
-                "A PyDataset is split between the workers that train on it. "
-                f"Received: that of {items.own}; this is {own}. Apply "
-                "`tfdp.shard` after the strategy is made."
-            )
-        check_same_length(self, items.dataset.num_batches)
-        warn_of_other_orders(self, orders(items.dataset))
-        items.compare = functools.partial(check_same_order, self)
-        dataset = keras_epochs.py_dataset_in_order(
-            epochs, shuffle, signature=common_signature(self, signature)
-        )
-        return by_rows(dataset, self._share, items.num_batches)
-
-    def _tell_of_shard(self) -> None:
-        if self.is_chief and self.num_workers > 1 and not self._has_told:
-            self._has_told = True
-            warnings.warn(
-                "Each worker computes all items of a PyDataset, and drops the "
-                f"rows of the others. Received: one on {self.num_workers} "
-                "workers. Give `fit` `tfdp.shard(dataset)`, with items of a "
-                "worker's share of the rows, to have each compute its own.",
-                stacklevel=2,
-            )
 
     def distribute_datasets_from_function(
         self,

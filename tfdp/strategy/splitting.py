@@ -1,0 +1,154 @@
+"""How data that several workers are given are split, before they are read."""
+
+import functools
+import random
+import warnings
+import weakref
+from typing import Any
+
+import tensorflow as tf
+
+from tfdp.agreement import (
+    all_gather,
+    check_same_beginning,
+    check_same_dataset,
+    check_same_length,
+    check_same_order,
+    common_signature,
+    warn_of_other_orders,
+)
+from tfdp.cluster.membership import Membership
+from tfdp.data import (
+    Share,
+    Split,
+    WorkerItems,
+    by_replica,
+    by_rows,
+    digest,
+    is_marked,
+    is_shard,
+    orders,
+    pipeline,
+    split_arrays,
+)
+from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
+from tfdp.upstream import keras_data, keras_epochs
+
+_told: weakref.WeakSet[DataParallelStrategy] = weakref.WeakSet()
+
+
+def split_of(
+    strategy: DataParallelStrategy,
+    dataset: tf.data.Dataset,
+    epochs: Any,
+    seed: int,
+) -> Split | None:
+    """Returns what this worker is given of data that are split.
+
+    A collective.
+
+    Args:
+        strategy: The strategy whose workers share them.
+        dataset: What Keras has made of the data.
+        epochs: The `EpochIterator` that holds them; `None` where there is
+            none.
+        seed: Seed of their order, where Keras leaves it to the strategy.
+
+    Returns:
+        That part; `None` where every worker reads all.
+
+    Raises:
+        ValueError: If they cannot be split so, or differ between workers.
+    """
+    share = Share(
+        strategy.worker_index,
+        strategy.num_workers,
+        strategy.num_replicas_in_sync // strategy.num_workers,
+    )
+    own = Membership(strategy.worker_index, strategy.num_workers)
+    arrays = keras_data.arrays(epochs)
+    if arrays is not None:
+        check_same_dataset(strategy, dataset)
+        return split_arrays(
+            arrays.arrays,
+            arrays.num_samples,
+            arrays.batch_size,
+            share,
+            seed if arrays.is_shuffled else None,
+        )
+    items = keras_epochs.py_dataset(epochs)
+    grain = keras_epochs.grain_data(epochs)
+    is_predicting = keras_epochs.is_predicting(within=4)
+    is_grains = grain is not None and is_shard(grain, own)
+    if isinstance(items, WorkerItems) or is_grains or is_marked(dataset):
+        if is_predicting:
+            raise ValueError(
+                "`predict` returns its rows in the order of the samples. "
+                "Received: a dataset that `tfdp.shard` was applied to, of "
+                "which each worker has every Nth. Give `predict` the "
+                "dataset without it, or arrays."
+            )
+        if isinstance(items, WorkerItems):
+            batches = _batches_of(items, strategy, dataset, epochs, own, seed)
+            return by_rows(batches, share, items.num_batches)
+        if is_grains:
+            check_same_beginning(strategy, digest(grain))
+            return by_rows(dataset, share, None)
+        return _after_mark(strategy, dataset, share, own)
+    if items is not None and not is_predicting:
+        _tell_of_shard(strategy)
+    return None
+
+
+def _after_mark(
+    strategy: DataParallelStrategy,
+    dataset: tf.data.Dataset,
+    share: Share,
+    own: Membership,
+) -> Split:
+    of_worker = pipeline(dataset, own)
+    micro_batch = of_worker.micro_batch
+    check_same_dataset(strategy, dataset, micro_batch=micro_batch)
+    steps = int(all_gather(strategy, [of_worker.samples]).min())
+    if steps >= 0:
+        own_steps = share.steps(of_worker.samples, micro_batch)
+        steps = int(all_gather(strategy, [own_steps]).max())
+    return by_replica(dataset, micro_batch, share, steps)
+
+
+def _batches_of(
+    items: WorkerItems,
+    strategy: DataParallelStrategy,
+    dataset: tf.data.Dataset,
+    epochs: Any,
+    own: Membership,
+    seed: int,
+) -> tf.data.Dataset:
+    if items.own != own:
+        raise ValueError(
+            "A PyDataset is split between the workers that train on it. "
+            f"Received: that of {items.own}; this is {own}. Apply "
+            "`tfdp.shard` after the strategy is made."
+        )
+    check_same_length(strategy, items.dataset.num_batches)
+    warn_of_other_orders(strategy, orders(items.dataset))
+    items.compare = functools.partial(check_same_order, strategy)
+    return keras_epochs.py_dataset_in_order(
+        epochs,
+        random.Random(seed).shuffle,
+        signature=common_signature(strategy, dataset.element_spec),
+    )
+
+
+def _tell_of_shard(strategy: DataParallelStrategy) -> None:
+    if strategy.num_workers == 1 or strategy in _told:
+        return
+    _told.add(strategy)
+    if strategy.is_chief:
+        warnings.warn(
+            "Each worker computes all items of a PyDataset, and drops the "
+            f"rows of the others. Received: one on {strategy.num_workers} "
+            "workers. Give `fit` `tfdp.shard(dataset)`, with items of a "
+            "worker's share of the rows, to have each compute its own.",
+            stacklevel=2,
+        )
