@@ -290,8 +290,8 @@ def distribute_split(
     epochs = keras_epochs.iterator_under_construction(within=2)
     if epochs is not None:
         keras_epochs.begin_late(epochs, no_batches)
-        if epochs.num_batches == 0:
-            raise no_batches()
+    if split.steps == 0:
+        raise no_batches()
     dataset = _prepared(split.dataset)
     distributed = CountedDataset(
         tf.distribute.Strategy.distribute_datasets_from_function(
