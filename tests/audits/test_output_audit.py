@@ -112,3 +112,21 @@ def test_to_wrap_the_loss_does_not_silence_it(two_replicas):
 def test_what_is_exact_is_not_found(two_replicas, build, layer):
     found = audited(two_replicas, build, layer)
     assert not found.of("error")
+
+
+def test_what_rounding_leaves_of_zero_is_no_dependence(two_replicas):
+    keras.utils.set_random_seed(0)
+    with two_replicas.scope():
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.Conv2D(3, 3, activation="relu"),
+                keras.layers.GroupNormalization(3),
+                keras.layers.GlobalAveragePooling2D(),
+                keras.layers.Dense(4),
+            ]
+        )
+        sgd = keras.optimizers.SGD(0.1)
+        model.compile(tfdp.DistributedOptimizer(sgd), "mse")
+    x = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype("float32")
+    assert tfdp.audit(model, (x, np.ones((16, 4)))) == []
