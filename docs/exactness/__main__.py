@@ -31,6 +31,13 @@ Measured with {versions}.
 Replicas are logical CPUs, 2 where a row does not say otherwise; workers are
 2 processes.
 
+On several workers `fit(x, y)`, which shuffles by default, has each sample once
+per epoch, in an order that all workers share and that changes from epoch to
+epoch. It is not that of one device: Keras draws it by an operation that differs
+between workers, or repeats itself in each epoch once there is a seed. For equal
+numbers there give `shuffle=False`, or a `tf.data` dataset that shuffles by a
+seed.
+
 ## How to read it
 
 A number is the largest difference of a weight, relative where the weight is
