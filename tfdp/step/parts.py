@@ -18,11 +18,17 @@ import tensorflow as tf
 
 from tfdp.step.division import divisions
 from tfdp.step.gradients import Gradient
+from tfdp.step.graphs import (
+    Assignment,
+    Gradients,
+    assignments,
+    counts,
+    leads,
+)
 from tfdp.step.waiting import tensors_in
 from tfdp.upstream import (
     inspection,
     keras_models,
-    tf_graphs,
     tf_replicas,
 )
 
@@ -63,7 +69,7 @@ class _Part:
         if not self.accumulates:
             self.of_all.update(each.ref() for each in tensors_in(result))
 
-    def assignments(self) -> list[tf_graphs.Assignment]:
+    def assignments(self) -> list[Assignment]:
         """Returns what the step changes, but for its optimizers."""
         operations = [
             each
@@ -71,13 +77,11 @@ class _Part:
             if i >= self.begin
             and not any(i in update for update in self.updates)
         ]
-        return list(tf_graphs.assignments(operations))
+        return list(assignments(operations))
 
     def is_of_data(self, tensors: Sequence[tf.Tensor]) -> bool:
         """Whether tensors depend on the samples of this replica."""
-        return tf_graphs.leads(
-            lambda each: each.ref() in self.data, tensors, self.of_all
-        )
+        return leads(lambda each: each.ref() in self.data, tensors, self.of_all)
 
 
 @contextlib.contextmanager
@@ -149,7 +153,7 @@ def _look(part: _Part) -> None:
         each.values if isinstance(each, tf.IndexedSlices) else each
         for each in part.gradients
     ]
-    taken = tf_graphs.Gradients(given, part.of_all)
+    taken = Gradients(given, part.of_all)
     for gradient in given:
         operation = taken.not_linear(gradient)
         if operation is not None:
@@ -167,7 +171,7 @@ def _is_undivided(part: _Part, value: tf.Tensor) -> bool:
     if noted is None or noted.lost or part.is_of_data([value]):
         return False
     numbers = {each.ref() for each in noted.tensors}
-    return not tf_graphs.leads(lambda each: each.ref() in numbers, [value])
+    return not leads(lambda each: each.ref() in numbers, [value])
 
 
 def _look_at_variables(part: _Part) -> None:
@@ -179,7 +183,7 @@ def _look_at_variables(part: _Part) -> None:
         is_kept = id(each.variable) in kept
         if part.is_of_data(each.values):
             (_tell_kept if is_kept else _tell_moved)(part.model, name)
-        elif is_kept and part.accumulates and not tf_graphs.counts(each):
+        elif is_kept and part.accumulates and not counts(each):
             _tell_micro_batches(part.model, name)
 
 

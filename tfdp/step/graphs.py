@@ -1,7 +1,7 @@
 """What is seen in the graph of a step: what depends on what, and how.
 
 It knows the names that TensorFlow gives operations and their types, which have
-contracts in `tests/upstream/test_tf_graphs.py`.
+contracts in `tests/step/test_graphs.py`.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator

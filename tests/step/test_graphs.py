@@ -1,11 +1,11 @@
-"""What TensorFlow calls operations, of what `tf_graphs` looks for."""
+"""What TensorFlow calls operations, of what `graphs` looks for."""
 
 import keras
 import pytest
 import tensorflow as tf
 from contracts import contract
 
-from tfdp.upstream import tf_graphs
+from tfdp.step import graphs
 
 CHANGES = {
     "assign": lambda v, x: v.assign(x),
@@ -29,10 +29,10 @@ def test_a_changed_variable_is_found_with_what_it_is_changed_by(name):
         CHANGES[name](variable, 2.0 * x)
 
     graph = traced(step, tf.constant([1.0, 2.0]))
-    (found,) = tf_graphs.assignments(graph.get_operations())
+    (found,) = graphs.assignments(graph.get_operations())
     assert found.variable is variable.handle
     (given,) = graph.inputs[:1]
-    assert tf_graphs.leads(lambda t: t.ref() == given.ref(), found.values)
+    assert graphs.leads(lambda t: t.ref() == given.ref(), found.values)
 
 
 @contract("captures", serves="variables inside of loops are not known")
@@ -44,7 +44,7 @@ def test_a_variable_is_known_inside_of_a_function_inside():
     def inside():
         variable.assign_add(1.0)
         graph = tf.compat.v1.get_default_graph()
-        found.extend(tf_graphs.assignments(graph.get_operations()))
+        found.extend(graphs.assignments(graph.get_operations()))
         return 0.0
 
     traced(lambda: inside())
@@ -67,10 +67,8 @@ def test_a_variable_is_known_inside_of_a_function_inside():
 )
 def test_a_counter_is_known(change, counts):
     v, w = tf.Variable(1.0), tf.Variable(1.0)
-    (found,) = tf_graphs.assignments(
-        traced(lambda: change(v, w)).get_operations()
-    )
-    assert tf_graphs.counts(found) is counts
+    (found,) = graphs.assignments(traced(lambda: change(v, w)).get_operations())
+    assert graphs.counts(found) is counts
 
 
 @contract("gradient_tape", serves="gradients are not told from losses")
@@ -89,8 +87,8 @@ def test_what_a_tape_makes_has_its_name():
     found = []
     traced(step, tf.ones((3, 2)))
     loss, *gradients = found
-    assert not tf_graphs.is_of_tape(loss)
-    assert all(map(tf_graphs.is_of_tape, gradients))
+    assert not graphs.is_of_tape(loss)
+    assert all(map(graphs.is_of_tape, gradients))
 
 
 @contract("IdentityN", serves="rows of all replicas seem those of one")
@@ -102,9 +100,7 @@ def test_a_result_with_a_gradient_of_its_own_is_not_its_arguments():
     seen = []
 
     def step(x):
-        seen.append(
-            tf_graphs.leads(lambda t: t.ref() == x.ref(), [constant(x)])
-        )
+        seen.append(graphs.leads(lambda t: t.ref() == x.ref(), [constant(x)]))
 
     traced(step, tf.constant(1.0))
     assert seen == [False]
@@ -116,7 +112,7 @@ def test_what_is_made_inside_of_a_tape_is_known_by_its_traceback():
     with graph.as_default():
         x = tf.compat.v1.placeholder(tf.float32, ())
         (gradient,) = tf.gradients(tf.sign(x) * x * x, [x])
-    taken = tf_graphs.Gradients([gradient], ())
-    assert not tf_graphs.is_of_tape(gradient)
+    taken = graphs.Gradients([gradient], ())
+    assert not graphs.is_of_tape(gradient)
     assert taken.not_linear(gradient) is None
     assert not taken.lead(gradient)
