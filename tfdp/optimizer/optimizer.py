@@ -16,7 +16,7 @@ from tfdp.optimizer.measurement import Measurement
 from tfdp.optimizer.noise_scale import NoiseScale
 from tfdp.optimizer.synchronization import Synchronous
 from tfdp.optimizer.update import Update
-from tfdp.step import Gradient, StepMeter, updating
+from tfdp.step import Gradient, StepMeter
 from tfdp.strategy import check_scope, counts_samples
 from tfdp.upstream import keras_optimizers as doorway
 
@@ -219,10 +219,7 @@ class DistributedOptimizer(BeforeBuild):
         if not self.built:
             self.build(variables)
         grads, variables = doorway.with_gradients(self, grads, variables)
-        with updating(grads):
-            self._update.take(
-                grads, variables, lambda v: doorway.place_of(self, v)
-            )
+        self._update.take(grads, variables, lambda v: doorway.place_of(self, v))
 
     @property
     def compression(self) -> str | None:

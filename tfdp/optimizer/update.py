@@ -17,6 +17,7 @@ from tfdp.step import (
     evening_factor,
     local_samples,
     taken_weight,
+    updating,
     weighted,
 )
 
@@ -112,6 +113,15 @@ class Update:
             variables: The variables, in the same order.
             place_of: Returns the place of one among those built for.
         """
+        with updating(gradients):
+            self._take(gradients, variables, place_of)
+
+    def _take(
+        self,
+        gradients: Sequence[Gradient],
+        variables: Sequence[keras.Variable],
+        place_of: Callable[[keras.Variable], int],
+    ) -> None:
         weight = taken_weight()
         measurement = self._measurement
         measurement.check_counted(is_counted=weight is not None)
