@@ -63,6 +63,9 @@ def test_an_epoch_iterator_asks_itself_for_what_it_goes_through():
         assert list(theirs.parameters) == ["self"]
 
     class Later:
+        def __init__(self, *, is_kept):
+            assert not is_kept
+
         def __iter__(self):
             return self
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfdp.strategy.later_epoch import LaterEpoch, draw_for_unused
 from tfdp.upstream import keras_fit, tf_datasets
 
 
@@ -66,7 +67,6 @@ class CountedDataset(tf_datasets.DistributedDataset):
         order: As given.
         is_split: As given.
         times_begun: How many iterators were made of it.
-        latest: The epoch that was begun last.
     """
 
     def __init__(
@@ -86,7 +86,6 @@ class CountedDataset(tf_datasets.DistributedDataset):
         self._steps = steps
         self.is_split = is_split
         self.times_begun = 0
-        self.latest: LaterEpoch | None = None
 
     def __iter__(self) -> Iterator[Any]:
         """Begins an epoch; or says what a batch is like, if that is asked."""
@@ -100,11 +99,16 @@ class CountedDataset(tf_datasets.DistributedDataset):
 
     def begun(self) -> Iterator[Any]:
         """Returns an iterator, which is not counted."""
+        draw_for_unused()
         return iter(self._dataset)
 
-    def later(self) -> "LaterEpoch":
-        """Returns an epoch that begins, for the devices, when it is used."""
-        return LaterEpoch(self)
+    def later(self, *, is_kept: bool = False) -> LaterEpoch:
+        """Returns an epoch that begins, for the devices, when it is used.
+
+        Args:
+            is_kept: Whether it is used although others begin before.
+        """
+        return LaterEpoch(self, is_kept=is_kept)
 
     @property
     def element_spec(self) -> Any:
@@ -120,6 +124,7 @@ class CountedDataset(tf_datasets.DistributedDataset):
         self, initial_state: Any, reduce_func: Callable[..., Any]
     ) -> Any:
         """Reduces over an epoch, as TensorFlow does."""
+        draw_for_unused()
         self.times_begun += 1
         return self._dataset.reduce(initial_state, reduce_func)
 
@@ -128,44 +133,6 @@ class CountedDataset(tf_datasets.DistributedDataset):
         if name == "_dataset":
             raise AttributeError(name)
         return getattr(self._dataset, name)
-
-
-class LaterEpoch:
-    """An epoch that counts as begun, but takes no batch before it is used.
-
-    An iterator over several devices reads ahead once it is made.
-
-    Args:
-        dataset: What to begin.
-
-    Attributes:
-        iterator: What it takes batches from, once it was used.
-    """
-
-    def __init__(self, dataset: CountedDataset) -> None:
-        self._dataset = dataset
-        self.iterator: Iterator[Any] | None = None
-
-    def __iter__(self) -> "LaterEpoch":
-        """Counts as begun."""
-        if self._dataset.latest is self:
-            return self
-        before, self._dataset.latest = self._dataset.latest, self
-        if before is not None and before.iterator is None:
-            # Never used; a shuffling draws its order none the less.
-            iter(self._dataset.order)
-        self._dataset.times_begun += 1
-        return self
-
-    def __next__(self) -> Any:
-        """Returns the next batch."""
-        return next(self.begun())
-
-    def begun(self) -> Iterator[Any]:
-        """Returns the iterator, which is made when it is first asked for."""
-        if self.iterator is None:
-            self.iterator = self._dataset.begun()
-        return self.iterator
 
 
 def _first_of(batches: Iterator[Any]) -> Iterator[Any]:

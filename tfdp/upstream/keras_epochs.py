@@ -114,9 +114,12 @@ def begin_late(epoch_iterator: Any, no_data: Callable[[], Exception]) -> None:
             # Keras comes back once it has made the step.
             steps += 1
 
-    _get_iterator.replace(
-        epoch_iterator, lambda: _distributed_dataset.of(epoch_iterator).later()
-    )
+    def later() -> Any:
+        # With a number of steps, an epoch may begin where the last one ended.
+        is_kept = epoch_iterator.steps_per_epoch is not None
+        return _distributed_dataset.of(epoch_iterator).later(is_kept=is_kept)
+
+    _get_iterator.replace(epoch_iterator, later)
     _enumerate_iterator.replace(epoch_iterator, enumerate_iterator)
     _catch_stop_iteration.replace(epoch_iterator, catch_end_of_data)
 
