@@ -35,8 +35,8 @@ CONTESTANTS = {
 WORKERS = (1, 2, 4)
 # Seconds that a sample takes, and how many are decoded at a time.
 DECODES = {"sleeps": (0.01, 4), "computes": (0.002, 1)}
-# In one step less than this, what was read ahead between turns is used up.
-DRAIN = 12
+# Steps for each worker, in which what was read between turns is used up.
+DRAIN = 6
 # Whole rounds of what is read at once, whatever the workers.
 STEPS = 16
 
@@ -44,8 +44,12 @@ STEPS = 16
 class Reader(Player):
     """Workers whose turns begin when nothing is left that was read before."""
 
+    def __init__(self, command, environments, cores):
+        super().__init__(command, environments, cores)
+        self._drain = max(2, len(environments)) * DRAIN
+
     def turn(self, steps):
-        super().turn(DRAIN)
+        super().turn(self._drain)
         return super().turn(steps)
 
 
