@@ -288,6 +288,7 @@ USES = {
     "tf_runtime._id_in_cluster": lambda: tf_runtime.worker_index(STRATEGY),
 }
 GONE_ON_WITHOUT = {
+    "tf_datasets._asks_others": lambda: tf_datasets.end_together(object()),
     "keras_models._compile_metrics": lambda: keras_models.compiled_metrics(
         model("mae")
     ),

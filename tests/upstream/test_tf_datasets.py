@@ -10,6 +10,22 @@ from tfdp.upstream import (
 
 
 @contract(
+    "_enable_get_next_as_optional",
+    serves="workers ask each other before each step whether there are data",
+)
+def test_a_distributed_dataset_says_whether_all_are_asked_before_a_batch():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    data = tf.data.Dataset.range(6).batch(4)
+    made = strategy.distribute_datasets_from_function(lambda _: data)
+    assert made._enable_get_next_as_optional
+    tf_datasets.end_together(made)
+    iterator = iter(made)
+    assert not iterator._enable_get_next_as_optional
+    sizes = [len(batch) for batch in iterator]
+    assert sizes == [4, 2]
+
+
+@contract(
     "_seed",
     "_seed2",
     serves="workers that shuffle in different orders are not noticed",

@@ -35,6 +35,7 @@ from tfdp.upstream import (
     keras_epochs,
     keras_fit,
     keras_losses,
+    tf_datasets,
     tf_functions,
 )
 
@@ -293,10 +294,13 @@ def distribute_split(
     if split.steps == 0:
         raise no_batches()
     dataset = _prepared(split.dataset)
+    theirs = tf.distribute.Strategy.distribute_datasets_from_function(
+        strategy, lambda _: dataset
+    )
+    if split.steps != tf.data.UNKNOWN_CARDINALITY:
+        tf_datasets.end_together(theirs)
     distributed = CountedDataset(
-        tf.distribute.Strategy.distribute_datasets_from_function(
-            strategy, lambda _: dataset
-        ),
+        theirs,
         dataset,
         split.order,
         order=split.order,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfdp.upstream.private import Member, Name
+from tfdp.upstream.private import Member, Name, optional
 
 # A base class, which has to be there on import. Without the private one, Keras
 # takes no dataset for a distributed one that a program gives to `fit` itself.
@@ -25,6 +25,10 @@ _functions = Member("_functions", serves=_ORDER)
 _inputs = Member("_inputs", serves=_ORDER)
 _drop_remainder = Member(
     "_drop_remainder", serves="tfdp.shard would not know what `batch` drops"
+)
+_asks_others = Member(
+    "_enable_get_next_as_optional",
+    serves="workers ask each other before each step whether there are data",
 )
 _DRAWS = ("Random", "TruncatedNormal", "Multinomial", "Stateful", "Rng")
 BATCHES = ("Batch", "ParallelBatch", "PaddedBatch")
@@ -146,6 +150,16 @@ def _integers_behind(node: Any, by_name: dict[str, Any]) -> list[int]:
         if source.op == "Const" and value.dtype == tf.int64.as_datatype_enum:
             integers += [int(i) for i in tf.make_ndarray(value).flat]
     return integers
+
+
+def end_together(dataset: Any) -> None:
+    """Has workers not ask each other, before each step, whether to go on.
+
+    Args:
+        dataset: A distributed dataset, which has as many batches on all.
+    """
+    with optional():
+        _asks_others.replace(dataset, False)
 
 
 def inputs(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
