@@ -119,6 +119,8 @@ class Items(keras.utils.PyDataset):
 class Epochs:
     """As much of Keras's `EpochIterator` as is replaced, or asked for."""
 
+    steps_per_epoch = None
+
     def __init__(self):
         items = Items(workers=2)
         self.data_adapter = py_dataset_adapter.PyDatasetAdapter(items)
@@ -138,6 +140,10 @@ def begun_late():
     epochs = Epochs()
     keras_epochs.begin_late(epochs, ValueError)
     return epochs._get_iterator()
+
+
+def with_copies(made):
+    enter(keras_models.with_copies(made, made.weights))
 
 
 def take_length():
@@ -228,6 +234,10 @@ USES = {
     "keras_losses._reduce_weighted_values": weighted_sum,
     "keras_losses._apply_mask": weighted_sum,
     "keras_losses._squeeze_or_expand": weighted_sum,
+    "keras_models._value": lambda: with_copies(model()),
+    "keras_models._distribute_strategy": lambda: enter(
+        keras_models.lent_to(model(), tf.distribute.get_strategy())
+    ),
     "keras_models._symbolic_build": lambda: keras_models.build(model(), BATCH),
     "keras_models._call_has_training_arg": lambda: keras_models.outputs_of(
         model(), BATCH[0]
