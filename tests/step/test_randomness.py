@@ -97,6 +97,7 @@ def test_the_state_is_the_same_on_all_replicas(strategy):
     np.testing.assert_array_equal(local, [alone.state.numpy()] * len(local))
 
 
+@pytest.mark.filterwarnings("ignore:What a layer keeps of a batch")
 def test_a_fit_draws_different_numbers(two_replicas):
     class Noting(keras.layers.Layer):
         def build(self, shape):
