@@ -10,6 +10,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
+from witness import Witness
 
 import tfdp
 
@@ -41,26 +42,6 @@ def read(files, **options):
         .interleave(tf.data.TFRecordDataset, **options)
         .map(parsed)
     )
-
-
-class Witness(keras.Model):
-    """Writes down the labels, which number the samples."""
-
-    def __init__(self):
-        super().__init__()
-        self.dense = keras.layers.Dense(1)
-        self.epochs = []
-
-    def call(self, x):
-        return self.dense(x)
-
-    def train_step(self, data):
-        tf.py_function(
-            lambda y: self.epochs[-1].extend(map(int, y.numpy()[:, 0])),
-            [data[1]],
-            [],
-        )
-        return super().train_step(data)
 
 
 def seen(strategy, dataset):

@@ -9,6 +9,8 @@ import pytest
 import tensorflow as tf
 
 import tfdp
+from tfdp.data import Split
+from tfdp.strategy.data_parallel_strategy import distribute_split
 from tfdp.strategy.distributed_dataset import CountedDataset
 
 
@@ -214,3 +216,16 @@ def test_arrays_of_a_generator_keep_their_values_in_training(two_replicas):
     model.fit(problem.untuned(data), steps_per_epoch=4, verbose=0)
     for array, same in zip((x, y), before, strict=True):
         np.testing.assert_array_equal(array, same)
+
+
+@pytest.mark.parametrize(
+    ("steps", "asks"), [(3, False), (tf.data.UNKNOWN_CARDINALITY, True)]
+)
+def test_workers_ask_each_other_where_steps_are_not_known(
+    two_replicas, source, steps, asks
+):
+    split = Split(source, source, steps)
+    counted = distribute_split(two_replicas, split)
+    assert counted._enable_get_next_as_optional is asks
+    assert counted.cardinality == steps
+    assert counted.is_split

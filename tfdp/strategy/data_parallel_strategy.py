@@ -58,10 +58,11 @@ class DataParallelStrategy(tf.distribute.Strategy):
     @property
     def num_replicas_in_sync(self) -> int:
         """Number of replicas, over all workers."""
-        count = pretended() or super().num_replicas_in_sync
+        pretence = pretended()
+        if pretence:
+            return pretence
+        count = super().num_replicas_in_sync
         if count == 1:
-            return count
-        if pretended():
             return count
         if divisions() is None:
             # Keras divides what a layer adds, too.
