@@ -6,6 +6,7 @@ from places import SHARED
 import tfdp
 
 PROGRAM = SHARED / "slow_input.py"
+WAYS = ("whole", "marked", "own shards")
 
 
 @pytest.fixture(scope="module")
@@ -16,10 +17,12 @@ def two_workers():
 @pytest.mark.multi_worker
 def test_the_monitor_names_the_mark_where_all_is_read_by_all(two_workers):
     for found in two_workers:
-        for way in ("whole", "marked", "own shards"):
-            assert found[way]["kind"] == "input"
+        for way in WAYS:
+            assert found[way]["all read all"] == (way == "whole")
+            # On a busy machine another limit may be the larger one.
+            is_due = way == "whole" and found[way]["kind"] == "input"
             says_so = "Every worker reads all samples" in found[way]["words"]
-            assert says_so == (way == "whole")
+            assert says_so == is_due
 
 
 @pytest.mark.multi_worker
@@ -34,5 +37,5 @@ def test_an_audit_notes_a_dataset_without_the_mark(two_workers):
 def test_one_worker_alone_is_not_told():
     (found,) = tfdp.testing.run_workers(PROGRAM, 1, timeout=400)
     assert not any(found["notes"].values())
-    assert found["whole"]["kind"] == "input"
+    assert not any(found[way]["all read all"] for way in WAYS)
     assert "tfdp.shard" not in found["whole"]["words"]

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfdp
+from tfdp.callbacks.counted_model import all_read_all
 
 SECONDS, BATCH, SAMPLES = 0.02, 8, 80
 strategy = tfdp.auto_strategy()
@@ -32,11 +33,18 @@ def compiled():
 
 def measured(data):
     monitor = tfdp.callbacks.ThroughputMonitor(verbose=0)
-    compiled().fit(
-        data, verbose=0, callbacks=[tfdp.callbacks.DataParallel(), monitor]
+    seen = []
+    witness = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: seen.append(all_read_all(strategy))
     )
+    callbacks = [tfdp.callbacks.DataParallel(), monitor, witness]
+    compiled().fit(data, verbose=0, callbacks=callbacks)
     limit = monitor.limit()
-    return {"kind": limit.kind, "words": str(limit)}
+    return {
+        "all read all": seen[0],
+        "kind": limit.kind,
+        "words": str(limit),
+    }
 
 
 samples = tf.data.Dataset.from_tensor_slices((x, y))
