@@ -5,7 +5,8 @@ from typing import Any
 import keras
 
 from tfdp.batch import checked_verbose
-from tfdp.optimizer import DistributedOptimizer, NoiseScale, checked_smoothing
+from tfdp.optimizer import DistributedOptimizer, NoiseScale
+from tfdp.synchronization import checked_smoothing
 
 
 class NoiseScaleMonitor(keras.callbacks.Callback):

@@ -20,8 +20,8 @@ class TrainingState:
     """Reads and writes the state of a model in training.
 
     Weights, seeds and the optimizers' variables are the same on all replicas.
-    Statistics of layers, sums of metrics, and counts of samples are each
-    replica's own.
+    Statistics of layers, sums of metrics, counts of samples, and the slots of
+    replicas that update alone are each replica's own.
 
     Args:
         model: A built and compiled model.
@@ -34,7 +34,13 @@ class TrainingState:
         self._strategy = strategy
         optimizers = inspection.optimizers(model)
         statistics = inspection.statistics(model)
-        apart = {id(variable) for variable in statistics}
+        own = [
+            variable
+            for optimizer in optimizers
+            if isinstance(optimizer, DistributedOptimizer)
+            for variable in optimizer.replica_variables
+        ]
+        apart = {id(variable) for variable in (*statistics, *own)}
         shared = {
             id(variable): variable
             for variable in (
@@ -46,11 +52,13 @@ class TrainingState:
         self._paths = {
             **{f"shared {i}": v.path for i, v in enumerate(shared.values())},
             **{f"mean {i}": v.path for i, v in enumerate(statistics)},
+            **{f"own {i}": v.path for i, v in enumerate(own)},
         }
         self._shared = {
             f"shared {i}": v.value for i, v in enumerate(shared.values())
         }
         self._means = {f"mean {i}": v.value for i, v in enumerate(statistics)}
+        self._own = {f"own {i}": v.value for i, v in enumerate(own)}
         counters = [
             optimizer.sample_counter
             for optimizer in optimizers
@@ -75,7 +83,7 @@ class TrainingState:
         shared = self._shared if self._strategy.is_chief else {}
         return {
             **{name: self._first(v) for name, v in shared.items()},
-            **self._of_all_replicas({**self._means, **self._sums}),
+            **self._of_all_replicas({**self._means, **self._own, **self._sums}),
         }
 
     def check(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -87,7 +95,12 @@ class TrainingState:
         Raises:
             ValueError: If names or shapes differ.
         """
-        variables = {**self._shared, **self._means, **self._sums}
+        variables = {
+            **self._shared,
+            **self._means,
+            **self._own,
+            **self._sums,
+        }
         expected = {name: tuple(v.shape) for name, v in variables.items()}
         received = {
             name: array.shape if name in self._shared else array.shape[1:]
@@ -110,8 +123,8 @@ class TrainingState:
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Gives everything but metrics the values that were captured.
 
-        Where the number of replicas has changed, all get the mean of the
-        statistics, and the first one the counts of all.
+        Where the number of replicas has changed, all get the mean of what is
+        each replica's own, and the first one the counts of all.
 
         Args:
             arrays: What `captured` has returned.
@@ -119,9 +132,9 @@ class TrainingState:
         for name, variable in self._shared.items():
             for component in self._components(variable):
                 _assign(component, arrays[name])
-        for name, statistic in self._means.items():
+        for name, variable in {**self._means, **self._own}.items():
             values = self._spread(arrays[name], adds=False)
-            self._assign_own(statistic, values)
+            self._assign_own(variable, values)
         self._restore_sums("samples", arrays)
 
     def restore_metrics(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -134,6 +147,8 @@ class TrainingState:
 
     def broadcast(self) -> list[str]:
         """Gives every worker the chief's values; a collective.
+
+        What replicas that update alone have kept stays theirs.
 
         Returns:
             Names of the variables that differed on some worker.

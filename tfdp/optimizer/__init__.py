@@ -4,11 +4,6 @@ From the gradients of a micro-batch to new weights. Knows steps and the scope of
 a strategy; must not know rates, callbacks or files.
 """
 
-from tfdp.optimizer.gradient_statistics import (
-    Moments,
-    MovingAverage,
-    checked_smoothing,
-)
 from tfdp.optimizer.loss_scale import FLOOR
 from tfdp.optimizer.noise_scale import NoiseScale
 from tfdp.optimizer.optimizer import DistributedOptimizer

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdp.optimizer.fused import add_weighted
 from tfdp.step import Gradient, LossWeight, first_time_in_step
+from tfdp.synchronization import add_weighted
 
 
 class Accumulator:

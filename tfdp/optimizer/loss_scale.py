@@ -7,9 +7,8 @@ import keras
 import tensorflow as tf
 
 from tfdp.batch import checked_count, checked_number
-from tfdp.optimizer.gradient_statistics import unscaled_moments
-from tfdp.optimizer.synchronization import Reduced
 from tfdp.step import Gradient, at_least_float32, is_finite, on_values
+from tfdp.synchronization import Reduced, unscaled_moments
 
 # Below 1 a loss scale would make small gradients smaller.
 FLOOR = 1.0
@@ -126,7 +125,8 @@ class LossScale:
             on_values(lambda v: v / tf.cast(scale, v.dtype), gradient)
             for gradient in map(at_least_float32, reduced.gradients)
         ]
-        return Reduced(gradients, unscaled_moments(reduced.moments, scale))
+        moments = unscaled_moments(reduced.moments, scale)
+        return reduced._replace(gradients=gradients, moments=moments)
 
     def update_if_finite(
         self,

@@ -6,16 +6,16 @@ import keras
 import tensorflow as tf
 
 from tfdp.optimizer.before_build import NothingCounted
-from tfdp.optimizer.gradient_statistics import (
+from tfdp.optimizer.noise_scale import NoiseScale
+from tfdp.step import Gradient, LossWeight, SampleCounter, StepMeter
+from tfdp.strategy import counts_samples, uncounted
+from tfdp.synchronization import (
     Moments,
     MovingAverage,
     check_comparable,
     checked_smoothing,
     scatter,
 )
-from tfdp.optimizer.noise_scale import NoiseScale
-from tfdp.step import Gradient, LossWeight, SampleCounter, StepMeter
-from tfdp.strategy import counts_samples, uncounted
 
 
 class Measurement:
@@ -110,6 +110,9 @@ class Measurement:
         """
         measures = self.wants_moments
         if not is_counted and (self._steps > 1 or measures):
-            raise uncounted(self._strategy, self._steps)
+            what = f"accumulation_steps={self._steps}"
+            if self._steps == 1:
+                what = "AdaScale or callbacks.NoiseScaleMonitor"
+            raise uncounted(self._strategy, what)
         if is_counted and measures:
             check_comparable(self._strategy.num_replicas_in_sync, self._steps)

@@ -9,15 +9,17 @@ import keras
 import tensorflow as tf
 
 from tfdp.batch import checked_count
-from tfdp.optimizer.before_build import BeforeBuild
-from tfdp.optimizer.compression import check_devices
 from tfdp.optimizer.loss_scale import LossScale, resolved_loss_scale, scaling_of
+from tfdp.optimizer.measured import Measured
 from tfdp.optimizer.measurement import Measurement
-from tfdp.optimizer.noise_scale import NoiseScale
-from tfdp.optimizer.synchronization import Synchronous
 from tfdp.optimizer.update import Update
-from tfdp.step import Gradient, StepMeter
-from tfdp.strategy import check_scope, counts_samples
+from tfdp.step import Gradient
+from tfdp.strategy import check_scope, counts_samples, uncounted
+from tfdp.synchronization import (
+    Synchronization,
+    check_devices,
+    checked_synchronization,
+)
 from tfdp.upstream import keras_optimizers as doorway
 
 # A model that cannot train here can still be loaded, to predict.
@@ -25,7 +27,7 @@ _is_loading = contextvars.ContextVar("_is_loading", default=False)
 
 
 @keras.saving.register_keras_serializable(package="tfdp")
-class DistributedOptimizer(BeforeBuild):
+class DistributedOptimizer(Measured):
     """Updates the weights once per `accumulation_steps` micro-batches.
 
     Use it when the batch you want does not fit in memory, or when
@@ -64,6 +66,10 @@ class DistributedOptimizer(BeforeBuild):
             are above 6e-5, by more below, and all of what is below 3e-8 is
             lost, while an update with a number above 65,504 is skipped.
             Defaults to `None`, which is exact.
+        synchronization: How replicas come to have the same weights:
+            `tfdp.Synchronous()`, `tfdp.ShardedState()`, `tfdp.LocalSGD(...)`,
+            `tfdp.DiLoCo(...)` or `tfdp.Delayed()`; see
+            docs/synchronization.md. Defaults to `None`, which is the first.
         name: Optional name of the optimizer.
 
     Attributes:
@@ -72,11 +78,13 @@ class DistributedOptimizer(BeforeBuild):
         skipped_updates: Scalar int64; updates skipped for overflow.
 
     Raises:
-        TypeError: If `inner_optimizer` is no optimizer, or a number none.
+        TypeError: If `inner_optimizer` is no optimizer, a number none, or
+            `synchronization` no way to synchronise.
         ValueError: If a number is not positive, if
             `inner_optimizer` already accumulates, scales the loss or was
-            already used, or if `loss_scale` or `compression` is none of the
-            above, or is bfloat16 on several GPUs of one process.
+            already used, if `loss_scale` or `compression` is none of the
+            above, or is bfloat16 on several GPUs of one process, or if
+            `synchronization` cannot go with the rest.
         RuntimeError: If `accumulation_steps` is above 1, or `inner_optimizer`
             an `AdaScale`, outside of the scope of a tfdp strategy; or if an
             `AdaScale` has but one gradient per update to look at.
@@ -102,32 +110,45 @@ class DistributedOptimizer(BeforeBuild):
         initial_scale: float = 2.0**15,
         dynamic_growth_steps: int = 2000,
         compression: Literal["bfloat16", "float16"] | None = None,
+        synchronization: Synchronization | None = None,
         name: str | None = None,
     ) -> None:
         accumulation_steps = checked_count(
             "accumulation_steps", accumulation_steps
         )
         loss_scale = resolved_loss_scale(loss_scale)
-        synchronization = Synchronous(inner_optimizer, compression)
+        synchronization = checked_synchronization(synchronization)
+        own = synchronization.of(
+            inner_optimizer,
+            compression,
+            loss_scale=loss_scale,
+            accumulation_steps=accumulation_steps
+            if accumulation_steps > 1
+            else None,
+        )
         super().__init__(
-            synchronization.inner_optimizer,
+            own.inner_optimizer,
             **scaling_of(loss_scale, initial_scale, dynamic_growth_steps),
             name=name or "distributed_optimizer",
         )
         self.accumulation_steps = accumulation_steps
         self.loss_scale = loss_scale
+        self.synchronization = synchronization
         self._strategy = tf.distribute.get_strategy()
-        self._synchronization = synchronization
+        self._synchronization = own
         self._edges_are_kept = False
         self._measurement = Measurement(
             self._strategy,
             accumulation_steps,
-            feeds_update=synchronization.wants_moments,
+            feeds_update=own.wants_moments,
         )
-        self._update = Update(synchronization, self._measurement, loss_scale)
+        self._update = Update(own, self._measurement, loss_scale)
         if not _is_loading.get():
             is_counted = counts_samples(self._strategy)
             self._measurement.check_counted(is_counted=is_counted)
+            if not is_counted and own.weighs:
+                name = type(own).__name__
+                raise uncounted(self._strategy, f"synchronization={name}")
             check_devices(compression, self._strategy)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
@@ -142,7 +163,7 @@ class DistributedOptimizer(BeforeBuild):
                 one that the optimizer was created in.
         """
         check_scope(self._strategy)
-        self._synchronization.build(variables)
+        self._synchronization.build(variables, self)
         keras.optimizers.Optimizer.build(self, variables)
         self.micro_step = self._added("micro_step")
         self.skipped_updates = self._added("skipped_updates")
@@ -228,55 +249,24 @@ class DistributedOptimizer(BeforeBuild):
 
     @property
     def is_mid_cycle(self) -> bool:
-        """Whether micro-batches were seen that no update has used yet."""
-        return self.built and self._cycle.is_under_way
+        """Whether what was seen is not yet in the weights of all replicas.
+
+        Micro-batches of no update yet, or updates that replicas made alone.
+        """
+        return self.built and (
+            self._cycle.is_under_way or self._synchronization.is_under_way
+        )
 
     @property
-    def sample_counter(self) -> tf.Variable:
-        """Scalar int64; samples that each replica has trained on."""
-        return self._measurement.samples.variable
-
-    def samples_by_replica(self) -> list[int]:
-        """Returns how many samples each replica of this worker trained on.
-
-        Returns:
-            One count per replica on this worker, since the optimizer was
-            built; zeros where the strategy is not one of tfdp's.
-        """
-        return self._measurement.samples.by_replica()
-
-    def measure_time(self, meter: StepMeter) -> StepMeter:
-        """Has steps timed by a meter, while it is on.
-
-        Args:
-            meter: A meter that is new.
-
-        Returns:
-            It, or one with the same settings that was given before.
-        """
-        return self._measurement.time_by(meter)
-
-    def measure_noise(self, smoothing: float) -> bool:
-        """Has the noise in gradients measured from the next trace on.
-
-        Args:
-            smoothing: Weight of the past in the averages, in `[0, 1)`.
-
-        Returns:
-            Whether this changes the graph of an update.
-
-        Raises:
-            TypeError: If `smoothing` is not a number.
-            ValueError: If it is out of range.
-            RuntimeError: If samples are not counted, or an update has but one
-                gradient to look at.
-        """
-        return self._measurement.smooth_noise(smoothing)
+    def variables(self) -> list[keras.Variable]:
+        """State of the optimizer, of the inner one, and of what is between."""
+        own = self.__dict__.get("_synchronization")
+        return super().variables + (own.variables if own and self.built else [])
 
     @property
-    def noise_scale(self) -> NoiseScale:
-        """What was measured since `measure_noise`; unknown before."""
-        return self._measurement.noise_scale
+    def replica_variables(self) -> list[keras.Variable]:
+        """Those of `variables` of which each replica has its own."""
+        return self._synchronization.replica_variables if self.built else []
 
     def flush(self) -> None:
         """Updates with what an unfinished cycle has gathered, if anything.
@@ -286,6 +276,8 @@ class DistributedOptimizer(BeforeBuild):
         """
         if self.built:
             self._cycle.flush(self._measurement.smoothing)
+            if self._synchronization.is_under_way:
+                self._synchronization.complete(self._strategy)
 
     def finalize_variable_values(
         self, var_list: Sequence[keras.Variable]
@@ -319,7 +311,12 @@ class DistributedOptimizer(BeforeBuild):
 
         Args:
             store: Mapping to save to, by name.
+
+        Raises:
+            RuntimeError: If replicas have updated alone since they last met.
         """
+        if self.built:
+            self._synchronization.check_complete()
         super().save_own_variables(store)
         if self.built:
             self._cycle.save(store)
@@ -352,6 +349,9 @@ class DistributedOptimizer(BeforeBuild):
             "initial_scale": self.initial_scale,
             "dynamic_growth_steps": self.dynamic_growth_steps,
             "compression": self.compression,
+            "synchronization": keras.saving.serialize_keras_object(
+                self.synchronization
+            ),
             "name": self.name,
         }
 
@@ -373,6 +373,10 @@ class DistributedOptimizer(BeforeBuild):
         config = dict(config)
         inner = keras.saving.deserialize_keras_object(
             config.pop("inner_optimizer"), custom_objects=custom_objects
+        )
+        # Saved by an earlier version, it has none.
+        config["synchronization"] = keras.saving.deserialize_keras_object(
+            config.get("synchronization"), custom_objects=custom_objects
         )
         token = _is_loading.set(True)
         try:

@@ -9,9 +9,9 @@ import tensorflow as tf
 from tfdp.optimizer.cycle import Cycle
 from tfdp.optimizer.loss_scale import LossScale
 from tfdp.optimizer.measurement import Measurement
-from tfdp.optimizer.synchronization import Reduced, Synchronous
 from tfdp.step import (
     Gradient,
+    LossWeight,
     StepMeter,
     call_for_each_replica,
     evening_factor,
@@ -20,6 +20,7 @@ from tfdp.step import (
     updating,
     weighted,
 )
+from tfdp.synchronization import Reduced, Synchronization
 
 
 class Update:
@@ -37,7 +38,7 @@ class Update:
 
     def __init__(
         self,
-        synchronization: Synchronous,
+        synchronization: Synchronization,
         measurement: Measurement,
         loss_scale: Literal["dynamic"] | float | None,
     ) -> None:
@@ -93,6 +94,9 @@ class Update:
         """
         factor = evening_factor()
         if factor is not None:
+            self._synchronization.refuse(
+                "mixed_gradients", "a synchronized layer, or `tfdp.gather`"
+            )
             loss *= tf.cast(factor, loss.dtype)
         if not self._loss_scale:
             return loss
@@ -128,6 +132,7 @@ class Update:
         if weight is None:
             self._end(self._reduced(gradients, None, None), variables)
             return
+        self._check(weight)
         measurement.samples.add(local_samples())
         if measurement.meter:
             measurement.meter.end_micro_batch(
@@ -148,6 +153,13 @@ class Update:
         count = None if weight.adds else weight.value
         reduced = self._reduced(own, count, scattered, measurement.meter)
         self._end(reduced, variables)
+
+    def _check(self, weight: LossWeight) -> None:
+        refuse = self._synchronization.refuse
+        if weight.adds:
+            refuse("sums", "a loss with reduction='sum'")
+        if weight.spans_micro_batch:
+            refuse("batch_losses", "a `DistributedLoss`, or `tfdp.gather`")
 
     def _reduced(
         self,

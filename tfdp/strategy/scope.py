@@ -29,16 +29,15 @@ def counts_samples(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, DataParallelStrategy)
 
 
-def uncounted(
-    strategy: tf.distribute.Strategy, accumulation_steps: int
-) -> RuntimeError:
-    """Returns the error for samples that are needed and not counted."""
-    what = f"accumulation_steps={accumulation_steps}"
-    if accumulation_steps == 1:
-        what = "AdaScale or callbacks.NoiseScaleMonitor"
+def uncounted(strategy: tf.distribute.Strategy, what: str) -> RuntimeError:
+    """Returns the error for samples that are needed and not counted.
+
+    Args:
+        strategy: The strategy, which does not count them.
+        what: What needs them.
+    """
     return RuntimeError(
-        "Accumulation, AdaScale and callbacks.NoiseScaleMonitor each need a "
-        f"strategy that counts samples. Received: {what} under "
+        f"{what} needs a strategy that counts samples. Received: "
         f"{type(strategy).__name__}. Create the optimizer inside "
         "`with strategy.scope():` of a tfdp strategy, and call it from `fit` "
         "or `strategy.run`; `tfdp.auto_strategy()` returns one for any number "

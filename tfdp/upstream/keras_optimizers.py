@@ -38,6 +38,10 @@ _use_weight_decay = Member(
     "_use_weight_decay",
     serves="LARS would decay variables that are excluded from it",
 )
+_moving_averages = Member(
+    "_model_variables_moving_average",
+    serves="LocalSGD could not tell averages of weights from momenta",
+)
 _optimizer_map = Member(
     "_optimizer_map",
     serves="the optimizers inside of a MultiOptimizer cannot be copied",
@@ -160,6 +164,13 @@ def overwrite_with_average(optimizer: keras.optimizers.Optimizer) -> None:
         optimizer: An optimizer that was copied by this module.
     """
     _overwrite.of(type(optimizer))(optimizer, trained_variables(optimizer))
+
+
+def moving_averages(
+    optimizer: keras.optimizers.Optimizer,
+) -> list[keras.Variable]:
+    """Returns the averages that a built optimizer keeps of weights, if any."""
+    return list(_moving_averages.of(optimizer)) if optimizer.use_ema else []
 
 
 def with_missing_gradients(

@@ -13,14 +13,17 @@ from typing import Any
 
 MODULES = {
     "AdaScale": "tfdp.large_batch.adascale",
+    "DiLoCo": "tfdp.synchronization.diloco",
     "DistributedLoss": "tfdp.losses",
     "DistributedMetric": "tfdp.metrics",
     "DistributedOptimizer": "tfdp.optimizer.optimizer",
     "LARS": "tfdp.large_batch.lars",
+    "LocalSGD": "tfdp.synchronization.local_updates",
     "MomentumCorrectedSGD": "tfdp.large_batch.momentum",
     "ReplicaSeedGenerator": "tfdp.step.randomness",
     "ScaledSchedule": "tfdp.large_batch.schedules",
     "StretchedSchedule": "tfdp.large_batch.schedules",
+    "Synchronous": "tfdp.synchronization.synchronous",
     "WarmupSchedule": "tfdp.large_batch.warmup",
 }
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdp.optimizer.fused import add_weighted, use_fused_update
+from tfdp.synchronization.fused import add_weighted, use_fused_update
 
 FUSED = {
     "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9),

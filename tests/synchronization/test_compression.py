@@ -7,7 +7,7 @@ import settings
 import tensorflow as tf
 
 import tfdp
-from tfdp.optimizer.compression import compressed, decompressed
+from tfdp.synchronization.compression import compressed, decompressed
 
 FORMATS = {"bfloat16": 2**-8, "float16": 2**-11}
 

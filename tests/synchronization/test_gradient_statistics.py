@@ -9,13 +9,13 @@ import pytest
 import tensorflow as tf
 
 import tfdp
-from tfdp.optimizer import gradient_statistics
-from tfdp.optimizer.gradient_statistics import (
+from tfdp.step.samples import LossWeight, counted
+from tfdp.synchronization import gradient_statistics
+from tfdp.synchronization.gradient_statistics import (
     Moments,
     MovingAverage,
     squared_norm,
 )
-from tfdp.step.samples import LossWeight, counted
 
 sizes = st.lists(st.integers(0, 40), min_size=2, max_size=8).filter(
     lambda given: sum(size > 0 for size in given) > 1

@@ -1,0 +1,123 @@
+"""Replicas that update alone, against as many models of plain Keras."""
+
+import keras
+import local_updates
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfdp
+
+KINDS = {
+    "sgd": lambda: keras.optimizers.SGD(0.05),
+    "nesterov": lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
+    "clipped AdamW": lambda: keras.optimizers.AdamW(
+        0.01, weight_decay=0.1, global_clipnorm=0.2
+    ),
+    "Nadam": lambda: keras.optimizers.Nadam(0.01),
+    "Lion": lambda: keras.optimizers.Lion(0.001),
+    "Muon": lambda: keras.optimizers.Muon(0.01),
+    "schedule": lambda: keras.optimizers.RMSprop(
+        keras.optimizers.schedules.CosineDecay(0.01, 10)
+    ),
+}
+
+
+def outer():
+    return keras.optimizers.SGD(0.7, momentum=0.9, nesterov=True)
+
+
+def trained(strategy, make_optimizer, way, num_samples=256, steps=1, **fit):
+    with strategy.scope():
+        model = local_updates.make_model(fit.pop("constraint", "non_neg"))
+        optimizer = tfdp.DistributedOptimizer(
+            make_optimizer(), steps, synchronization=way
+        )
+        model.compile(optimizer, "mse")
+    data = tf.data.Dataset.from_tensor_slices(local_updates.arrays(num_samples))
+    model.fit(
+        data.batch(local_updates.GLOBAL_BATCH // steps),
+        epochs=local_updates.EPOCHS,
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel(), *fit.pop("callbacks", [])],
+        **fit,
+    )
+    return model
+
+
+def of_replicas(strategy, variables):
+    by_variable = [
+        [part.numpy() for part in strategy.experimental_local_results(v.value)]
+        for v in variables
+    ]
+    return list(zip(*by_variable, strict=True))
+
+
+def assert_equals(strategy, model, expected, to=1e-6):
+    actual = of_replicas(strategy, model.trainable_variables)
+    for one, other in zip(actual, expected, strict=True):
+        for a, e in zip(one, other, strict=True):
+            np.testing.assert_allclose(a, e, rtol=0, atol=to)
+
+
+@pytest.fixture(params=[2, 4], ids=lambda n: f"{n}-replica")
+def strategy(request):
+    return tfdp.MirroredStrategy([f"CPU:{i}" for i in range(request.param)])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("sync_every", "num_samples", "steps"),
+    [(3, 256, 1), (5, 241, 1), (3, 241, 2)],
+)
+def test_rounds_equal_models_that_train_apart(
+    strategy, kind, sync_every, num_samples, steps
+):
+    make = KINDS[kind]
+    way = tfdp.LocalSGD(sync_every)
+    model = trained(strategy, make, way, num_samples, steps)
+    expected = local_updates.simulate(
+        make,
+        strategy.num_replicas_in_sync,
+        sync_every,
+        num_samples=num_samples,
+        steps=steps,
+    )
+    assert_equals(strategy, model, expected)
+
+
+@pytest.mark.parametrize("kind", ["nesterov", "clipped AdamW"])
+@pytest.mark.parametrize("start", [0, 3, 5])
+@pytest.mark.parametrize("buffers", ["maintain", "average", "reset"])
+@pytest.mark.parametrize("slower", [False, True], ids=["mean", "DiLoCo"])
+def test_each_way_of_meeting(strategy, kind, start, buffers, slower):
+    make, how = KINDS[kind], {"start": start, "buffers": buffers}
+    way = tfdp.DiLoCo(outer(), 3, **how) if slower else tfdp.LocalSGD(3, **how)
+    model = trained(strategy, make, way, 241)
+    expected = local_updates.simulate(
+        make,
+        strategy.num_replicas_in_sync,
+        3,
+        num_samples=241,
+        make_outer=outer if slower else None,
+        **how,
+    )
+    assert_equals(strategy, model, expected)
+
+
+@pytest.mark.parametrize("num_samples", [256, 241])
+def test_meeting_after_each_update_of_sgd_is_one_device(strategy, num_samples):
+    make = KINDS["sgd"]
+    model = trained(
+        strategy, make, tfdp.LocalSGD(1), num_samples, constraint=None
+    )
+    plain = local_updates.make_model(None)
+    plain.compile(make(), "mse")
+    data = tf.data.Dataset.from_tensor_slices(local_updates.arrays(num_samples))
+    plain.fit(
+        data.batch(local_updates.GLOBAL_BATCH),
+        epochs=local_updates.EPOCHS,
+        verbose=0,
+    )
+    expected = [v.numpy() for v in plain.trainable_variables]
+    assert_equals(strategy, model, [expected] * strategy.num_replicas_in_sync)

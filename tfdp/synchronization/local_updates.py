@@ -1,0 +1,250 @@
+"""Updates that each replica makes alone, and means of weights between them."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from tfdp.batch import checked_count
+from tfdp.step import Gradient, call_for_each_replica, deduplicated
+from tfdp.strategy import uncounted
+from tfdp.synchronization.fused import use_fused_update
+from tfdp.synchronization.reduction import all_reduced, divided, mean_by
+from tfdp.synchronization.slots import Slots, assign_each
+from tfdp.synchronization.synchronization import Reduced, Synchronization
+
+_BUFFERS = ("maintain", "average", "reset")
+
+
+@keras.saving.register_keras_serializable(package="tfdp")
+class LocalSGD(Synchronization):
+    """Replicas update alone, and take the mean of their weights now and then.
+
+    Local SGD (Stich 2019, Algorithm 1), of any optimizer: each replica makes
+    `sync_every` updates by its own gradients, then all get the mean of their
+    weights, weighted by the samples of the round. That is `1 / sync_every` of
+    the communication, and *not* the numbers of one device: see
+    docs/synchronization.md for the price.
+
+    With `callbacks.DataParallel()` a round also ends before validation, at the
+    end of an epoch and of the training, so that whoever looks at the weights
+    sees one model. A stop, a backup or a vote waits for the end of a round.
+    A saved optimizer holds the slots (as momentum) of the first replica.
+
+    Everything of the inner optimizer acts on each replica's own gradient:
+    clipping, decay, and constraints before the mean is taken. Its moving
+    averages of weights are averaged with them. A replica that is given no
+    samples updates with a gradient of zero, and weighs nothing in the mean.
+
+    Args:
+        sync_every: Updates of a replica between two means; an integer of at
+            least 1. With 1 and SGD without momentum, this is synchronous
+            training.
+        start: Updates to make synchronously first, as in post-local SGD (Lin
+            et al. 2020, Section 3). Defaults to 0.
+        buffers: What becomes of the replicas' slots when weights are averaged
+            (SlowMo, Wang et al. 2020, Section 2): `"maintain"`, each its own;
+            `"average"`, which communicates them too; or `"reset"`, to what
+            they began with. Defaults to `"maintain"`.
+
+    Raises:
+        TypeError: If a number is no integer.
+        ValueError: If `sync_every` is below 1, `start` below 0, or `buffers`
+            none of the above.
+
+    Example:
+
+    >>> with tfdp.auto_strategy().scope():
+    ...     optimizer = tfdp.DistributedOptimizer(
+    ...         keras.optimizers.SGD(0.1, momentum=0.9),
+    ...         synchronization=tfdp.LocalSGD(sync_every=8, start=500),
+    ...     )
+    >>> optimizer.synchronization.sync_every
+    8
+    """
+
+    weighs = True
+    refuses = {
+        "loss_scale": "a loss scale, of which replicas would judge apart. Use "
+        "loss_scale=None and the dtype policy 'mixed_bfloat16'.",
+        "compression": "`compression`, which is of gradients: none are sent. "
+        "Leave it out.",
+        "adascale": "AdaScale, which compares the replicas' gradients in each "
+        "update. Use another optimizer, or leave out `synchronization`.",
+        "noise_scale": "a NoiseScaleMonitor, which compares the replicas' "
+        "gradients in each update. Leave the monitor out.",
+        "ema_overwrite_frequency": "`ema_overwrite_frequency`, by which "
+        "replicas would overwrite weights in the middle of a round. Leave it "
+        "out: `use_ema` alone overwrites at the end of training.",
+        "sums": "losses that are added over replicas, since their gradients "
+        "never meet. Use reduction='sum_over_batch_size'.",
+        "batch_losses": "a loss of the whole batch, whose gradients must "
+        "meet. Use a loss that is a mean over samples.",
+        "mixed_gradients": "layers through which gradients reach other "
+        "replicas, whose weights are others here. Use "
+        "BatchNormalization(synchronized=False).",
+    }
+
+    def __init__(
+        self,
+        sync_every: int,
+        *,
+        start: int = 0,
+        buffers: Literal["maintain", "average", "reset"] = "maintain",
+    ) -> None:
+        self.sync_every = checked_count("sync_every", sync_every)
+        self.start = checked_count("start", start, minimum=0)
+        if buffers not in _BUFFERS:
+            raise ValueError(
+                "`buffers` must be 'maintain', 'average' or 'reset'. "
+                f"Received: buffers={buffers!r}."
+            )
+        self.buffers = buffers
+
+    def build(
+        self,
+        variables: Sequence[keras.Variable],
+        owner: keras.optimizers.Optimizer,
+    ) -> None:
+        """Creates the slots of the inner optimizer, and counts of a round."""
+        super().build(variables, owner)
+        for each in self._optimizers:
+            use_fused_update(each)
+        self._slots = [Slots(each) for each in self._optimizers]
+        self._updated: dict[int, keras.Variable] = {}
+        self._round_step = owner.add_variable(
+            (), "zeros", "int64", "only_first_replica", name="round_step"
+        )
+        with tf.init_scope():
+            # The weight behind this replica's updates since the last mean.
+            self._seen = tf.Variable(
+                0.0,
+                trainable=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.SUM,
+            )
+        self._complete = tf.function(self._end_round)
+
+    def reduce(
+        self,
+        gradients: Sequence[Gradient],
+        weight: tf.Tensor | None,
+        scatter: tf.Tensor | None = None,
+        scale: tf.Tensor | None = None,
+    ) -> Reduced:
+        """Returns this replica's own gradients, and their weight."""
+        if weight is None:
+            raise uncounted(
+                tf.distribute.get_strategy(),
+                f"synchronization={type(self).__name__}",
+            )
+        return Reduced(list(gradients), weight=weight)
+
+    def apply(
+        self, reduced: Reduced, variables: Sequence[keras.Variable]
+    ) -> None:
+        """Makes this replica's update, and ends a round when it is time."""
+        self._updated.update({id(each): each for each in variables})
+        tf.distribute.get_replica_context().merge_call(
+            lambda strategy, g, w: self._update(strategy, g, w, variables),
+            args=(reduced.gradients, reduced.weight),
+        )
+
+    @property
+    def replica_variables(self) -> list[keras.Variable]:
+        """The slots of the inner optimizer."""
+        return [
+            slot
+            for slots in self._slots
+            for slot in (*slots.averages, *slots.others)
+        ]
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether replicas have updated alone since the last mean."""
+        return bool(self._round_step.numpy())
+
+    def complete(self, strategy: tf.distribute.Strategy) -> None:
+        """Ends a round before its time."""
+        with strategy.scope():
+            self._complete(strategy)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, for saving."""
+        return {
+            "sync_every": self.sync_every,
+            "start": self.start,
+            "buffers": self.buffers,
+        }
+
+    def _update(
+        self,
+        strategy: tf.distribute.Strategy,
+        gradients: Sequence[Gradient],
+        weight: tf.Tensor,
+        variables: Sequence[keras.Variable],
+    ) -> None:
+        apply = self.inner_optimizer.apply
+
+        def apply_own(own: Sequence[Gradient], weight: tf.Tensor) -> None:
+            self._seen.assign_add(weight)
+            apply([deduplicated(divided(g, weight)) for g in own], variables)
+
+        def apply_mean(own: Sequence[Gradient], weight: tf.Tensor) -> None:
+            *sums, count = all_reduced([*own, weight])
+            apply([deduplicated(divided(g, count)) for g in sums], variables)
+
+        def alone() -> tf.Tensor:
+            call_for_each_replica(strategy, apply_own, (gradients, weight))
+            self._round_step.assign(self._round_step.value + 1)
+            return tf.cond(
+                self._round_step.value >= self.sync_every,
+                lambda: self._end_round(strategy),
+                lambda: tf.constant(0),
+            )
+
+        def together() -> tf.Tensor:
+            call_for_each_replica(strategy, apply_mean, (gradients, weight))
+            self._set_out(strategy)
+            return tf.constant(0)
+
+        if self.start:
+            is_early = self.inner_optimizer.iterations.value < self.start
+            tf.cond(is_early, together, alone)
+        else:
+            alone()
+
+    def _end_round(self, strategy: tf.distribute.Strategy) -> tf.Tensor:
+        averaged = [
+            *self._updated.values(),
+            *(each for slots in self._slots for each in slots.averages),
+        ]
+        if self.buffers == "average":
+            averaged += [e for slots in self._slots for e in slots.floating]
+        if self.buffers == "reset":
+            for slots in self._slots:
+                slots.reset(strategy)
+        means = call_for_each_replica(
+            strategy,
+            lambda: mean_by(
+                self._seen.read_value(), [each.value for each in averaged]
+            ),
+        )
+        self._take_over(strategy, averaged, means)
+        self._set_out(strategy)
+        call_for_each_replica(strategy, lambda: self._seen.assign(0.0))
+        self._round_step.assign(0)
+        return tf.constant(0)
+
+    def _take_over(
+        self,
+        strategy: tf.distribute.Strategy,
+        averaged: Sequence[keras.Variable],
+        means: Sequence[Any],
+    ) -> None:
+        for variable, mean in zip(averaged, means, strict=True):
+            assign_each(strategy, variable, mean)
+
+    def _set_out(self, strategy: tf.distribute.Strategy) -> None:
+        """Notes where replicas begin to part, in cross-replica context."""

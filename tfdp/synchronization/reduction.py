@@ -1,0 +1,90 @@
+"""Sums over replicas, and the means that are made of them."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tfdp.settings import DEFAULT_PACK
+from tfdp.step import Gradient, at_least_float32, on_values
+from tfdp.synchronization.compression import compressed, decompressed
+from tfdp.synchronization.packs import ready_first
+
+_NEXT_TO_NOTHING = 1e-20
+
+
+def num_replicas() -> int:
+    """Returns the number of replicas, in replica context."""
+    return tf.distribute.get_replica_context().num_replicas_in_sync
+
+
+def all_reduced(tensors: Sequence[Gradient]) -> list[Gradient]:
+    """Adds up tensors over all replicas, each type in packs of its own."""
+    totals = list(tensors)
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return totals
+    # The name tells these collectives from Keras's in a profile.
+    bytes_per_pack = getattr(context.strategy, "bytes_per_pack", DEFAULT_PACK)
+    with tf.name_scope("tfdp_all_reduce"):
+        for dtype in dict.fromkeys(each.dtype for each in tensors):
+            alike = [i for i, t in enumerate(tensors) if t.dtype == dtype]
+            order = ready_first([tensors[i] for i in alike], bytes_per_pack)
+            places = [alike[i] for i in order]
+            sums = context.all_reduce(
+                tf.distribute.ReduceOp.SUM, [tensors[i] for i in places]
+            )
+            for place, total in zip(places, sums, strict=True):
+                totals[place] = total
+    return totals
+
+
+def all_reduced_compressed(
+    gradients: Sequence[Gradient],
+    count: tf.Tensor | None,
+    scale: tf.Tensor | None,
+    compression: str,
+) -> list[Gradient]:
+    """Returns the means, or the sums where there is no count."""
+    factor = tf.constant(1.0)
+    if count is not None:
+        factor = tf.math.divide_no_nan(factor, count)
+    if scale is not None:
+        factor /= scale
+    parts = [compressed(each, factor, compression) for each in gradients]
+    sums = [
+        decompressed(total, gradient.dtype, compression)
+        for total, gradient in zip(all_reduced(parts), gradients, strict=True)
+    ]
+    if scale is None:
+        return sums
+    return [
+        on_values(lambda v: v * tf.cast(scale, v.dtype), each) for each in sums
+    ]
+
+
+def divided(total: Gradient, count: tf.Tensor) -> Gradient:
+    """Divides a sum by a scalar; by zero, it is zero."""
+    return on_values(
+        lambda v: tf.math.divide_no_nan(v, tf.cast(count, v.dtype)), total
+    )
+
+
+def mean_by(
+    weight: tf.Tensor, values: Sequence[tf.Tensor | tf.Variable]
+) -> list[tf.Tensor]:
+    """Returns the means of values over replicas, in replica context.
+
+    Args:
+        weight: Scalar float32; how much this replica's values weigh. Where
+            those of all are zero, they weigh the same.
+        values: Values of this replica, in any floating format.
+
+    Returns:
+        The means, in float32 at least.
+    """
+    weight = tf.maximum(weight, _NEXT_TO_NOTHING)
+    parts = [at_least_float32(tf.convert_to_tensor(each)) for each in values]
+    *sums, count = all_reduced(
+        [*(p * tf.cast(weight, p.dtype) for p in parts), weight]
+    )
+    return [divided(total, count) for total in sums]

@@ -1,0 +1,236 @@
+"""What a way to synchronise is, to the optimizer that asks for one."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+import keras
+import tensorflow as tf
+
+from tfdp.step import Gradient
+from tfdp.synchronization.compression import checked_compression
+from tfdp.synchronization.gradient_statistics import Moments
+from tfdp.synchronization.inner_optimizer import (
+    checked_copy,
+    observes_moments,
+    overwrite_when_due,
+    single_optimizers,
+)
+from tfdp.upstream import keras_optimizers
+
+
+class Reduced(NamedTuple):
+    """Gradients as they are to be applied.
+
+    Attributes:
+        gradients: The gradients, slices with each row once.
+        moments: How those behind them scatter, if that was asked for.
+        weight: Scalar float32; the weight behind gradients that are this
+            replica's own, and not divided yet. `None` where they are the same
+            on every replica.
+    """
+
+    gradients: list[Gradient]
+    moments: Moments | None = None
+    weight: tf.Tensor | None = None
+
+
+class Synchronization:
+    """How replicas come to have the same weights.
+
+    What a user makes says how, and holds no state: a `DistributedOptimizer`
+    takes a copy of it, as it does of the inner optimizer, so that one serves
+    several.
+
+    A subclass makes `reduce` and `apply`, and says in `refuses` what it
+    cannot go with. It is saved with the optimizer: `get_config` returns the
+    arguments of its constructor.
+
+    Attributes:
+        refuses: For each thing it cannot go with, why, and the way out.
+        compression: Number format of gradients between replicas.
+        weighs: Whether it needs to know the samples of each replica.
+        inner_optimizer: The copy of the user's optimizer.
+    """
+
+    refuses: Mapping[str, str] = {}
+    compression: str | None = None
+    weighs = False
+    inner_optimizer: keras.optimizers.Optimizer
+
+    def of(
+        self,
+        inner_optimizer: keras.optimizers.Optimizer,
+        compression: str | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Returns a copy that updates by an optimizer.
+
+        Args:
+            inner_optimizer: The user's optimizer, not built yet. It is copied,
+                and stays what it was.
+            compression: `"bfloat16"`, `"float16"` or `None`; the number format
+                of gradients between replicas. Defaults to `None`, their own.
+            **settings: What else the optimizer was told, by the names of its
+                arguments; those at rest as `None`.
+
+        Raises:
+            TypeError: If `inner_optimizer` is no optimizer.
+            ValueError: If it accumulates or scales the loss itself, or was
+                used; if `compression` is none of the above; or if this way
+                cannot go with one of them.
+        """
+        own = copy.copy(self)
+        own.compression = checked_compression(compression)
+        own.inner_optimizer = checked_copy(inner_optimizer)
+        several = keras_optimizers.is_multi_optimizer(inner_optimizer)
+        overwriting = [each.ema_overwrite_frequency for each in own._optimizers]
+        settings |= {
+            "compression": compression,
+            "adascale": own.wants_moments or None,
+            "multi_optimizer": several or None,
+            "ema_overwrite_frequency": next(filter(None, overwriting), None),
+        }
+        for name, value in settings.items():
+            if value is not None:
+                own.refuse(name, f"{name}={value!r}")
+        return own
+
+    def refuse(self, name: str, received: str) -> None:
+        """Refuses what this way cannot go with, if it cannot.
+
+        Args:
+            name: What it is, by its name in `refuses`.
+            received: What there is of it, for the message.
+
+        Raises:
+            ValueError: If it cannot.
+        """
+        if name in self.refuses:
+            raise ValueError(
+                f"{type(self).__name__} cannot go with {self.refuses[name]} "
+                f"Received: {received}."
+            )
+
+    def build(
+        self,
+        variables: Sequence[keras.Variable],
+        owner: keras.optimizers.Optimizer,
+    ) -> None:
+        """Creates what is needed to update some variables.
+
+        Args:
+            variables: What is to be updated.
+            owner: The optimizer that saves what is made by its `add_variable`.
+        """
+        self.inner_optimizer.build(variables)
+
+    def reduce(
+        self,
+        gradients: Sequence[Gradient],
+        weight: tf.Tensor | None,
+        scatter: tf.Tensor | None = None,
+        scale: tf.Tensor | None = None,
+    ) -> Reduced:
+        """Brings together what replicas have gathered, in replica context.
+
+        Called once per update.
+
+        Args:
+            gradients: Gradients of this replica, weighted.
+            weight: Scalar float32; the weight behind them, or `None` where
+                gradients are to be added up.
+            scatter: How the gradients scatter, if their moments are wanted;
+                see `gradient_statistics.scatter`.
+            scale: Scalar float32; how much too large the gradients are, and
+                stay. They are sent without it where they are compressed.
+
+        Returns:
+            The gradients, with their moments if wanted.
+        """
+        raise NotImplementedError
+
+    def apply(
+        self, reduced: Reduced, variables: Sequence[keras.Variable]
+    ) -> None:
+        """Makes the update, in replica context.
+
+        Args:
+            reduced: What `reduce` has returned.
+            variables: The variables, in the order of the gradients.
+        """
+        raise NotImplementedError
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """State beyond that of the owner and of the inner optimizer."""
+        return []
+
+    @property
+    def replica_variables(self) -> list[keras.Variable]:
+        """State of which each replica has its own."""
+        return []
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether replicas wait for their weights to be brought together."""
+        return False
+
+    def check_complete(self) -> None:
+        """Checks that a model which is saved now is that of all replicas.
+
+        Raises:
+            RuntimeError: If it would be one replica's.
+        """
+        if self.is_under_way:
+            raise RuntimeError(
+                "A model can be saved once its replicas have met. Received: "
+                f"{type(self).__name__} in the middle of a round. Save at the "
+                "end of an epoch, or after `optimizer.flush()`, which ends "
+                "the round."
+            )
+
+    def complete(self, strategy: tf.distribute.Strategy) -> None:
+        """Brings together what is under way, outside of any step.
+
+        Args:
+            strategy: The strategy of the replicas. All workers call it.
+        """
+
+    @property
+    def wants_moments(self) -> bool:
+        """Whether the update depends on the moments of its gradients."""
+        return observes_moments(self.inner_optimizer)
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether weights are overwritten by averages during training."""
+        return any(each.ema_overwrite_frequency for each in self._optimizers)
+
+    def overwrite(self) -> None:
+        """Overwrites weights by their averages, when it is time.
+
+        Called in cross-replica context, after each update.
+        """
+        for optimizer in self._optimizers:
+            overwrite_when_due(optimizer)
+
+    def finalize(self, variables: Sequence[keras.Variable]) -> None:
+        """Gives the variables their final values at the end of training."""
+        self.inner_optimizer.finalize_variable_values(variables)
+        for optimizer in self._optimizers:
+            if optimizer.use_ema:
+                keras_optimizers.overwrite_with_average(optimizer)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, for saving."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Creates one from what `get_config` has returned."""
+        return cls(**config)
+
+    @property
+    def _optimizers(self) -> list[keras.optimizers.Optimizer]:
+        return single_optimizers(self.inner_optimizer)

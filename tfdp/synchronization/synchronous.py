@@ -1,0 +1,106 @@
+"""The same update on every replica, by the mean gradient over all samples."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdp.step import Gradient, deduplicated
+from tfdp.synchronization.fused import use_fused_update
+from tfdp.synchronization.gradient_statistics import moments
+from tfdp.synchronization.reduction import (
+    all_reduced,
+    all_reduced_compressed,
+    divided,
+    num_replicas,
+)
+from tfdp.synchronization.synchronization import Reduced, Synchronization
+from tfdp.upstream import keras_optimizers
+
+
+@keras.saving.register_keras_serializable(package="tfdp")
+class Synchronous(Synchronization):
+    """Updates every replica with the mean gradient over all samples.
+
+    One all-reduce carries the gradients and the weight behind them, by default
+    their samples; then a copy of the user's optimizer makes its own update.
+    Where gradients are compressed, an all-reduce of the weights goes before,
+    so that what is rounded is each replica's part of the mean.
+    """
+
+    def build(
+        self,
+        variables: Sequence[keras.Variable],
+        owner: keras.optimizers.Optimizer,
+    ) -> None:
+        """Creates the slots of the inner optimizer."""
+        super().build(variables, owner)
+        for each in self._optimizers:
+            use_fused_update(each)
+
+    def reduce(
+        self,
+        gradients: Sequence[Gradient],
+        weight: tf.Tensor | None,
+        scatter: tf.Tensor | None = None,
+        scale: tf.Tensor | None = None,
+    ) -> Reduced:
+        """Averages gradients by the weights of all replicas."""
+        numbers = [each for each in (scatter, weight) if each is not None]
+        if self.compression and num_replicas() > 1:
+            numbers = all_reduced(numbers)
+            count = None if weight is None else numbers[-1]
+            means = all_reduced_compressed(
+                gradients, count, scale, self.compression
+            )
+        else:
+            # Tensors of one type share a pack.
+            dtype = gradients[0].dtype
+            totals = all_reduced(
+                [*gradients, *(tf.cast(each, dtype) for each in numbers)]
+            )
+            means, numbers = (
+                totals[: len(gradients)],
+                totals[len(gradients) :],
+            )
+            count = None if weight is None else numbers[-1]
+            if count is not None:
+                means = [divided(total, count) for total in means]
+        means = [deduplicated(mean) for mean in means]
+        if scatter is None or count is None:
+            return Reduced(means)
+        return Reduced(means, moments(numbers[0], count, means))
+
+    def apply(
+        self, reduced: Reduced, variables: Sequence[keras.Variable]
+    ) -> None:
+        """Makes the inner optimizer's update."""
+        gradients: Sequence[Gradient | None] = reduced.gradients
+        if self.wants_moments:
+            self.inner_optimizer.observe(reduced.moments)
+        if keras_optimizers.is_multi_optimizer(self.inner_optimizer):
+            gradients, variables = keras_optimizers.with_missing_gradients(
+                self.inner_optimizer, gradients, variables
+            )
+        self.inner_optimizer.apply(gradients, variables)
+
+
+def checked_synchronization(given: Any) -> Synchronization:
+    """Returns a way to synchronise; that of all replicas at once for `None`.
+
+    Args:
+        given: What `DistributedOptimizer` was given.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if given is None:
+        return Synchronous()
+    if isinstance(given, Synchronization):
+        return given
+    raise TypeError(
+        "`synchronization` must be a way to synchronise replicas. Received: "
+        f"synchronization={given!r}. Pass `tfdp.LocalSGD(sync_every=8)`, for "
+        "example, or leave it out."
+    )
