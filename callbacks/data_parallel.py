@@ -10,7 +10,11 @@ import keras
 from tfdp.agreement import Ballot, check_same, program
 from tfdp.audits.model_audit import audit
 from tfdp.backup import TrainingState
-from tfdp.callbacks.chief_only import around_orbax, on_chief_only
+from tfdp.callbacks.chief_only import (
+    around_orbax,
+    check_saves,
+    on_chief_only,
+)
 from tfdp.cluster import naming_lost_workers
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import (
@@ -90,6 +94,7 @@ class DataParallel(keras.callbacks.Callback):
         """Checks what would go wrong later, and less legibly."""
         callbacks = keras_fit.callbacks_in_use()
         _check_first(self, callbacks)
+        check_saves(self.model, callbacks or [])
         strategy = self.model.distribute_strategy
         self._statistics = BatchStatistics(self.model, strategy)
         self._optimizers = []

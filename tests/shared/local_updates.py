@@ -162,3 +162,31 @@ def simulate(
             meet(ends_early=False)
             in_round = 0
     return [[v.numpy() for v in r.variables] for r in everyone]
+
+
+def one_late(make_optimizer, num_samples):
+    """On one device: each gradient is applied after the next was taken."""
+    model = make_model()
+    variables = model.trainable_variables
+    optimizer = make_optimizer()
+    optimizer.build(variables)
+    x, y = arrays(num_samples)
+
+    @tf.function(reduce_retracing=True)
+    def gradient(x, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(x, training=True) - y))
+            loss += tf.add_n(model.losses)
+        return tape.gradient(loss, variables)
+
+    for _ in range(EPOCHS):
+        waiting = None
+        for at in range(0, num_samples, GLOBAL_BATCH):
+            rows = slice(at, at + GLOBAL_BATCH)
+            newest = gradient(tf.constant(x[rows]), tf.constant(y[rows]))
+            if waiting is not None:
+                optimizer.apply(waiting, variables)
+            waiting = newest
+        optimizer.apply(waiting, variables)
+    optimizer.finalize_variable_values(variables)
+    return [v.numpy() for v in variables], int(optimizer.iterations.numpy())

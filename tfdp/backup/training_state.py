@@ -34,12 +34,14 @@ class TrainingState:
         self._strategy = strategy
         optimizers = inspection.optimizers(model)
         statistics = inspection.statistics(model)
-        own = [
-            variable
+        ours = [
+            optimizer
             for optimizer in optimizers
-            if isinstance(optimizer, DistributedOptimizer)
-            for variable in optimizer.replica_variables
+            if isinstance(optimizer, DistributedOptimizer) and optimizer.built
         ]
+        ways = [optimizer.synchronized_by for optimizer in ours]
+        own = [variable for way in ways for variable in way.replica_variables]
+        waiting = [variable for way in ways for variable in way.replica_sums]
         apart = {id(variable) for variable in (*statistics, *own)}
         shared = {
             id(variable): variable
@@ -59,17 +61,13 @@ class TrainingState:
         }
         self._means = {f"mean {i}": v.value for i, v in enumerate(statistics)}
         self._own = {f"own {i}": v.value for i, v in enumerate(own)}
-        counters = [
-            optimizer.sample_counter
-            for optimizer in optimizers
-            if isinstance(optimizer, DistributedOptimizer) and optimizer.built
-        ]
         self._sums = {
             **{
                 f"sum {i}": variable.value
                 for i, variable in enumerate(model.metrics_variables)
             },
-            **{f"samples {i}": each for i, each in enumerate(counters)},
+            **{f"samples {i}": o.sample_counter for i, o in enumerate(ours)},
+            **{f"waiting {i}": each for i, each in enumerate(waiting)},
         }
 
     def captured(self) -> Arrays:
@@ -136,6 +134,7 @@ class TrainingState:
             values = self._spread(arrays[name], adds=False)
             self._assign_own(variable, values)
         self._restore_sums("samples", arrays)
+        self._restore_sums("waiting", arrays)
 
     def restore_metrics(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Gives metrics the values that were captured.

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfdp.step import call_for_each_replica
 from tfdp.synchronization.inner_optimizer import checked_copy
 from tfdp.synchronization.local_updates import LocalSGD
-from tfdp.synchronization.slots import assign_each
+from tfdp.synchronization.replica_variables import assign_each
 
 
 @keras.saving.register_keras_serializable(package="tfdp")

@@ -11,7 +11,11 @@ from tfdp.step import Gradient, call_for_each_replica, deduplicated
 from tfdp.strategy import uncounted
 from tfdp.synchronization.fused import use_fused_update
 from tfdp.synchronization.reduction import all_reduced, divided, mean_by
-from tfdp.synchronization.slots import Slots, assign_each
+from tfdp.synchronization.replica_variables import (
+    assign_each,
+    replica_local,
+)
+from tfdp.synchronization.slots import Slots
 from tfdp.synchronization.synchronization import Reduced, Synchronization
 
 _BUFFERS = ("maintain", "average", "reset")
@@ -65,6 +69,7 @@ class LocalSGD(Synchronization):
     """
 
     weighs = True
+    keeps_up = False
     refuses = {
         "loss_scale": "a loss scale, of which replicas would judge apart. Use "
         "loss_scale=None and the dtype policy 'mixed_bfloat16'.",
@@ -116,14 +121,8 @@ class LocalSGD(Synchronization):
         self._round_step = owner.add_variable(
             (), "zeros", "int64", "only_first_replica", name="round_step"
         )
-        with tf.init_scope():
-            # The weight behind this replica's updates since the last mean.
-            self._seen = tf.Variable(
-                0.0,
-                trainable=False,
-                synchronization=tf.VariableSynchronization.ON_READ,
-                aggregation=tf.VariableAggregation.SUM,
-            )
+        # The weight behind this replica's updates since the last mean.
+        self._seen = replica_local((), tf.float32)
         self._complete = tf.function(self._end_round)
 
     def reduce(
@@ -164,6 +163,11 @@ class LocalSGD(Synchronization):
     def is_under_way(self) -> bool:
         """Whether replicas have updated alone since the last mean."""
         return bool(self._round_step.numpy())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether replicas have the same weights."""
+        return not self.is_under_way
 
     def complete(self, strategy: tf.distribute.Strategy) -> None:
         """Ends a round before its time."""

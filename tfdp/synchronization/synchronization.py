@@ -50,12 +50,14 @@ class Synchronization:
         refuses: For each thing it cannot go with, why, and the way out.
         compression: Number format of gradients between replicas.
         weighs: Whether it needs to know the samples of each replica.
+        keeps_up: Whether weights hold all gradients after each update.
         inner_optimizer: The copy of the user's optimizer.
     """
 
     refuses: Mapping[str, str] = {}
     compression: str | None = None
     weighs = False
+    keeps_up = True
     inner_optimizer: keras.optimizers.Optimizer
 
     def of(
@@ -172,22 +174,32 @@ class Synchronization:
         return []
 
     @property
+    def replica_sums(self) -> list[tf.Variable]:
+        """Sums over replicas of which each has its part."""
+        return []
+
+    @property
     def is_under_way(self) -> bool:
-        """Whether replicas wait for their weights to be brought together."""
+        """Whether replicas have other weights than each other."""
         return False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all gradients are in the weights of all replicas."""
+        return True
 
     def check_complete(self) -> None:
         """Checks that a model which is saved now is that of all replicas.
 
         Raises:
-            RuntimeError: If it would be one replica's.
+            RuntimeError: If it would be one replica's, or lack a gradient.
         """
-        if self.is_under_way:
+        if not self.is_complete:
             raise RuntimeError(
-                "A model can be saved once its replicas have met. Received: "
-                f"{type(self).__name__} in the middle of a round. Save at the "
-                "end of an epoch, or after `optimizer.flush()`, which ends "
-                "the round."
+                "A model can be saved once all that its replicas have seen is "
+                f"in its weights. Received: {type(self).__name__} between two "
+                "of these times. Save at the end of an epoch, or after "
+                "`optimizer.flush()`."
             )
 
     def complete(self, strategy: tf.distribute.Strategy) -> None:

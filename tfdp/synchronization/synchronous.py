@@ -90,13 +90,15 @@ def checked_synchronization(given: Any) -> Synchronization:
     """Returns a way to synchronise; that of all replicas at once for `None`.
 
     Args:
-        given: What `DistributedOptimizer` was given.
+        given: What `DistributedOptimizer` was given, or its configuration.
 
     Raises:
         TypeError: If it is none.
     """
     if given is None:
         return Synchronous()
+    if isinstance(given, dict):
+        given = keras.saving.deserialize_keras_object(given)
     if isinstance(given, Synchronization):
         return given
     raise TypeError(
