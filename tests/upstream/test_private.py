@@ -267,6 +267,9 @@ USES = {
     "keras_optimizers._use_weight_decay": lambda: keras_optimizers.decays(
         sgd(), keras.Variable(1.0)
     ),
+    "keras_optimizers._moving_averages": lambda: (
+        keras_optimizers.moving_averages(sgd(use_ema=True))
+    ),
     "keras_optimizers._optimizer_map": copy_of_several,
     "tf_datasets._distributed_dataset": lambda: (
         tf_datasets._distributed_dataset.find()

@@ -18,7 +18,4 @@ from tfdp.synchronization.gradient_statistics import (
 )
 from tfdp.synchronization.replica_variables import replica_local
 from tfdp.synchronization.synchronization import Reduced, Synchronization
-from tfdp.synchronization.synchronous import (
-    Synchronous,
-    checked_synchronization,
-)
+from tfdp.synchronization.synchronous import checked_synchronization

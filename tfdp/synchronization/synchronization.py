@@ -42,16 +42,16 @@ class Synchronization:
     takes a copy of it, as it does of the inner optimizer, so that one serves
     several.
 
-    A subclass makes `reduce` and `apply`, and says in `refuses` what it
-    cannot go with. It is saved with the optimizer: `get_config` returns the
-    arguments of its constructor.
+    The copy has the optimizer that updates as `inner_optimizer`. A subclass
+    makes `reduce` and `apply`, and says in `refuses` what it cannot go with. It
+    is saved with the optimizer: `get_config` returns the arguments of its
+    constructor.
 
     Attributes:
         refuses: For each thing it cannot go with, why, and the way out.
         compression: Number format of gradients between replicas.
         weighs: Whether it needs to know the samples of each replica.
         keeps_up: Whether weights hold all gradients after each update.
-        inner_optimizer: The copy of the user's optimizer.
     """
 
     refuses: Mapping[str, str] = {}
@@ -73,7 +73,7 @@ class Synchronization:
                 and stays what it was.
             compression: `"bfloat16"`, `"float16"` or `None`; the number format
                 of gradients between replicas. Defaults to `None`, their own.
-            **settings: What else the optimizer was told, by the names of its
+            settings: What else the optimizer was told, by the names of its
                 arguments; those at rest as `None`.
 
         Raises:
@@ -228,7 +228,11 @@ class Synchronization:
             overwrite_when_due(optimizer)
 
     def finalize(self, variables: Sequence[keras.Variable]) -> None:
-        """Gives the variables their final values at the end of training."""
+        """Gives the variables their final values at the end of training.
+
+        Args:
+            variables: The variables.
+        """
         self.inner_optimizer.finalize_variable_values(variables)
         for optimizer in self._optimizers:
             if optimizer.use_ema:
@@ -240,7 +244,14 @@ class Synchronization:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Creates one from what `get_config` has returned."""
+        """Creates one from its configuration.
+
+        Args:
+            config: What `get_config` has returned.
+
+        Returns:
+            The way to synchronise.
+        """
         return cls(**config)
 
     @property
