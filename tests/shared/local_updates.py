@@ -107,8 +107,17 @@ def simulate(
             replica.seen = 0
             for v, mean in zip(replica.variables, means, strict=True):
                 v.assign(mean)
-        if not ends_early:
+            if replica.optimizer.use_ema and not ends_early:
+                average_of_weights(seen)
+        if not ends_early and buffers != "maintain":
             settle_slots()
+
+    def average_of_weights(seen):
+        kept = [r.optimizer._model_variables_moving_average for r in everyone]
+        for of_all in zip(*kept, strict=True):
+            mean = np.average([v.numpy() for v in of_all], axis=0, weights=seen)
+            for v in of_all:
+                v.assign(mean)
 
     def settle_slots():
         for of_all in zip(*(r.slots for r in everyone), strict=True):
@@ -161,6 +170,8 @@ def simulate(
         if in_round:
             meet(ends_early=False)
             in_round = 0
+    for replica in everyone:
+        replica.optimizer.finalize_variable_values(replica.variables)
     return [[v.numpy() for v in r.variables] for r in everyone]
 
 

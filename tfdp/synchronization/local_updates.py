@@ -10,6 +10,7 @@ from tfdp.batch import checked_count
 from tfdp.step import Gradient, call_for_each_replica, deduplicated
 from tfdp.strategy import uncounted
 from tfdp.synchronization.fused import use_fused_update
+from tfdp.synchronization.inner_optimizer import update
 from tfdp.synchronization.reduction import all_reduced, divided, mean_by
 from tfdp.synchronization.replica_variables import (
     assign_each,
@@ -189,15 +190,17 @@ class LocalSGD(Synchronization):
         weight: tf.Tensor,
         variables: Sequence[keras.Variable],
     ) -> None:
-        apply = self.inner_optimizer.apply
+        inner = self.inner_optimizer
 
         def apply_own(own: Sequence[Gradient], weight: tf.Tensor) -> None:
             self._seen.assign_add(weight)
-            apply([deduplicated(divided(g, weight)) for g in own], variables)
+            means = [deduplicated(divided(g, weight)) for g in own]
+            update(inner, means, variables)
 
         def apply_mean(own: Sequence[Gradient], weight: tf.Tensor) -> None:
             *sums, count = all_reduced([*own, weight])
-            apply([deduplicated(divided(g, count)) for g in sums], variables)
+            means = [deduplicated(divided(g, count)) for g in sums]
+            update(inner, means, variables)
 
         def alone() -> tf.Tensor:
             call_for_each_replica(strategy, apply_own, (gradients, weight))
@@ -214,7 +217,7 @@ class LocalSGD(Synchronization):
             return tf.constant(0)
 
         if self.start:
-            is_early = self.inner_optimizer.iterations.value < self.start
+            is_early = self._optimizers[0].iterations.value < self.start
             tf.cond(is_early, together, alone)
         else:
             alone()
