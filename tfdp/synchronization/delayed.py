@@ -74,7 +74,9 @@ class Delayed(Synchronous):
             replica_local(v.shape, v.value.dtype) for v in variables
         ]
         self._weight = replica_local((), tf.float32)
-        self._complete = tf.function(lambda given: self._apply_last())
+        self._complete = tf.function(
+            lambda given: self._apply_last(), autograph=False
+        )
 
     def reduce(
         self,

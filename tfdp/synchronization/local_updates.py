@@ -124,7 +124,7 @@ class LocalSGD(Synchronization):
         )
         # The weight behind this replica's updates since the last mean.
         self._seen = replica_local((), tf.float32)
-        self._complete = tf.function(self._end_round)
+        self._complete = tf.function(self._end_round, autograph=False)
 
     def reduce(
         self,
@@ -217,7 +217,9 @@ class LocalSGD(Synchronization):
             return tf.constant(0)
 
         if self.start:
-            is_early = self._optimizers[0].iterations.value < self.start
+            # Of several optimizers one may have nothing to update.
+            counts = [each.iterations.value for each in self._optimizers]
+            is_early = tf.reduce_max(tf.stack(counts)) < self.start
             tf.cond(is_early, together, alone)
         else:
             alone()
