@@ -1,5 +1,7 @@
 """Replicas that update alone, against as many models of plain Keras."""
 
+import itertools
+
 import keras
 import local_updates
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tfdp
+from tfdp.step.meter import Settings, StepMeter
 
 KINDS = {
     "sgd": lambda: keras.optimizers.SGD(0.05),
@@ -141,3 +144,41 @@ def test_several_optimizers_update_alone(two_replicas):
     model = trained(two_replicas, make, tfdp.LocalSGD(3, start=2), 241)
     expected = local_updates.simulate(make, 2, 3, num_samples=241, start=2)
     assert_equals(two_replicas, model, expected)
+
+
+def stamps(strategy, way, steps=8):
+    """How often a replica looks at the clock, in as many steps."""
+    times = itertools.count(1)
+    with strategy.scope():
+        model = local_updates.make_model()
+        optimizer = tfdp.DistributedOptimizer(
+            keras.optimizers.SGD(0.05), synchronization=way
+        )
+        model.compile(optimizer, "mse")
+    meter = StepMeter(Settings(clock=lambda: float(next(times))))
+    optimizer.measure_time(meter)
+    meter.start(strategy)
+    data = tf.data.Dataset.from_tensor_slices(local_updates.arrays(256))
+    model.fit(
+        data.batch(256 // steps),
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel()],
+    )
+    for began, ready, reduced, _ in np.concatenate(meter.read()):
+        assert began < min(ready, reduced)
+    return next(times) - 1
+
+
+@pytest.mark.parametrize(
+    ("way", "more"),
+    [
+        # The third round is ended by the epoch, outside of steps.
+        (tfdp.LocalSGD(3), 2),
+        (tfdp.LocalSGD(3, start=4), 4 + 1),
+        (tfdp.Delayed(), 8),
+    ],
+    ids=["local", "post-local", "delayed"],
+)
+def test_the_time_of_meeting_is_measured(two_replicas, way, more):
+    plain = stamps(two_replicas, tfdp.Synchronous())
+    assert stamps(two_replicas, way) == plain + 2 * more

@@ -76,6 +76,7 @@ class Update:
         )
         if self._loss_scale or may_overflow:
             self._scaling = scaling
+        self._synchronization.met = self._stamp  # type: ignore[method-assign]
         self._cycle = Cycle(
             accumulation_steps,
             strategy,
@@ -153,6 +154,10 @@ class Update:
         count = None if weight.adds else weight.value
         reduced = self._reduced(own, count, scattered, measurement.meter)
         self._end(reduced, variables)
+
+    def _stamp(self, tensors: Sequence[Gradient]) -> None:
+        if self._measurement.meter:
+            self._measurement.meter.end_reduction(tensors)
 
     def _check(self, weight: LossWeight) -> None:
         refuse = self._synchronization.refuse

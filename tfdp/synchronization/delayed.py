@@ -113,6 +113,7 @@ class Delayed(Synchronous):
                 own.assign(tf.cast(tf.convert_to_tensor(gradient), own.dtype))
             self._weight.assign(reduced.weight)
         late = super().reduce(*held)
+        self.met([*late.gradients, *reduced.gradients])
         tf.distribute.get_replica_context().merge_call(
             self._apply_late, args=(late.gradients,)
         )

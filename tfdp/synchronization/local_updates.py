@@ -199,6 +199,7 @@ class LocalSGD(Synchronization):
 
         def apply_mean(own: Sequence[Gradient], weight: tf.Tensor) -> None:
             *sums, count = all_reduced([*own, weight])
+            self.met(sums)
             means = [deduplicated(divided(g, count)) for g in sums]
             update(inner, means, variables)
 
@@ -207,7 +208,7 @@ class LocalSGD(Synchronization):
             self._round_step.assign(self._round_step.value + 1)
             return tf.cond(
                 self._round_step.value >= self.sync_every,
-                lambda: self._end_round(strategy),
+                lambda: self._end_round(strategy, is_step=True),
                 lambda: tf.constant(0),
             )
 
@@ -224,7 +225,9 @@ class LocalSGD(Synchronization):
         else:
             alone()
 
-    def _end_round(self, strategy: tf.distribute.Strategy) -> tf.Tensor:
+    def _end_round(
+        self, strategy: tf.distribute.Strategy, *, is_step: bool = False
+    ) -> tf.Tensor:
         averaged = [
             *self._updated.values(),
             *(each for slots in self._slots for each in slots.averages),
@@ -234,12 +237,15 @@ class LocalSGD(Synchronization):
         if self.buffers == "reset":
             for slots in self._slots:
                 slots.reset(strategy)
-        means = call_for_each_replica(
-            strategy,
-            lambda: mean_by(
-                self._seen.read_value(), [each.value for each in averaged]
-            ),
-        )
+
+        def meet() -> list[tf.Tensor]:
+            own = [each.value for each in averaged]
+            means = mean_by(self._seen.read_value(), own)
+            if is_step:
+                self.met(means)
+            return means
+
+        means = call_for_each_replica(strategy, meet)
         self._take_over(strategy, averaged, means)
         self._set_out(strategy)
         call_for_each_replica(strategy, lambda: self._seen.assign(0.0))

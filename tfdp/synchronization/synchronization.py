@@ -114,6 +114,15 @@ class Synchronization:
                 f"Received: {received}."
             )
 
+    def met(self, tensors: Sequence[Gradient]) -> None:
+        """Says that replicas have met later than in `reduce`, in a step.
+
+        Whoever measures when puts something else in its place.
+
+        Args:
+            tensors: What this replica has got from all.
+        """
+
     def build(
         self,
         variables: Sequence[keras.Variable],
