@@ -31,8 +31,8 @@ def optimizer(way, inner=None, **options):
 @pytest.mark.parametrize(
     ("options", "ways"),
     [
-        ({"loss_scale": "dynamic"}, WAYS),
-        ({"loss_scale": 8.0}, WAYS),
+        ({"loss_scale": "dynamic"}, list(WAYS)),
+        ({"loss_scale": 8.0}, list(WAYS)),
         ({"compression": "bfloat16"}, APART),
         ({"accumulation_steps": 2}, ["Delayed"]),
     ],
