@@ -72,14 +72,12 @@ try:
         args.base_rate, global_batch=plan.global_batch, base_batch=BASE_BATCH
     )
     data = prepared(args.dataset, args.data_dir)
-    # No cache: an iterator that is not read to its end, as Keras leaves one
-    # when a fit begins, was seen to leave a cache in memory cut short.
+    # TFDS keeps what it reads in memory, if it is small: as it lies on disk,
+    # since each worker decodes its own images, after they were shuffled.
     train, test = data.as_dataset(
         split=["train", "test"],
         as_supervised=True,
-        # Each worker decodes its own images, after they were shuffled.
         decoders={"image": tfds.decode.SkipDecoding()},
-        read_config=tfds.ReadConfig(try_autocache=False),
     )
 except (OSError, ValueError) as error:
     parser.error(str(error))
