@@ -75,12 +75,30 @@ REFUSED = {
     "take at its end": lambda marked: marked.batch(2).take(2),
     "shuffle at its end": lambda marked: marked.batch(2).shuffle(2),
     "no `batch` after it": lambda marked: marked,
-    "drop_remainder=True": lambda marked: marked.batch(2, drop_remainder=True),
+    "padded_batch.*drop_remainder=True": lambda marked: marked.padded_batch(
+        2, drop_remainder=True
+    ),
     "sparse or ragged": lambda marked: marked.batch(2).map(
         lambda x: tf.RaggedTensor.from_row_lengths(x, [2])
     ),
     "`take` after it": lambda marked: marked.take(2).batch(2),
     "`skip` after it": lambda marked: marked.skip(2).batch(2),
+    "`shard` after it": lambda marked: marked.shard(2, 0).batch(2),
+    "`take_while` after it": lambda marked: marked.take_while(
+        lambda x: x < 4
+    ).batch(2),
+    "`scan` after it": lambda marked: marked.scan(
+        tf.constant(0, tf.int64), lambda s, x: (s + x, s)
+    ).batch(2),
+    "`unique` after it": lambda marked: marked.unique().batch(2),
+    r"`batch\(..., drop_remainder=True\)`": lambda marked: (
+        marked.batch(2, drop_remainder=True).unbatch().batch(2)
+    ),
+    r"`window\(..., drop_remainder=True\)`": lambda marked: (
+        marked.window(2, drop_remainder=True)
+        .flat_map(lambda window: window)
+        .batch(2)
+    ),
     "`repeat` after the mark, of 10": lambda m: m.batch(4).repeat(),
     "`repeat` after the mark, of -2": lambda m: (
         numbers().filter(lambda x: x > 0).apply(tfdp.shard).repeat().batch(2)
@@ -107,6 +125,15 @@ def test_what_keeps_the_order_is_taken(second_of_two):
     for dataset, samples in [
         (
             numbers().repeat().apply(tfdp.shard).batch(4, drop_remainder=True),
+            -1,
+        ),
+        (
+            numbers()
+            .repeat()
+            .apply(tfdp.shard)
+            .batch(4, drop_remainder=True)
+            .unbatch()
+            .batch(4),
             -1,
         ),
         (twelve.repeat(3).batch(4), 18),

@@ -178,6 +178,14 @@ def test_a_dataset_tells_how_it_is_batched():
     ):
         assert tf_datasets.batching(batched) == (3, True)
     assert tf_datasets.batching(samples.batch(2)) == (2, False)
+    for dropping in (
+        samples.padded_batch(3, drop_remainder=True),
+        samples.window(3, drop_remainder=True),
+        samples.batch(2).rebatch(3, drop_remainder=True),
+    ):
+        assert tf_datasets.drops_remainder(dropping)
+    for whole in (samples, samples.batch(3), samples.window(3)):
+        assert not tf_datasets.drops_remainder(whole)
 
 
 @contract(
@@ -198,6 +206,10 @@ def test_a_dataset_tells_what_was_done_last():
         "Repeat": samples.repeat(2),
         "Take": samples.take(2),
         "Skip": samples.skip(2),
+        "Shard": samples.shard(2, 0),
+        "TakeWhile": samples.take_while(lambda x: x < 3),
+        "Scan": samples.scan(0, lambda state, x: (state, x)),
+        "Unique": samples.unique(),
         "Random": tf.data.Dataset.random(1, rerandomize_each_iteration=True),
     }
     assert [tf_datasets.kind(each) for each in done.values()] == list(done)

@@ -19,6 +19,16 @@ _KEEPS_BATCHES = (
     "Cache",
     "AssertCardinality",
 )
+# What counts samples, or compares each with those before it; as users call it.
+_LOOKS_AT_OTHERS = {
+    "Take": "take",
+    "Skip": "skip",
+    "Shard": "shard",
+    "TakeWhile": "take_while",
+    "Scan": "scan",
+    "Unique": "unique",
+}
+_DROPS = {"PaddedBatch": "padded_batch", "Window": "window"}
 
 
 class Pipeline(NamedTuple):
@@ -82,12 +92,7 @@ def pipeline(dataset: tf.data.Dataset, own: Membership) -> Pipeline:
         (node,) = tf_datasets.inputs(node)
     (samples,) = tf_datasets.inputs(node)
     count = int(samples.cardinality())
-    if batching.drops_remainder and count != tf.data.INFINITE_CARDINALITY:
-        raise ValueError(
-            "After `tfdp.shard` no worker knows what all of them would drop. "
-            "Received: `batch(..., drop_remainder=True)`. Drop samples before "
-            "the mark: `.take(count // micro_batch * micro_batch)`."
-        )
+    _check_drops(node)
     _check_order(samples, batching.size, repeats)
     if count == tf.data.UNKNOWN_CARDINALITY:
         count = length(samples) or count
@@ -103,15 +108,30 @@ def _check_order(
 ) -> None:
     for node in after_mark(samples):
         kind = tf_datasets.kind(node)
-        if kind in ("Take", "Skip"):
+        if kind in _LOOKS_AT_OTHERS and mark_of(node) is None:
             raise ValueError(
-                "After `tfdp.shard` each worker counts its own samples. "
-                f"Received: `{kind.lower()}` after it. Move it before the mark."
+                "After `tfdp.shard` each worker counts its own samples, and "
+                f"knows no others. Received: `{_LOOKS_AT_OTHERS[kind]}` after "
+                "it. Move it before the mark."
             )
+        _check_drops(node)
         if kind == "Repeat":
             _check_repeats(node, 1)
     for node in repeats:
         _check_repeats(node, micro_batch)
+
+
+def _check_drops(node: tf.data.Dataset) -> None:
+    if not tf_datasets.drops_remainder(node):
+        return
+    (samples,) = tf_datasets.inputs(node)
+    if int(samples.cardinality()) != tf.data.INFINITE_CARDINALITY:
+        name = _DROPS.get(tf_datasets.kind(node), "batch")
+        raise ValueError(
+            "After `tfdp.shard` no worker knows what all of them would drop. "
+            f"Received: `{name}(..., drop_remainder=True)`. Drop samples before "
+            "the mark: `.take(count // micro_batch * micro_batch)`."
+        )
 
 
 def _check_repeats(repeat: tf.data.Dataset, micro_batch: int) -> None:

@@ -183,3 +183,12 @@ def batching(dataset: tf.data.Dataset) -> Batching | None:
     if size is None or kind(dataset) not in BATCHES:
         return None
     return Batching(int(size), bool(_drop_remainder.of(dataset)))
+
+
+def drops_remainder(dataset: tf.data.Dataset) -> bool:
+    """Whether a dataset leaves out the last samples, if they are too few.
+
+    A batch or window of samples, at any place of a pipeline.
+    """
+    drops = kind(dataset) in (*BATCHES, "Window", "Rebatch")
+    return drops and bool(_drop_remainder.of(dataset))
