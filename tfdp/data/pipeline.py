@@ -129,8 +129,8 @@ def _check_drops(node: tf.data.Dataset) -> None:
         name = _DROPS.get(tf_datasets.kind(node), "batch")
         raise ValueError(
             "After `tfdp.shard` no worker knows what all of them would drop. "
-            f"Received: `{name}(..., drop_remainder=True)`. Drop samples before "
-            "the mark: `.take(count // micro_batch * micro_batch)`."
+            f"Received: `{name}(..., drop_remainder=True)`. Drop samples "
+            "before the mark: `.take(count // micro_batch * micro_batch)`."
         )
 
 
