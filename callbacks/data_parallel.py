@@ -10,7 +10,11 @@ import keras
 from tfdp.agreement import Ballot, check_same, program
 from tfdp.audits.model_audit import audit
 from tfdp.backup import TrainingState
-from tfdp.callbacks.chief_only import around_orbax, on_chief_only
+from tfdp.callbacks.chief_only import (
+    around_orbax,
+    on_chief_only,
+    saves_models,
+)
 from tfdp.cluster import naming_lost_workers
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import (
@@ -95,6 +99,7 @@ class DataParallel(keras.callbacks.Callback):
         self._optimizers = []
         self._meet()
         self._in_fit = True
+        self._saves_models = False
         self._at_vote = []
         if isinstance(strategy, DataParallelStrategy):
             self.ballot = Ballot(strategy)
@@ -104,6 +109,9 @@ class DataParallel(keras.callbacks.Callback):
             keras_fit.change_callbacks(self._with_last_word)
             if strategy.num_workers > 1:
                 keras_fit.change_callbacks(on_chief_only)
+                self._saves_models = saves_models(
+                    callbacks or [], self._optimizers
+                )
                 self._agree(strategy, callbacks or [])
 
     def hear(
@@ -152,12 +160,16 @@ class DataParallel(keras.callbacks.Callback):
     ) -> None:
         """Completes the updates where no validation did."""
         self._settle()
+        if self._saves_models:
+            self._gather()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits for all workers."""
         self._in_fit = False
         strategy = self.model.distribute_strategy
         if isinstance(strategy, DataParallelStrategy):
+            if strategy.num_workers > 1:
+                self._gather()
             strategy.barrier()
             self.ballot.close()
 
@@ -272,6 +284,10 @@ class DataParallel(keras.callbacks.Callback):
             for optimizer in self._optimizers:
                 optimizer.flush()
             self._statistics.average()
+
+    def _gather(self) -> None:
+        for optimizer in self._optimizers:
+            optimizer.gather_state()
 
     def _look(self) -> None:
         """Takes leave of optimizers that the model no longer has."""

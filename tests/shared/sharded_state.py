@@ -1,0 +1,141 @@
+"""A problem for owners of slots: plain Keras, and the same on workers."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+GLOBAL_BATCH, EPOCHS, SAMPLES = 64, 3, 241
+OPTIMIZERS = {
+    "SGD": lambda: keras.optimizers.SGD(0.05),
+    "Nesterov": lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
+    "Adam": lambda: keras.optimizers.Adam(0.01),
+    "AMSGrad": lambda: keras.optimizers.Adam(0.01, amsgrad=True),
+    "AdamW, clipped": lambda: keras.optimizers.AdamW(
+        0.01, weight_decay=0.1, global_clipnorm=0.2
+    ),
+    "AdamW, excluded": lambda: excluding(
+        keras.optimizers.AdamW(0.01, weight_decay=0.3, clipnorm=0.1)
+    ),
+    "Adamax": lambda: keras.optimizers.Adamax(0.01),
+    "Nadam": lambda: keras.optimizers.Nadam(0.01),
+    "Adagrad": lambda: keras.optimizers.Adagrad(0.01),
+    "Adadelta": lambda: keras.optimizers.Adadelta(0.5),
+    # Of a rate so large that the step bounds it.
+    "Adafactor": lambda: keras.optimizers.Adafactor(0.9),
+    "Ftrl": lambda: keras.optimizers.Ftrl(0.05),
+    "RMSprop, scheduled": lambda: keras.optimizers.RMSprop(
+        keras.optimizers.schedules.CosineDecay(0.01, 10),
+        momentum=0.5,
+        centered=True,
+    ),
+    "Lion": lambda: keras.optimizers.Lion(0.001, clipvalue=0.05),
+    "Lamb": lambda: keras.optimizers.Lamb(0.01),
+    "Muon": lambda: keras.optimizers.Muon(
+        0.01, weight_decay=0.1, adam_weight_decay=0.2
+    ),
+    "Adam, averaged": lambda: keras.optimizers.Adam(
+        0.01, use_ema=True, ema_momentum=0.9
+    ),
+    "ScheduleFreeAdamW": lambda: keras.optimizers.ScheduleFreeAdamW(0.01),
+}
+
+
+def excluding(optimizer):
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
+def arrays():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(SAMPLES, 8)).astype("float32")
+    return x, np.tanh(x[:, :1] - x[:, 1:2]).astype("float32")
+
+
+def dataset(batch=GLOBAL_BATCH):
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    data = tf.data.Dataset.from_tensor_slices(arrays()).batch(batch)
+    return data.with_options(options)
+
+
+def make_model():
+    """With a penalty and a constraint."""
+    keras.utils.set_random_seed(1)
+    dense = keras.layers.Dense
+    penalty = keras.regularizers.L2(0.01)
+    return keras.Sequential(
+        [
+            keras.Input((8,)),
+            dense(16, "tanh", kernel_regularizer=penalty, name="first"),
+            dense(12, "tanh", name="second", kernel_constraint="unit_norm"),
+            dense(1, name="last"),
+        ],
+        name="network",
+    )
+
+
+def on_one_device(kind, epochs=EPOCHS):
+    model = make_model()
+    model.compile(OPTIMIZERS[kind](), "mse")
+    model.fit(dataset(), epochs=epochs, verbose=0)
+    return model
+
+
+def compiled(strategy, kind, steps=1, synchronization=None, **options):
+    import tfdp
+
+    with strategy.scope():
+        model = make_model()
+        optimizer = tfdp.DistributedOptimizer(
+            OPTIMIZERS[kind](),
+            steps,
+            synchronization=synchronization or tfdp.ShardedState(),
+            **options,
+        )
+        model.compile(optimizer, "mse")
+    return model
+
+
+def fit(model, *callbacks, epochs=EPOCHS, **arguments):
+    import tfdp
+
+    model.fit(
+        dataset(GLOBAL_BATCH // model.optimizer.accumulation_steps),
+        epochs=epochs,
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel(), *callbacks],
+        **arguments,
+    )
+    return model
+
+
+def of_replicas(strategy, variables):
+    """Values by replica of this process, then by variable."""
+    by_variable = [
+        [part.numpy() for part in strategy.experimental_local_results(v.value)]
+        for v in variables
+    ]
+    return list(zip(*by_variable, strict=True))
+
+
+def on_workers(kinds):
+    """What each worker has after training, for `run_workers`."""
+    import tfdp
+
+    strategy = tfdp.auto_strategy()
+    return [_trained(strategy, *kind) for kind in kinds]
+
+
+def _trained(strategy, kind, steps, options):
+    model = fit(compiled(strategy, kind, steps, **options))
+    optimizer = model.optimizer
+    (weights,) = of_replicas(strategy, model.trainable_variables)
+    report = {
+        "weights": [each.tolist() for each in weights],
+        "bytes": optimizer.state_bytes(),
+        "held": sum(v.numpy().nbytes for v in optimizer.slots_here),
+    }
+    if strategy.is_chief:
+        inner = optimizer.inner_optimizer
+        report["state"] = [v.numpy().tolist() for v in inner.variables]
+    return report
