@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-GLOBAL_BATCH, EPOCHS, SAMPLES = 64, 3, 241
+GLOBAL_BATCH, EPOCHS, SAMPLES = 64, 2, 241
 OPTIMIZERS = {
     "SGD": lambda: keras.optimizers.SGD(0.05),
     "Nesterov": lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
