@@ -1,6 +1,7 @@
 """A state that replicas have shared out, against plain Keras on one device."""
 
 import functools
+import re
 
 import keras
 import numpy as np
@@ -57,10 +58,9 @@ def assert_equals(strategy, model, plain, to=1e-6):
 
 
 def names(optimizer):
-    """Without the optimizer's own, which Keras numbers."""
-    own = [v.path.partition("/")[2] for v in optimizer.variables]
-    # Of Nadam's product, that is all it has.
-    return [name for name in own if name]
+    """Without the optimizer's own, and without Keras's numbers."""
+    last = [v.path.rpartition("/")[2] for v in optimizer.variables]
+    return [re.sub(r"_\d+$", "", name) for name in last]
 
 
 def built(model, strategy):
@@ -159,7 +159,8 @@ def test_compressed_gradients_give_what_they_give_without(
     whole = compiled(
         two_replicas, "Adam", synchronization=tfdp.Synchronous(), **options
     )
-    actual, expected = fit(model).get_weights(), fit(whole).get_weights()
+    actual = fit(model, epochs=1).get_weights()
+    expected = fit(whole, epochs=1).get_weights()
     assert deviation(actual, expected) <= 1e-6
 
 
@@ -327,9 +328,10 @@ def test_a_saved_state_goes_to_any_number_of_owners_and_to_none(
     model.optimizer.inner_optimizer.load_own_variables(store)
     model.set_weights(plain.get_weights())
     fit(model, epochs=1)
-    assert_equals(two_replicas, model, on_one_device(kind, epochs=3))
+    assert_equals(two_replicas, model, on_one_device(kind, epochs=4))
 
 
+@pytest.mark.long
 def test_a_state_of_plain_updates_goes_on_sharded(
     two_replicas, tmp_path, oracle
 ):
@@ -431,6 +433,7 @@ def test_a_backup_of_two_owners_is_resumed_by_four(
     assert_equals(four_replicas, model, oracle("Nadam"))
 
 
+@pytest.mark.long
 def test_a_second_fit_goes_on(two_replicas, oracle):
     model = fit(compiled(two_replicas, "Adam"), epochs=1)
     fit(model, epochs=1)
