@@ -132,6 +132,7 @@ def _trained(strategy, kind, steps, options):
     (weights,) = of_replicas(strategy, model.trainable_variables)
     report = {
         "weights": [each.tolist() for each in weights],
+        "updates": int(optimizer.iterations.numpy()),
         "bytes": optimizer.state_bytes(),
         "held": sum(v.numpy().nbytes for v in optimizer.slots_here),
     }
@@ -139,3 +140,69 @@ def _trained(strategy, kind, steps, options):
         inner = optimizer.inner_optimizer
         report["state"] = [v.numpy().tolist() for v in inner.variables]
     return report
+
+
+def refused_on_workers():
+    """What several workers cannot do, and what is said of it."""
+    import tfdp
+
+    strategy = tfdp.auto_strategy()
+    said = {}
+
+    def note(name, call):
+        try:
+            call()
+        except (RuntimeError, ValueError) as error:
+            said[name] = f"{type(error).__name__}: {error}"
+
+    way = tfdp.ShardedState(gradients=True)
+    note("gradients", lambda: compiled(strategy, "Adam", synchronization=way))
+    model = compiled(strategy, "Adam")
+    saving = keras.callbacks.ModelCheckpoint("never.keras", save_freq=2)
+    note("save_freq", lambda: fit(model, saving, epochs=1))
+    model = compiled(strategy, "Adam")
+    with strategy.scope():
+        model.optimizer.build(model.trainable_variables)
+    note("not gathered", lambda: model.optimizer.save_own_variables({}))
+    model.optimizer.gather_state()
+    note("gathered", lambda: model.optimizer.save_own_variables({}))
+    return said
+
+
+def saved_on_workers(folder, kind):
+    """Saves by `ModelCheckpoint`, and loads on all workers; goes on."""
+    import tfdp
+
+    strategy = tfdp.auto_strategy()
+    path = f"{folder}/model.keras"
+    saving = keras.callbacks.ModelCheckpoint(path)
+    fit(compiled(strategy, kind), saving, epochs=1)
+    strategy.barrier()
+    with strategy.scope():
+        model = keras.models.load_model(path)
+    fit(model, epochs=1)
+    if strategy.is_chief:
+        model.save(f"{folder}/after.keras")
+    strategy.barrier()
+    return [w.tolist() for w in model.get_weights()]
+
+
+def resumed_on_workers(folder, kind, is_killed):
+    """Trains with backups, from the last one on, perhaps to be killed."""
+    from killed import KillAt, Killed
+
+    import tfdp
+
+    strategy = tfdp.auto_strategy()
+    model = compiled(strategy, kind)
+    backup = tfdp.callbacks.BackupAndRestore(
+        folder, save_freq=1, delete_checkpoint=False
+    )
+    callbacks = [KillAt(1, 1)] if is_killed else []
+    try:
+        fit(model, backup, *callbacks)
+    except Killed:
+        return None
+    arrays = [v.numpy() for v in model.variables]
+    arrays += [slot.numpy() for slot in model.optimizer.slots_here]
+    return [each.tolist() for each in arrays]
