@@ -76,7 +76,10 @@ def make_model():
 
 def on_one_device(kind, epochs=EPOCHS):
     model = make_model()
-    model.compile(OPTIMIZERS[kind](), "mse")
+    optimizer = OPTIMIZERS[kind]()
+    # Built in the first step, some begin with other values.
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer, "mse")
     model.fit(dataset(), epochs=epochs, verbose=0)
     return model
 
