@@ -22,7 +22,7 @@ OPTIMIZERS = {
     "Adadelta": lambda: keras.optimizers.Adadelta(0.5),
     # Of a rate so large that the step bounds it.
     "Adafactor": lambda: keras.optimizers.Adafactor(0.9),
-    "Ftrl": lambda: keras.optimizers.Ftrl(0.05),
+    "Ftrl": lambda: keras.optimizers.Ftrl(0.3, initial_accumulator_value=1.0),
     "RMSprop, scheduled": lambda: keras.optimizers.RMSprop(
         keras.optimizers.schedules.CosineDecay(0.01, 10),
         momentum=0.5,
@@ -162,6 +162,20 @@ def refused_on_workers():
     note("gradients", lambda: compiled(strategy, "Adam", synchronization=way))
     model = compiled(strategy, "Adam")
     saving = keras.callbacks.ModelCheckpoint("never.keras", save_freq=2)
+    config = keras.saving.serialize_keras_object(way)
+    # Loaded to predict, it may be anywhere.
+    with strategy.scope():
+        loaded = tfdp.DistributedOptimizer.from_config(
+            {
+                "inner_optimizer": keras.saving.serialize_keras_object(
+                    OPTIMIZERS["Adam"]()
+                ),
+                "synchronization": config,
+            }
+        )
+        predicting = make_model()
+        predicting.compile(loaded, "mse")
+    note("loaded", lambda: fit(predicting, epochs=1))
     note("save_freq", lambda: fit(model, saving, epochs=1))
     model = compiled(strategy, "Adam")
     with strategy.scope():

@@ -440,6 +440,41 @@ def test_a_second_fit_goes_on(two_replicas, oracle):
     assert_equals(two_replicas, model, oracle("Adam"))
 
 
+def test_steps_without_a_graph_are_those_of_one_device(two_replicas):
+    def trained(strategy, wrap):
+        with strategy.scope():
+            weights = [keras.Variable(np.ones(n, "float32")) for n in (4, 3)]
+            optimizer = wrap(keras.optimizers.Adam(0.1, global_clipnorm=0.5))
+            optimizer.build(weights)
+        gradients = [tf.fill(v.shape, 0.3) for v in weights]
+        for _ in range(3):
+            strategy.run(lambda: optimizer.apply(gradients, weights))
+        return [v.numpy() for v in weights]
+
+    expected = trained(tf.distribute.get_strategy(), lambda inner: inner)
+    for gradients in (False, True):
+        way = tfdp.ShardedState(gradients=gradients)
+        actual = trained(
+            two_replicas,
+            functools.partial(tfdp.DistributedOptimizer, synchronization=way),
+        )
+        assert deviation(actual, expected) <= 1e-6
+
+
+@pytest.mark.parametrize("gradients", [LATER_WITHOUT, True])
+def test_noise_is_measured_as_without(two_replicas, gradients):
+    def measured(way):
+        model = compiled(two_replicas, "Adam", synchronization=way)
+        monitor = tfdp.callbacks.NoiseScaleMonitor()
+        fit(model, monitor, epochs=1)
+        return model.optimizer.noise_scale
+
+    actual = measured(tfdp.ShardedState(gradients=gradients))
+    expected = measured(tfdp.Synchronous())
+    assert actual.noise > 0
+    np.testing.assert_allclose(actual.noise, expected.noise, rtol=1e-4)
+
+
 class Counting(keras.optimizers.SGD):
     """Keeps a number that belongs to no variable."""
 

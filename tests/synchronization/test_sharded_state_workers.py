@@ -64,6 +64,7 @@ def test_what_workers_cannot_do_is_refused():
     chief, other = tfdp.testing.run_workers(sharded_state.refused_on_workers, 2)
     for said in (chief, other):
         assert "ShardedState(gradients=True) on 2 workers" in said["gradients"]
+        assert "ShardedState(gradients=True) on 2 workers" in said["loaded"]
         assert "Received: ModelCheckpoint, which" in said["save_freq"]
     assert "gathered never. Call `optimizer.gather" in chief["not gathered"]
     assert "gathered" not in chief

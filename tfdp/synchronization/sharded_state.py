@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdp.step import Gradient
-from tfdp.strategy import uncounted
+from tfdp.strategy import counts_samples, uncounted
 from tfdp.synchronization.reduction import all_reduced, sums_at_owners
 from tfdp.synchronization.shards import (
     GatheredSlots,
@@ -172,7 +172,15 @@ class ShardedState(Synchronous):
         ]
 
     def expect(self, variables: Sequence[keras.Variable]) -> None:
-        """Notes where gradients are to be summed."""
+        """Notes where gradients are to be summed.
+
+        Raises:
+            RuntimeError: As `check_strategy` does, for an optimizer that was
+                loaded where it cannot train.
+            ValueError: Likewise.
+        """
+        strategy = self._strategy
+        self.check_strategy(strategy, is_counted=counts_samples(strategy))
         places = [self._place_of(variable) for variable in variables]
         self._expected = [self._owners[place] for place in places]
 
