@@ -63,6 +63,7 @@ failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
 
 # One after the other.
 BENCHMARKS = two_workers input update_profile one_process accumulation all_reduce update_time \
+	sharded_state \
 	collectives monitor_overhead import_time compression
 
 define measure
