@@ -1,6 +1,6 @@
 """One worker that trains a network with tfdp, or with Keras 2 as it is.
 
-python benchmarks/keras_worker.py tfdp NETWORK ACCUMULATION COMPRESSION
+python benchmarks/keras_worker.py tfdp NETWORK ACCUMULATION COMPRESSION [WAY]
 python benchmarks/keras_worker.py tf_keras NETWORK
 """
 
@@ -11,7 +11,19 @@ from harness.fit_turns import fit_turns
 from harness.networks import inputs_and_labels, model
 
 
-def main(library, network, accumulation="1", compression="none"):
+def synchronization(keras, tfdp, way):
+    """Returns a way to synchronise by its name, as `LocalSGD:4`."""
+    name, _, sync_every = way.partition(":")
+    if name == "DiLoCo":
+        outer = keras.optimizers.SGD(0.7, momentum=0.9, nesterov=True)
+        return tfdp.DiLoCo(outer, int(sync_every))
+    arguments = [int(sync_every)] if sync_every else []
+    return getattr(tfdp, name)(*arguments)
+
+
+def main(
+    library, network, accumulation="1", compression="none", way="Synchronous"
+):
     callbacks = []
     if library == "tfdp":
         import keras
@@ -23,7 +35,10 @@ def main(library, network, accumulation="1", compression="none"):
         options = {} if compression == "none" else {"compression": compression}
         with strategy.scope():
             optimizer = tfdp.DistributedOptimizer(
-                optimizer, int(accumulation), **options
+                optimizer,
+                int(accumulation),
+                synchronization=synchronization(keras, tfdp, way),
+                **options,
             )
         callbacks.append(tfdp.callbacks.DataParallel())
     else:

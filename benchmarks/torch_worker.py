@@ -1,6 +1,6 @@
 """One worker that trains a network with PyTorch's DistributedDataParallel.
 
-python benchmarks/torch_worker.py NETWORK ACCUMULATION COMPRESSION
+python benchmarks/torch_worker.py NETWORK ACCUMULATION COMPRESSION [WAY]
 """
 
 import contextlib
@@ -23,6 +23,17 @@ from harness.networks import (
 from harness.turns import serve
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.distributed.algorithms.ddp_comm_hooks.post_localSGD_hook import (
+    PostLocalSGDState,
+    post_localSGD_hook,
+)
+from torch.distributed.algorithms.model_averaging.averagers import (
+    PeriodicModelAverager,
+)
+from torch.distributed.optim import (
+    PostLocalSGDOptimizer,
+    ZeroRedundancyOptimizer,
+)
 
 
 class Convolutional(nn.Module):
@@ -119,7 +130,24 @@ def in_order_of_torch(module):
     yield next(values)
 
 
-def main(network, accumulation, compression):
+def by_way(parallel, way):
+    """Returns the optimizer of a way to synchronise: `post-local:4`, `zero`."""
+    settings = {"lr": 0.01, "momentum": 0.9}
+    if way == "zero":
+        return ZeroRedundancyOptimizer(
+            parallel.parameters(), torch.optim.SGD, **settings
+        )
+    optimizer = torch.optim.SGD(parallel.parameters(), **settings)
+    name, _, period = way.partition(":")
+    if name != "post-local":
+        return optimizer
+    state = PostLocalSGDState(None, None, start_localSGD_iter=0)
+    parallel.register_comm_hook(state, post_localSGD_hook)
+    averager = PeriodicModelAverager(period=int(period), warmup_steps=0)
+    return PostLocalSGDOptimizer(optimizer, averager)
+
+
+def main(network, accumulation, compression, way="DDP"):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
@@ -133,7 +161,7 @@ def main(network, accumulation, compression):
     if compression != "none":
         hook = getattr(default_hooks, f"{compression}_compress_hook")
         parallel.register_comm_hook(None, hook)
-    optimizer = torch.optim.SGD(parallel.parameters(), 0.01, momentum=0.9)
+    optimizer = by_way(parallel, way)
     x, y = map(torch.from_numpy, inputs_and_labels(network, rank))
     y = y.long()
     losses = []
@@ -155,5 +183,5 @@ def main(network, accumulation, compression):
     serve(turn)
 
 
-network, accumulation, compression = sys.argv[1:]
-main(network, int(accumulation), compression)
+network, accumulation, *rest = sys.argv[1:]
+main(network, int(accumulation), *rest)

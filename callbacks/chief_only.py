@@ -28,6 +28,11 @@ _ACTORS = (
     keras.callbacks.SwapEMAWeights,
     keras.callbacks.TerminateOnNaN,
 )
+_SAVERS = (
+    keras.callbacks.BackupAndRestore,
+    keras.callbacks.ModelCheckpoint,
+    *((_ORBAX,) if _ORBAX else ()),
+)
 
 
 class ChiefOnly(keras.callbacks.Callback):
@@ -217,6 +222,36 @@ def _check_owned(is_possible: bool, callback: keras.callbacks.Callback) -> None:
             "save_weights_only=True, and tfdp.callbacks.BackupAndRestore "
             "between."
         )
+
+
+def check_saves(
+    model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]
+) -> None:
+    """Checks that models are saved when their weights are whole.
+
+    Args:
+        model: The model that is fitted.
+        callbacks: Those of the `fit`.
+
+    Raises:
+        RuntimeError: If one saves between, where replicas update alone or
+            late.
+    """
+    ways = [
+        optimizer.synchronization
+        for optimizer in inspection.optimizers(model)
+        if isinstance(optimizer, DistributedOptimizer)
+    ]
+    late = [way for way in ways if not way.keeps_up]
+    for callback in callbacks:
+        save_freq = getattr(callback, "save_freq", "epoch")
+        if late and isinstance(callback, _SAVERS) and save_freq != "epoch":
+            raise RuntimeError(
+                "Weights are whole at the ends of epochs, where replicas "
+                f"synchronise by {type(late[0]).__name__}. Received: "
+                f"{type(callback).__name__} with save_freq={save_freq!r}. Use "
+                "save_freq='epoch', or `tfdp.callbacks.BackupAndRestore`."
+            )
 
 
 def _with_a_number(model: keras.Model) -> Any:

@@ -12,6 +12,7 @@ from tfdp.audits.model_audit import audit
 from tfdp.backup import TrainingState
 from tfdp.callbacks.chief_only import (
     around_orbax,
+    check_saves,
     on_chief_only,
     saves_models,
 )
@@ -92,8 +93,9 @@ class DataParallel(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks what would go wrong later, and less legibly."""
-        callbacks = keras_fit.callbacks_in_use()
+        callbacks = keras_fit.callbacks_in_use() or []
         _check_first(self, callbacks)
+        check_saves(self.model, callbacks)
         strategy = self.model.distribute_strategy
         self._statistics = BatchStatistics(self.model, strategy)
         self._optimizers = []
@@ -109,10 +111,8 @@ class DataParallel(keras.callbacks.Callback):
             keras_fit.change_callbacks(self._with_last_word)
             if strategy.num_workers > 1:
                 keras_fit.change_callbacks(on_chief_only)
-                self._saves_models = saves_models(
-                    callbacks or [], self._optimizers
-                )
-                self._agree(strategy, callbacks or [])
+                self._saves_models = saves_models(callbacks, self._optimizers)
+                self._agree(strategy, callbacks)
 
     def hear(
         self,

@@ -28,6 +28,7 @@ from .strategy.mirrored import MirroredStrategy as MirroredStrategy
 from .strategy.multi_worker import (
     MultiWorkerMirroredStrategy as MultiWorkerMirroredStrategy,
 )
+from .synchronization.delayed import Delayed as Delayed
 from .synchronization.diloco import DiLoCo as DiLoCo
 from .synchronization.local_updates import LocalSGD as LocalSGD
 from .synchronization.sharded_state import ShardedState as ShardedState

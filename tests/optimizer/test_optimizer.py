@@ -274,7 +274,8 @@ def test_accumulation_1_works_without_a_strategy():
 
 def test_accumulation_is_refused_outside_of_a_tfdp_strategy():
     with pytest.raises(
-        RuntimeError, match=r"counts samples. Received: accumulation_steps=2"
+        RuntimeError,
+        match=r"accumulation_steps=2 needs a strategy that counts samples",
     ):
         tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1), 2)
     plain = tf.distribute.MirroredStrategy(["CPU:0"])

@@ -200,3 +200,32 @@ def test_reading_is_measured_with_the_mark_and_without():
 )
 def test_others_print_their_tables(script, first):
     assert [row[0] for row in rows(run(script, "--quick"))[1:]] == first
+
+
+def test_ways_to_synchronise_are_timed_and_counted():
+    output = run(
+        "synchronization.py",
+        *("--rounds", "1", "--only", "tfdp", "tfdp, LocalSGD(16)"),
+    )
+    together, apart = rows(output)[1:]
+    assert [row[0] for row in (together, apart)] == [
+        "tfdp",
+        "tfdp, LocalSGD(16)",
+    ]
+    assert together[3] == "1.00"
+    # A sixteenth, and what else passes meanwhile.
+    assert 0 < float(apart[2]) < float(together[2]) / 2
+
+
+@pytest.mark.long
+def test_the_price_of_local_updates_is_measured_once(tmp_path):
+    arguments = ("--quick", "--task", "digits", "--output", str(tmp_path))
+    output = run("local_updates.py", *arguments)
+    table = rows(output)[1:]
+    assert [row[:2] for row in table] == [
+        ["synchronous", ""],
+        ["LocalSGD", "4"],
+        ["DiLoCo", "4"],
+    ]
+    assert all(re.match(r"[\d.]+% ", row[2]) for row in table)
+    assert run("local_updates.py", *arguments) == output

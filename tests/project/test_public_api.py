@@ -16,20 +16,25 @@ import numpy as np
 import pytest
 
 import tfdp
+from tfdp.synchronization import Synchronization
 
 EXPORTED = {
     "AdaScale",
     "BatchPlan",
     "Cluster",
+    "Delayed",
+    "DiLoCo",
     "DistributedLoss",
     "DistributedMetric",
     "DistributedOptimizer",
     "LARS",
+    "LocalSGD",
     "MirroredStrategy",
     "MomentumCorrectedSGD",
     "MultiWorkerMirroredStrategy",
     "ScaledSchedule",
     "StretchedSchedule",
+    "Synchronous",
     "WarmupSchedule",
     "audit",
     "auto_strategy",
@@ -170,13 +175,19 @@ def public_objects():
     for package in (tfdp, *map(importlib.import_module, EXPORTED_BY)):
         for name in sorted(EXPORTED_BY.get(package.__name__, EXPORTED)):
             found[f"{package.__name__}.{name}"] = getattr(package, name)
+    # What the ways to synchronise do in common is documented there.
+    found["Synchronization"] = Synchronization
     for owner, cls in list(found.items()):
         if not inspect.isclass(cls):
             continue
         for base in cls.__mro__:
             if base.__module__.startswith("tfdp"):
                 for name, member in vars(base).items():
-                    if not name.startswith("_"):
+                    is_common = cls is not Synchronization and (
+                        issubclass(cls, Synchronization)
+                        and hasattr(Synchronization, name)
+                    )
+                    if not name.startswith("_") and not is_common:
                         found.setdefault(f"{owner}.{name}", member)
     return {
         name: value

@@ -107,8 +107,17 @@ def simulate(
             replica.seen = 0
             for v, mean in zip(replica.variables, means, strict=True):
                 v.assign(mean)
-        if not ends_early:
+            if replica.optimizer.use_ema and not ends_early:
+                average_of_weights(seen)
+        if not ends_early and buffers != "maintain":
             settle_slots()
+
+    def average_of_weights(seen):
+        kept = [r.optimizer._model_variables_moving_average for r in everyone]
+        for of_all in zip(*kept, strict=True):
+            mean = np.average([v.numpy() for v in of_all], axis=0, weights=seen)
+            for v in of_all:
+                v.assign(mean)
 
     def settle_slots():
         for of_all in zip(*(r.slots for r in everyone), strict=True):
@@ -161,4 +170,34 @@ def simulate(
         if in_round:
             meet(ends_early=False)
             in_round = 0
+    for replica in everyone:
+        replica.optimizer.finalize_variable_values(replica.variables)
     return [[v.numpy() for v in r.variables] for r in everyone]
+
+
+def one_late(make_optimizer, num_samples):
+    """On one device: each gradient is applied after the next was taken."""
+    model = make_model()
+    variables = model.trainable_variables
+    optimizer = make_optimizer()
+    optimizer.build(variables)
+    x, y = arrays(num_samples)
+
+    @tf.function(reduce_retracing=True)
+    def gradient(x, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(x, training=True) - y))
+            loss += tf.add_n(model.losses)
+        return tape.gradient(loss, variables)
+
+    for _ in range(EPOCHS):
+        waiting = None
+        for at in range(0, num_samples, GLOBAL_BATCH):
+            rows = slice(at, at + GLOBAL_BATCH)
+            newest = gradient(tf.constant(x[rows]), tf.constant(y[rows]))
+            if waiting is not None:
+                optimizer.apply(waiting, variables)
+            waiting = newest
+        optimizer.apply(waiting, variables)
+    optimizer.finalize_variable_values(variables)
+    return [v.numpy() for v in variables], int(optimizer.iterations.numpy())

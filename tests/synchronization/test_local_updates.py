@@ -17,6 +17,9 @@ KINDS = {
     "Nadam": lambda: keras.optimizers.Nadam(0.01),
     "Lion": lambda: keras.optimizers.Lion(0.001),
     "Muon": lambda: keras.optimizers.Muon(0.01),
+    "averaged": lambda: keras.optimizers.Adam(
+        0.01, use_ema=True, ema_momentum=0.9
+    ),
     "schedule": lambda: keras.optimizers.RMSprop(
         keras.optimizers.schedules.CosineDecay(0.01, 10)
     ),
@@ -121,3 +124,20 @@ def test_meeting_after_each_update_of_sgd_is_one_device(strategy, num_samples):
     )
     expected = [v.numpy() for v in plain.trainable_variables]
     assert_equals(strategy, model, [expected] * strategy.num_replicas_in_sync)
+
+
+@pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="new in Keras 3.13"
+)
+def test_several_optimizers_update_alone(two_replicas):
+    def make():
+        return keras.optimizers.MultiOptimizer(
+            keras.optimizers.OptimizerMap(
+                keras.optimizers.SGD(0.05, momentum=0.9),
+                {"bias": keras.optimizers.Adam(0.01)},
+            )
+        )
+
+    model = trained(two_replicas, make, tfdp.LocalSGD(3, start=2), 241)
+    expected = local_updates.simulate(make, 2, 3, num_samples=241, start=2)
+    assert_equals(two_replicas, model, expected)

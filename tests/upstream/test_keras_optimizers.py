@@ -245,6 +245,22 @@ def test_weights_are_overwritten_in_one_replaceable_place():
     assert float(weight.numpy()) == -0.5
 
 
+@contract(
+    "an optimizer",
+    "_model_variables_moving_average",
+    serves="LocalSGD cannot tell averages of weights from momenta",
+)
+def test_averages_of_weights_are_told_from_momenta(variables):
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9, use_ema=True)
+    optimizer.build(variables)
+    averages = keras_optimizers.moving_averages(optimizer)
+    assert [a.shape for a in averages] == [v.shape for v in variables]
+    ids = {id(each) for each in averages}
+    assert ids <= {id(each) for each in optimizer.variables}
+    assert not ids & {id(each) for each in optimizer.momentums}
+    assert keras_optimizers.moving_averages(keras.optimizers.SGD(0.1)) == []
+
+
 @has_multi_optimizer
 @pytest.mark.parametrize("kind", ["map", "function"])
 @contract(

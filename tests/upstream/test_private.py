@@ -274,6 +274,9 @@ USES = {
     "keras_optimizers._path": lambda: keras_optimizers.stand_in(
         keras.Variable(1.0), None
     ),
+    "keras_optimizers._moving_averages": lambda: (
+        keras_optimizers.moving_averages(sgd(use_ema=True))
+    ),
     "keras_optimizers._optimizer_map": copy_of_several,
     "tf_datasets._distributed_dataset": lambda: (
         tf_datasets._distributed_dataset.find()

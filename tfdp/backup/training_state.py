@@ -35,13 +35,15 @@ class TrainingState:
         self._strategy = strategy
         optimizers = inspection.optimizers(model)
         statistics = inspection.statistics(model)
-        self._optimizers = [
+        ours = self._optimizers = [
             optimizer
             for optimizer in optimizers
-            if isinstance(optimizer, DistributedOptimizer)
+            if isinstance(optimizer, DistributedOptimizer) and optimizer.built
         ]
-        own = [v for each in self._optimizers for v in each.replica_variables]
-        owned = [v for each in self._optimizers for v in each.owned_variables]
+        ways = [optimizer.synchronized_by for optimizer in ours]
+        own = [variable for way in ways for variable in way.replica_variables]
+        owned = [variable for way in ways for variable in way.owned_variables]
+        waiting = [variable for way in ways for variable in way.replica_sums]
         apart = {id(variable) for variable in (*statistics, *own, *owned)}
         shared = {
             id(variable): variable
@@ -63,17 +65,13 @@ class TrainingState:
         self._means = {f"mean {i}": v.value for i, v in enumerate(statistics)}
         self._own = {f"own {i}": v.value for i, v in enumerate(own)}
         self._owned = {f"owned {i}": v for i, v in enumerate(owned)}
-        counters = [
-            optimizer.sample_counter
-            for optimizer in self._optimizers
-            if optimizer.built
-        ]
         self._sums = {
             **{
                 f"sum {i}": variable.value
                 for i, variable in enumerate(model.metrics_variables)
             },
-            **{f"samples {i}": each for i, each in enumerate(counters)},
+            **{f"samples {i}": o.sample_counter for i, o in enumerate(ours)},
+            **{f"waiting {i}": each for i, each in enumerate(waiting)},
         }
 
     def captured(self) -> Arrays:
@@ -147,6 +145,7 @@ class TrainingState:
             values = self._spread(arrays[name], adds=False)
             self._assign_own(variable, values)
         self._restore_sums("samples", arrays)
+        self._restore_sums("waiting", arrays)
 
     def restore_metrics(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Gives metrics the values that were captured.

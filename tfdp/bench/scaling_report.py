@@ -1,6 +1,7 @@
 """What was measured with some workers, and what to expect of more."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 from rich import box
@@ -155,7 +156,8 @@ def _expected(model: CostModel, workers: int, measured: Point) -> str:
     batch = measured.per_replica_batch * replicas * enough
     return (
         f"{text}accumulation_steps={enough} for {aim} (a global batch of "
-        f"{batch:,.0f})"
+        f"{batch:,.0f}), or LocalSGD(sync_every={math.ceil(enough / steps)}) "
+        "at the batch of now, at its price"
     )
 
 

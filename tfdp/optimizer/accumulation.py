@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdp.step import Gradient, LossWeight, first_time_in_step
-from tfdp.synchronization import add_weighted
+from tfdp.synchronization import add_weighted, replica_local
 
 
 class Accumulator:
@@ -24,16 +24,14 @@ class Accumulator:
     def __init__(self, variables: Sequence[keras.Variable]) -> None:
         self._given: tuple[int, ...] | None = None
         self._adds = False
-        with tf.init_scope():
-            self._sums = [
-                _replica_local(
-                    v.shape,
-                    tf.float64 if v.dtype == "float64" else tf.float32,
-                )
-                for v in variables
-            ]
-            self._weight = _replica_local((), tf.float32)
-            self._scatter = _replica_local((4,), tf.float32)
+        self._sums = [
+            replica_local(
+                v.shape, tf.float64 if v.dtype == "float64" else tf.float32
+            )
+            for v in variables
+        ]
+        self._weight = replica_local((), tf.float32)
+        self._scatter = replica_local((4,), tf.float32)
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -158,12 +156,3 @@ class Accumulator:
 
 def _listed(places: Sequence[int]) -> str:
     return ", ".join(map(str, places))
-
-
-def _replica_local(shape: Sequence[int], dtype: tf.DType) -> tf.Variable:
-    return tf.Variable(
-        tf.zeros(shape, dtype),
-        trainable=False,
-        synchronization=tf.VariableSynchronization.ON_READ,
-        aggregation=tf.VariableAggregation.SUM,
-    )

@@ -262,9 +262,9 @@ class DistributedOptimizer(Measured):
         return super().variables + (own.variables if own and self.built else [])
 
     @property
-    def replica_variables(self) -> list[keras.Variable]:
-        """Those of `variables` of which each replica has its own."""
-        return self._synchronization.replica_variables if self.built else []
+    def synchronized_by(self) -> Synchronization:
+        """The copy of `synchronization` that is at work."""
+        return self._synchronization
 
     def flush(self) -> None:
         """Updates with what an unfinished cycle has gathered, if anything.
@@ -274,7 +274,7 @@ class DistributedOptimizer(Measured):
         """
         if self.built:
             self._cycle.flush(self._measurement.smoothing)
-            if self._synchronization.is_under_way:
+            if not self._synchronization.is_complete:
                 self._synchronization.complete(self._strategy)
 
     def finalize_variable_values(
@@ -371,10 +371,6 @@ class DistributedOptimizer(Measured):
         config = dict(config)
         inner = keras.saving.deserialize_keras_object(
             config.pop("inner_optimizer"), custom_objects=custom_objects
-        )
-        # Saved by an earlier version, it has none.
-        config["synchronization"] = keras.saving.deserialize_keras_object(
-            config.get("synchronization"), custom_objects=custom_objects
         )
         token = _is_loading.set(True)
         try:

@@ -7,9 +7,9 @@ import keras
 import tensorflow as tf
 
 from tfdp.step import call_for_each_replica
-from tfdp.synchronization.inner_optimizer import checked_copy
+from tfdp.synchronization.inner_optimizer import checked_copy, update
 from tfdp.synchronization.local_updates import LocalSGD
-from tfdp.synchronization.slots import assign_each
+from tfdp.synchronization.replica_variables import assign_each
 
 
 @keras.saving.register_keras_serializable(package="tfdp")
@@ -129,19 +129,21 @@ class DiLoCo(LocalSGD):
         for variable, mean in others:
             assign_each(strategy, variable, mean)
 
-        def update(*means: tf.Tensor) -> None:
+        def move_on(*means: tf.Tensor) -> None:
             moved = [
                 self._anchors[key].value - tf.cast(mean, variable.dtype)
                 for (key, (variable, _)), mean in zip(
                     anchored.items(), means, strict=True
                 )
             ]
-            self.outer_optimizer.apply(
-                moved, [variable for variable, _ in anchored.values()]
+            update(
+                self.outer_optimizer,
+                moved,
+                [variable for variable, _ in anchored.values()],
             )
 
         call_for_each_replica(
-            strategy, update, tuple(mean for _, mean in anchored.values())
+            strategy, move_on, tuple(mean for _, mean in anchored.values())
         )
 
     def _set_out(self, strategy: tf.distribute.Strategy) -> None:

@@ -1,11 +1,13 @@
 """The user's optimizer, which makes the update that a way has prepared."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfdp.step import Gradient
 from tfdp.upstream import keras_optimizers
 
 
@@ -33,6 +35,19 @@ def single_optimizers(
     if keras_optimizers.is_multi_optimizer(optimizer):
         return list(optimizer.optimizers)
     return [optimizer]
+
+
+def update(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: Sequence[Gradient | None],
+    variables: Sequence[keras.Variable],
+) -> None:
+    """Updates variables by their gradients, in replica context."""
+    if keras_optimizers.is_multi_optimizer(optimizer):
+        gradients, variables = keras_optimizers.with_missing_gradients(
+            optimizer, gradients, variables
+        )
+    optimizer.apply(gradients, variables)
 
 
 def observes_moments(optimizer: keras.optimizers.Optimizer) -> bool:

@@ -10,8 +10,13 @@ from tfdp.batch import checked_count
 from tfdp.step import Gradient, call_for_each_replica, deduplicated
 from tfdp.strategy import uncounted
 from tfdp.synchronization.fused import use_fused_update
+from tfdp.synchronization.inner_optimizer import update
 from tfdp.synchronization.reduction import all_reduced, divided, mean_by
-from tfdp.synchronization.slots import Slots, assign_each
+from tfdp.synchronization.replica_variables import (
+    assign_each,
+    replica_local,
+)
+from tfdp.synchronization.slots import Slots
 from tfdp.synchronization.synchronization import Reduced, Synchronization
 
 _BUFFERS = ("maintain", "average", "reset")
@@ -65,6 +70,7 @@ class LocalSGD(Synchronization):
     """
 
     weighs = True
+    keeps_up = False
     refuses = {
         "loss_scale": "a loss scale, of which replicas would judge apart. Use "
         "loss_scale=None and the dtype policy 'mixed_bfloat16'.",
@@ -116,14 +122,8 @@ class LocalSGD(Synchronization):
         self._round_step = owner.add_variable(
             (), "zeros", "int64", "only_first_replica", name="round_step"
         )
-        with tf.init_scope():
-            # The weight behind this replica's updates since the last mean.
-            self._seen = tf.Variable(
-                0.0,
-                trainable=False,
-                synchronization=tf.VariableSynchronization.ON_READ,
-                aggregation=tf.VariableAggregation.SUM,
-            )
+        # The weight behind this replica's updates since the last mean.
+        self._seen = replica_local((), tf.float32)
         self._complete = tf.function(self._end_round)
 
     def reduce(
@@ -165,6 +165,11 @@ class LocalSGD(Synchronization):
         """Whether replicas have updated alone since the last mean."""
         return bool(self._round_step.numpy())
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether replicas have the same weights."""
+        return not self.is_under_way
+
     def complete(self, strategy: tf.distribute.Strategy) -> None:
         """Ends a round before its time."""
         with strategy.scope():
@@ -185,15 +190,17 @@ class LocalSGD(Synchronization):
         weight: tf.Tensor,
         variables: Sequence[keras.Variable],
     ) -> None:
-        apply = self.inner_optimizer.apply
+        inner = self.inner_optimizer
 
         def apply_own(own: Sequence[Gradient], weight: tf.Tensor) -> None:
             self._seen.assign_add(weight)
-            apply([deduplicated(divided(g, weight)) for g in own], variables)
+            means = [deduplicated(divided(g, weight)) for g in own]
+            update(inner, means, variables)
 
         def apply_mean(own: Sequence[Gradient], weight: tf.Tensor) -> None:
             *sums, count = all_reduced([*own, weight])
-            apply([deduplicated(divided(g, count)) for g in sums], variables)
+            means = [deduplicated(divided(g, count)) for g in sums]
+            update(inner, means, variables)
 
         def alone() -> tf.Tensor:
             call_for_each_replica(strategy, apply_own, (gradients, weight))
@@ -210,7 +217,7 @@ class LocalSGD(Synchronization):
             return tf.constant(0)
 
         if self.start:
-            is_early = self.inner_optimizer.iterations.value < self.start
+            is_early = self._optimizers[0].iterations.value < self.start
             tf.cond(is_early, together, alone)
         else:
             alone()

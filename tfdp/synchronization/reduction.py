@@ -121,8 +121,7 @@ def mean_by(
         The means, in float32 at least.
     """
     weight = tf.maximum(weight, _NEXT_TO_NOTHING)
+    (total,) = all_reduced([weight])
+    share = weight / total
     parts = [at_least_float32(tf.convert_to_tensor(each)) for each in values]
-    *sums, count = all_reduced(
-        [*(p * tf.cast(weight, p.dtype) for p in parts), weight]
-    )
-    return [divided(total, count) for total in sums]
+    return all_reduced([part * tf.cast(share, part.dtype) for part in parts])

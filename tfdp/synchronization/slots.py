@@ -1,11 +1,10 @@
 """What an optimizer keeps for each of its variables."""
 
-from typing import Any
-
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdp.synchronization.replica_variables import assign_each
 from tfdp.upstream import keras_optimizers
 
 
@@ -49,24 +48,6 @@ class Slots:
         for variable, begin in zip(self.others, self._begin, strict=True):
             if begin is not None:
                 assign_each(strategy, variable, tf.fill(variable.shape, begin))
-
-
-def assign_each(
-    strategy: tf.distribute.Strategy, variable: keras.Variable, value: Any
-) -> None:
-    """Gives each replica's part of a variable that replica's value.
-
-    Args:
-        strategy: The strategy, in whose cross-replica context this is called.
-        variable: The variable.
-        value: A distributed value, or one for all.
-    """
-    strategy.extended.update(
-        variable.value,
-        lambda part, value: part.assign(tf.cast(value, part.dtype)),
-        args=(value,),
-        group=False,
-    )
 
 
 def _constant(variable: keras.Variable) -> np.generic | None:

@@ -45,20 +45,22 @@ class Synchronization:
     takes a copy of it, as it does of the inner optimizer, so that one serves
     several.
 
-    A subclass makes `reduce` and `apply`, and says in `refuses` what it
-    cannot go with. It is saved with the optimizer: `get_config` returns the
-    arguments of its constructor.
+    The copy has the optimizer that updates as `inner_optimizer`. A subclass
+    makes `reduce` and `apply`, and says in `refuses` what it cannot go with. It
+    is saved with the optimizer: `get_config` returns the arguments of its
+    constructor.
 
     Attributes:
         refuses: For each thing it cannot go with, why, and the way out.
         compression: Number format of gradients between replicas.
         weighs: Whether it needs to know the samples of each replica.
-        inner_optimizer: The copy of the user's optimizer.
+        keeps_up: Whether weights hold all gradients after each update.
     """
 
     refuses: Mapping[str, str] = {}
     compression: str | None = None
     weighs = False
+    keeps_up = True
     inner_optimizer: keras.optimizers.Optimizer
 
     def of(
@@ -74,7 +76,7 @@ class Synchronization:
                 and stays what it was.
             compression: `"bfloat16"`, `"float16"` or `None`; the number format
                 of gradients between replicas. Defaults to `None`, their own.
-            **settings: What else the optimizer was told, by the names of its
+            settings: What else the optimizer was told, by the names of its
                 arguments; those at rest as `None`.
 
         Raises:
@@ -228,22 +230,32 @@ class Synchronization:
         return [held] * replicas
 
     @property
+    def replica_sums(self) -> list[tf.Variable]:
+        """Sums over replicas of which each has its part."""
+        return []
+
+    @property
     def is_under_way(self) -> bool:
-        """Whether replicas wait for their weights to be brought together."""
+        """Whether replicas have other weights than each other."""
         return False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all gradients are in the weights of all replicas."""
+        return True
 
     def check_complete(self) -> None:
         """Checks that a model which is saved now is that of all replicas.
 
         Raises:
-            RuntimeError: If it would be one replica's.
+            RuntimeError: If it would be one replica's, or lack a gradient.
         """
-        if self.is_under_way:
+        if not self.is_complete:
             raise RuntimeError(
-                "A model can be saved once its replicas have met. Received: "
-                f"{type(self).__name__} in the middle of a round. Save at the "
-                "end of an epoch, or after `optimizer.flush()`, which ends "
-                "the round."
+                "A model can be saved once all that its replicas have seen is "
+                f"in its weights. Received: {type(self).__name__} between two "
+                "of these times. Save at the end of an epoch, or after "
+                "`optimizer.flush()`."
             )
 
     def complete(self, strategy: tf.distribute.Strategy) -> None:
@@ -272,7 +284,11 @@ class Synchronization:
             overwrite_when_due(optimizer)
 
     def finalize(self, variables: Sequence[keras.Variable]) -> None:
-        """Gives the variables their final values at the end of training."""
+        """Gives the variables their final values at the end of training.
+
+        Args:
+            variables: The variables.
+        """
         self.inner_optimizer.finalize_variable_values(variables)
         for optimizer in self._optimizers:
             if optimizer.use_ema:
@@ -284,7 +300,14 @@ class Synchronization:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Creates one from what `get_config` has returned."""
+        """Creates one from its configuration.
+
+        Args:
+            config: What `get_config` has returned.
+
+        Returns:
+            The way to synchronise.
+        """
         return cls(**config)
 
     @property

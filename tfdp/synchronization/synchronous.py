@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfdp.step import Gradient, deduplicated
 from tfdp.synchronization.fused import use_fused_update
 from tfdp.synchronization.gradient_statistics import moments
+from tfdp.synchronization.inner_optimizer import update
 from tfdp.synchronization.reduction import (
     all_reduced,
     all_reduced_compressed,
@@ -16,7 +17,6 @@ from tfdp.synchronization.reduction import (
     num_replicas,
 )
 from tfdp.synchronization.synchronization import Reduced, Synchronization
-from tfdp.upstream import keras_optimizers
 
 
 @keras.saving.register_keras_serializable(package="tfdp")
@@ -71,14 +71,9 @@ class Synchronous(Synchronization):
         self, reduced: Reduced, variables: Sequence[keras.Variable]
     ) -> None:
         """Makes the inner optimizer's update."""
-        gradients: Sequence[Gradient | None] = reduced.gradients
         if self.wants_moments:
             self.inner_optimizer.observe(reduced.moments)
-        if keras_optimizers.is_multi_optimizer(self.inner_optimizer):
-            gradients, variables = keras_optimizers.with_missing_gradients(
-                self.inner_optimizer, gradients, variables
-            )
-        self.inner_optimizer.apply(gradients, variables)
+        update(self.inner_optimizer, reduced.gradients, variables)
 
     def _sums(self, gradients: Sequence[Gradient]) -> list[Gradient]:
         return all_reduced(gradients)
@@ -94,13 +89,15 @@ def checked_synchronization(given: Any) -> Synchronization:
     """Returns a way to synchronise; that of all replicas at once for `None`.
 
     Args:
-        given: What `DistributedOptimizer` was given.
+        given: What `DistributedOptimizer` was given, or its configuration.
 
     Raises:
         TypeError: If it is none.
     """
     if given is None:
         return Synchronous()
+    if isinstance(given, dict):
+        given = keras.saving.deserialize_keras_object(given)
     if isinstance(given, Synchronization):
         return given
     raise TypeError(

@@ -132,7 +132,9 @@ def _communication(window: Window, share: float, steps: int) -> str:
         f"communication is {_percent(share)} of the time; "
         f"accumulation_steps={factor * steps} would bring it to "
         f"{_percent(_thinned(share, factor))}, at a global batch of about "
-        f"{batch:,.0f} {window.unit}."
+        f"{batch:,.0f} {window.unit}; so would "
+        f"`synchronization=tfdp.LocalSGD(sync_every={factor})` at the batch of "
+        "now, at the price in docs/synchronization.md."
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 MODULES = {
     "AdaScale": "tfdp.large_batch.adascale",
+    "Delayed": "tfdp.synchronization.delayed",
     "DiLoCo": "tfdp.synchronization.diloco",
     "DistributedLoss": "tfdp.losses",
     "DistributedMetric": "tfdp.metrics",

@@ -1,0 +1,128 @@
+"""Ways to synchronise two workers, each on a core: time and bytes an update.
+
+    python benchmarks/synchronization.py [--quick]
+
+Trains the dense network of `two_workers.py` by each of tfdp's ways, beside
+PyTorch's DistributedDataParallel, its post-local SGD and its
+ZeroRedundancyOptimizer, in turns. Bytes are what crosses the loopback device
+meanwhile, both ways and all overheads included, so that nothing else should.
+The last column is the time of a synchronous update of the same library over
+that of this way: how many times as fast it is.
+"""
+
+import argparse
+import pathlib
+import statistics
+import sys
+
+from harness.table import print_head, print_row
+from harness.turns import Player, in_turns, ratio_of_medians, ready
+from peers import python_of, version_of
+
+from tfdp.cluster.cluster import Cluster
+from tfdp.cluster.nodes import free_addresses
+from tfdp.launch.worker_group import WHERE_UNSET as VARIABLES
+from tfdp.machine.cores import core_shares, thread_variables
+
+HERE = pathlib.Path(__file__).parent
+# Whole rounds of sixteen.
+STEPS = 32
+LOOPBACK = "/sys/class/net/lo/statistics/tx_bytes"
+CONTESTANTS = {
+    "tfdp": ("tfdp", "Synchronous"),
+    "tfdp, LocalSGD(4)": ("tfdp", "LocalSGD:4"),
+    "tfdp, LocalSGD(16)": ("tfdp", "LocalSGD:16"),
+    "tfdp, DiLoCo(16)": ("tfdp", "DiLoCo:16"),
+    "tfdp, Delayed": ("tfdp", "Delayed"),
+    "DDP": ("torch", "DDP"),
+    "DDP, post-local SGD(4)": ("torch", "post-local:4"),
+    "DDP, post-local SGD(16)": ("torch", "post-local:16"),
+    "DDP, ZeroRedundancyOptimizer": ("torch", "zero"),
+}
+QUICK = ("tfdp", "tfdp, LocalSGD(4)", "tfdp, Delayed")
+
+
+class Counted(Player):
+    """Two workers, and the bytes between them in a turn."""
+
+    def turn(self, argument):
+        before = loopback_bytes()
+        answers = super().turn(argument)
+        sent = loopback_bytes() - before
+        return [{**answer, "bytes": sent} for answer in answers]
+
+
+def loopback_bytes():
+    """Returns what this machine has sent to itself since it was started."""
+    return int(pathlib.Path(LOOPBACK).read_text())
+
+
+def player(contestant):
+    """Starts two workers of a contestant."""
+    library, way = CONTESTANTS[contestant]
+    addresses = free_addresses(2)
+    threads = thread_variables(1)
+    if library == "torch":
+        command = [python_of("torch"), HERE / "torch_worker.py"]
+        host, port = addresses[0].split(":")
+        names = {"MASTER_ADDR": host, "MASTER_PORT": port, "WORLD_SIZE": "2"}
+        own = [{"RANK": str(index), **names} for index in range(2)]
+    else:
+        command = [sys.executable, HERE / "keras_worker.py", library]
+        own = [
+            {"TF_CONFIG": Cluster.of(addresses, index).to_tf_config()}
+            for index in range(2)
+        ]
+        # As `tfdp launch` starts its workers.
+        threads = {**VARIABLES, **threads}
+    return Counted(
+        [*command, "dense", "1", "none", way],
+        [{**threads, **variables} for variables in own],
+        core_shares(2, 1),
+    )
+
+
+def measure(names, rounds):
+    players = {name: player(name) for name in names}
+    with ready(players):
+        answers = in_turns(players, STEPS, rounds)
+    seconds, sent = {}, {}
+    for name, of_rounds in answers.items():
+        seconds[name] = [
+            max(each["seconds"] for each in answer) / STEPS
+            for answer in of_rounds
+        ]
+        sent[name] = [
+            max(each["bytes"] for each in answer) / STEPS
+            for answer in of_rounds
+        ]
+    for name in names:
+        reference = CONTESTANTS[name][0]
+        reference = {"tfdp": "tfdp", "torch": "DDP"}[reference]
+        ratio = ratio_of_medians(seconds[reference], seconds[name])
+        print_row(
+            name,
+            f"{statistics.median(seconds[name]) * 1e3:.1f}",
+            f"{statistics.median(sent[name]) / 1e6:.1f}",
+            f"{ratio:.2f}",
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS)
+    parser.add_argument("--rounds", type=int)
+    arguments = parser.parse_args()
+    names = arguments.only or (QUICK if arguments.quick else CONTESTANTS)
+    rounds = arguments.rounds or (3 if arguments.quick else 11)
+    used = {CONTESTANTS[name][0] for name in names} - {"tfdp"}
+    print_head(
+        *("", "ms per update", "MB per update", "times as fast"),
+        more=[version_of(each) for each in sorted(used)],
+    )
+    measure(list(names), rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Updates that are one late, so that communication has time."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from tfdp.step import Gradient, call_for_each_replica
+from tfdp.strategy import uncounted
+from tfdp.synchronization.replica_variables import replica_local
+from tfdp.synchronization.synchronization import Reduced
+from tfdp.synchronization.synchronous import Synchronous
+
+
+@keras.saving.register_keras_serializable(package="tfdp")
+class Delayed(Synchronous):
+    """Applies each mean gradient one update late.
+
+    What replicas have computed in a step is reduced during the next one, while
+    they compute again, and applied at its end: a gradient is of the weights
+    before the last update (delayed by one, as in Langford et al. 2009,
+    Algorithm 2, with a delay of 1). Where communication takes no longer than
+    computation it costs no time, if there is hardware that computes meanwhile;
+    on as many cores as replicas there is none.
+
+    With `callbacks.DataParallel()` the last gradient of an epoch is applied
+    at its end, so that an epoch makes as many updates as without. A backup
+    holds the gradient that waits.
+
+    Example:
+
+    >>> with tfdp.auto_strategy().scope():
+    ...     optimizer = tfdp.DistributedOptimizer(
+    ...         keras.optimizers.SGD(0.1), synchronization=tfdp.Delayed()
+    ...     )
+    >>> optimizer.synchronization.get_config()
+    {}
+    """
+
+    weighs = True
+    keeps_up = False
+    refuses = {
+        "accumulation_steps": "accumulation, whose reduction would wait for "
+        "the end of a cycle all the same. Use one of them: accumulation makes "
+        "communication rarer.",
+        "loss_scale": "a loss scale, which changes before a gradient is "
+        "applied. Use loss_scale=None and the dtype policy 'mixed_bfloat16'.",
+        "adascale": "AdaScale, whose gain is of the gradient at hand. Use "
+        "another optimizer, or leave out `synchronization`.",
+        "noise_scale": "a NoiseScaleMonitor, which looks at the gradient at "
+        "hand. Leave the monitor out.",
+        "ema_overwrite_frequency": "`ema_overwrite_frequency`, by which "
+        "gradients that wait would meet weights from elsewhere. Leave it out: "
+        "`use_ema` alone overwrites at the end of training.",
+        "sums": "losses that are added over replicas. Use "
+        "reduction='sum_over_batch_size'.",
+    }
+
+    def build(
+        self,
+        variables: Sequence[keras.Variable],
+        owner: keras.optimizers.Optimizer,
+    ) -> None:
+        """Creates the slots of the inner optimizer, and room for gradients."""
+        super().build(variables, owner)
+        self._variables = list(variables)
+        self._place = {id(each): i for i, each in enumerate(variables)}
+        self._given: tuple[int, ...] | None = None
+        # Whether gradients wait; the same on all replicas.
+        self._waits = owner.add_variable(
+            (), "zeros", "int64", "only_first_replica", name="waits"
+        )
+        self._gradients = [
+            replica_local(v.shape, v.value.dtype) for v in variables
+        ]
+        self._weight = replica_local((), tf.float32)
+        self._complete = tf.function(lambda given: self._apply_last())
+
+    def reduce(
+        self,
+        gradients: Sequence[Gradient],
+        weight: tf.Tensor | None,
+        scatter: tf.Tensor | None = None,
+        scale: tf.Tensor | None = None,
+    ) -> Reduced:
+        """Averages the gradients of the step before; these wait."""
+        if weight is None:
+            raise uncounted(
+                tf.distribute.get_strategy(),
+                f"synchronization={type(self).__name__}",
+            )
+        return Reduced(list(gradients), weight=weight)
+
+    def apply(
+        self, reduced: Reduced, variables: Sequence[keras.Variable]
+    ) -> None:
+        """Makes the update of the step before, if there was one."""
+        given = tuple(self._place[id(each)] for each in variables)
+        if self._given not in (None, given):
+            raise ValueError(
+                "While gradients wait, every step must give gradients for the "
+                "same variables. Received: a step for "
+                f"{len(given)} variables after one for {len(self._given)}. "
+                "Use a DistributedOptimizer for each set of variables."
+            )
+        self._given = given
+        held = self._taken()
+        with tf.control_dependencies(tf.nest.flatten(held)):
+            for place, gradient in zip(given, reduced.gradients, strict=True):
+                own = self._gradients[place]
+                own.assign(tf.cast(tf.convert_to_tensor(gradient), own.dtype))
+            self._weight.assign(reduced.weight)
+        late = super().reduce(*held)
+        tf.distribute.get_replica_context().merge_call(
+            self._apply_late, args=(late.gradients,)
+        )
+
+    @property
+    def replica_sums(self) -> list[tf.Variable]:
+        """The gradients that wait, and the weight behind them."""
+        return [*self._gradients, self._weight]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no gradient waits."""
+        return not self._waits.numpy()
+
+    def complete(self, strategy: tf.distribute.Strategy) -> None:
+        """Applies what waits."""
+        with strategy.scope():
+            self._complete(self._places)
+
+    @property
+    def _places(self) -> tuple[int, ...]:
+        return self._given or tuple(range(len(self._variables)))
+
+    def _taken(self) -> tuple[list[tf.Tensor], tf.Tensor]:
+        gradients = [
+            tf.identity(self._gradients[place].read_value())
+            for place in self._places
+        ]
+        return gradients, tf.identity(self._weight.read_value())
+
+    def _apply_late(
+        self, strategy: tf.distribute.Strategy, gradients: Sequence[Gradient]
+    ) -> None:
+        variables = [self._variables[place] for place in self._places]
+
+        def update() -> tf.Tensor:
+            call_for_each_replica(
+                strategy,
+                lambda g: super(Delayed, self).apply(Reduced(g), variables),
+                (gradients,),
+            )
+            return tf.constant(0)
+
+        tf.cond(self._waits.value > 0, update, lambda: tf.constant(0))
+        self._waits.assign(1)
+
+    def _apply_last(self) -> None:
+        strategy = tf.distribute.get_strategy()
+        late = call_for_each_replica(
+            strategy,
+            lambda: super(Delayed, self).reduce(*self._taken()).gradients,
+        )
+        self._apply_late(strategy, late)
+        self._waits.assign(0)
