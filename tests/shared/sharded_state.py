@@ -180,10 +180,28 @@ def refused_on_workers():
     model = compiled(strategy, "Adam")
     with strategy.scope():
         model.optimizer.build(model.trainable_variables)
+    note("idle", lambda: without_a_gradient(strategy))
     note("not gathered", lambda: model.optimizer.save_own_variables({}))
     model.optimizer.gather_state()
     note("gathered", lambda: model.optimizer.save_own_variables({}))
     return said
+
+
+def without_a_gradient(strategy):
+    """Makes the graph of an update that leaves an owner without gradients."""
+    import tfdp
+
+    with strategy.scope():
+        weights = [keras.Variable(np.ones(n, "float32")) for n in (40, 30)]
+        optimizer = tfdp.DistributedOptimizer(
+            keras.optimizers.Nadam(), synchronization=tfdp.ShardedState()
+        )
+        optimizer.build(weights)
+
+    def step():
+        optimizer.apply([tf.ones(40)], weights[:1])
+
+    tf.function(lambda: strategy.run(step)).get_concrete_function()
 
 
 def saved_on_workers(folder, kind):

@@ -336,6 +336,20 @@ def test_what_belongs_to_no_variable_is_refused(two_replicas):
             optimizer.build([keras.Variable(np.ones(3))])
 
 
+def test_averages_of_what_no_gradient_reaches_are_refused(two_replicas):
+    with two_replicas.scope():
+        weights = [keras.Variable(np.ones(n, "float32")) for n in (4, 3)]
+        optimizer = tfdp.DistributedOptimizer(
+            keras.optimizers.Adam(use_ema=True),
+            synchronization=tfdp.ShardedState(),
+        )
+        optimizer.build(weights)
+    with pytest.raises(ValueError, match="none for what replica 1 owns"):
+        two_replicas.run(
+            lambda: optimizer.apply([tf.ones(4)], weights[:1]),
+        )
+
+
 def test_replicas_of_other_strategies_own_nothing():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with (

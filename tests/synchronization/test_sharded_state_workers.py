@@ -53,7 +53,7 @@ def test_workers_update_as_one_device(workers, cases):
             assert len(report["bytes"]) == workers
             # Nadam's product is everyone's.
             assert report["held"] - report["bytes"][worker] in (0, 4)
-            assert report["bytes"][worker] < 0.6 * sum(report["bytes"])
+            assert report["bytes"][worker] <= 0.6 * sum(report["bytes"])
         # Gathered at the end of training.
         state = arrays(reports[0][i]["state"])
         expected = [v.numpy() for v in plain.optimizer.variables]
@@ -65,6 +65,7 @@ def test_what_workers_cannot_do_is_refused():
     for said in (chief, other):
         assert "ShardedState(gradients=True) on 2 workers" in said["gradients"]
         assert "ShardedState(gradients=True) on 2 workers" in said["loaded"]
+        assert "none for what replica 1 owns" in said["idle"]
         assert "Received: ModelCheckpoint, which" in said["save_freq"]
     assert "gathered never. Call `optimizer.gather" in chief["not gathered"]
     assert "gathered" not in chief

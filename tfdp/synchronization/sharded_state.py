@@ -13,10 +13,9 @@ from tfdp.strategy import counts_samples, uncounted
 from tfdp.synchronization.reduction import all_reduced, sums_at_owners
 from tfdp.synchronization.shards import (
     GatheredSlots,
+    Owned,
     Shard,
     assign_all,
-    balanced,
-    planned_slots,
     share_over_workers,
     share_parts,
 )
@@ -129,46 +128,16 @@ class ShardedState(Synchronous):
         """Creates the slots that replicas of this process own."""
         inner = self.inner_optimizer
         strategy = self._strategy = tf.distribute.get_strategy()
-        self._plans = planned_slots(inner, variables)
+        self._owned = owned = Owned(inner, variables, strategy)
         self._check_owned()
-        self._owners = balanced(
-            [self._sizes(place, v) for place, v in enumerate(variables)],
-            strategy.num_replicas_in_sync,
-        )
-        self._parts = [
-            strategy.experimental_local_results(v.value) for v in variables
-        ]
-        here = len(self._parts[0])
-        self._first = getattr(strategy, "worker_index", 0) * here
-        self._shards = {
-            replica: Shard(
-                inner,
-                {
-                    place: (variables[place], self._parts[place][i])
-                    for place in self._owned_by(replica)
-                },
-                self._parts[0][i].device,
-            )
-            for i, replica in enumerate(range(self._first, self._first + here))
-            if self._owned_by(replica)
-        }
         self._slots = GatheredSlots(
-            self._plans,
-            [self._slot_here(i) for i in range(len(self._plans))],
-            [
-                0 if plan.place is None else self._owners[plan.place] // here
-                for plan in self._plans
-            ],
-            strategy,
-            inner.iterations,
+            owned.plans, owned.slots, owned.workers, strategy, inner.iterations
         )
         _build_without_slots(inner, variables)
         keras_optimizers.hold(inner, self._slots.variables)
         # For TensorFlow's checkpoints.
         owner.slots_here = [
-            slot.value
-            for slot in map(self._slot_here, range(len(self._plans)))
-            if slot is not None
+            slot.value for slot in owned.slots if slot is not None
         ]
 
     def expect(self, variables: Sequence[keras.Variable]) -> None:
@@ -182,13 +151,19 @@ class ShardedState(Synchronous):
         strategy = self._strategy
         self.check_strategy(strategy, is_counted=counts_samples(strategy))
         places = [self._place_of(variable) for variable in variables]
-        self._expected = [self._owners[place] for place in places]
+        self._expected = [self._owned.owners[place] for place in places]
 
     def apply(
         self, reduced: Reduced, variables: Sequence[keras.Variable]
     ) -> None:
-        """Updates at the owners, and gives what is new to all replicas."""
+        """Updates at the owners, and gives what is new to all replicas.
+
+        Raises:
+            ValueError: If what an optimizer keeps for all variables would not
+                go on with every owner.
+        """
         places = [self._place_of(variable) for variable in variables]
+        self._check_all_go_on(places)
         tf.distribute.get_replica_context().merge_call(
             lambda strategy, gradients: self._update(
                 strategy, dict(zip(places, gradients, strict=True))
@@ -207,11 +182,7 @@ class ShardedState(Synchronous):
 
     def state_bytes(self, replicas: int) -> list[int]:
         """Returns how many bytes of slots each replica holds."""
-        held = [0] * replicas
-        for plan in self._plans:
-            if plan.place is not None:
-                held[self._owners[plan.place]] += plan.bytes
-        return held
+        return self._owned.state_bytes(replicas)
 
     def finalize(self, variables: Sequence[keras.Variable]) -> None:
         """Gives the variables their final values at the end of training."""
@@ -229,7 +200,9 @@ class ShardedState(Synchronous):
     def _sums(self, gradients: Sequence[Gradient]) -> list[Gradient]:
         if not self.gradients:
             return super()._sums(gradients)
-        devices = [self._parts[0][owner].device for owner in self._expected]
+        devices = [
+            self._owned.parts[0][owner].device for owner in self._expected
+        ]
         return sums_at_owners(gradients, devices)
 
     def _sums_with(
@@ -250,7 +223,7 @@ class ShardedState(Synchronous):
         # Else it is computed, by each owner alike.
         is_number = any(rate is each for each in inner.variables)
         rate = tf.identity(rate.value) if is_number else None
-        common = [tf.identity(each.value) for each in self._common]
+        common = [tf.identity(each.value) for each in self._owned.common]
         local = {
             place: strategy.experimental_local_results(gradient)
             for place, gradient in gradients.items()
@@ -258,7 +231,7 @@ class ShardedState(Synchronous):
         norms = self._norms(local) if self._clips_apart else {}
         updated = [
             shard
-            for replica, shard in self._shards.items()
+            for replica, shard in self._owned.shards.items()
             if without_strategy(
                 functools.partial(
                     self._update_shard,
@@ -270,7 +243,7 @@ class ShardedState(Synchronous):
                 shard.device,
             )
         ]
-        self._check_common(updated)
+        self._keep_common(updated)
         inner.iterations.assign(iterations + 1)
         self._share(strategy, list(gradients))
 
@@ -303,7 +276,7 @@ class ShardedState(Synchronous):
     def _norms(self, local: Mapping[int, Any]) -> dict[int, tf.Tensor]:
         """Returns the norms of the gradients at each owner."""
         norms = {}
-        for replica, shard in self._shards.items():
+        for replica, shard in self._owned.shards.items():
             given = self._at(replica, local)
             own = [given[p] for p in shard.places if p in given]
             if own:
@@ -316,27 +289,29 @@ class ShardedState(Synchronous):
     ) -> dict[int, Gradient]:
         # Where all replicas have one tensor, there is one.
         return {
-            place: values[replica - self._first] if values[1:] else values[0]
+            place: values[replica - self._owned.first]
+            if values[1:]
+            else values[0]
             for place, values in local.items()
         }
 
     def _share(
         self, strategy: tf.distribute.Strategy, places: Sequence[int]
     ) -> None:
-        parts = {place: self._parts[place] for place in places}
-        owners = {place: self._owners[place] for place in places}
+        parts = {place: self._owned.parts[place] for place in places}
+        owners = {place: self._owned.owners[place] for place in places}
         if getattr(strategy, "num_workers", 1) == 1:
             share_parts(parts, owners)
         else:
-            share_over_workers(strategy, parts, owners, self._first)
+            share_over_workers(strategy, parts, owners, self._owned.first)
 
     def _finalize(self) -> None:
-        for shard in self._shards.values():
+        for shard in self._owned.shards.values():
             without_strategy(shard.finalize, shard.device)
-        self._share(self._strategy, range(len(self._parts)))
+        self._share(self._strategy, range(len(self._owned.parts)))
 
     def _check_owned(self) -> None:
-        common = [plan for plan in self._plans if plan.place is None]
+        common = [plan for plan in self._owned.plans if plan.place is None]
         if common and not isinstance(self.inner_optimizer, _HAVE_COMMON):
             raise ValueError(
                 "Every slot of an optimizer must belong to a variable, whose "
@@ -346,35 +321,33 @@ class ShardedState(Synchronous):
                 "`add_variable_from_reference`, or train without ShardedState."
             )
 
-    @property
-    def _common(self) -> list[keras.Variable]:
-        shards = list(self._shards.values())
-        return shards[0].common if shards else []
+    def _check_all_go_on(self, places: Sequence[int]) -> None:
+        common = [plan for plan in self._owned.plans if plan.place is None]
+        idle = set(self._owned.owners) - {
+            self._owned.owners[place] for place in places
+        }
+        apart = getattr(self._strategy, "num_workers", 1) > 1
+        inner = self.inner_optimizer
+        if idle and (inner.use_ema or (common and apart)):
+            raise ValueError(
+                "Each owner must have a gradient in every update, where an "
+                "optimizer averages all weights, or on several workers keeps "
+                "a number for all variables. Received: "
+                f"{type(inner).__name__}, use_ema={inner.use_ema}, and none "
+                f"for what replica {min(idle)} owns. Use one optimizer for "
+                "each set of variables, or train without ShardedState."
+            )
 
-    def _check_common(self, updated: Sequence[Shard]) -> None:
+    def _keep_common(self, updated: Sequence[Shard]) -> None:
         """Keeps what belongs to no variable where it is saved from."""
-        if not self._common or self._common is updated[0].common:
+        if not self._owned.common or self._owned.common is updated[0].common:
             return
-        assign_all(self._common, [each.value for each in updated[0].common])
-
-    def _slot_here(self, i: int) -> keras.Variable | None:
-        plan = self._plans[i]
-        before = sum(each.place == plan.place for each in self._plans[:i])
-        if plan.place is None:
-            return self._common[before] if self._common else None
-        shard = self._shards.get(self._owners[plan.place])
-        return shard.slots[plan.place][before] if shard else None
-
-    def _owned_by(self, replica: int) -> list[int]:
-        return [p for p, owner in enumerate(self._owners) if owner == replica]
+        assign_all(
+            self._owned.common, [each.value for each in updated[0].common]
+        )
 
     def _place_of(self, variable: keras.Variable) -> int:
         return keras_optimizers.place_of(self.inner_optimizer, variable)
-
-    def _sizes(self, place: int, variable: keras.Variable) -> tuple[int, int]:
-        state = sum(plan.bytes for plan in self._plans if plan.place == place)
-        own = int(np.prod(variable.shape)) * tf.as_dtype(variable.dtype).size
-        return state, own
 
 
 def _build_without_slots(

@@ -55,10 +55,9 @@ class GatheredSlots:
         strategy = self._strategy
         if getattr(strategy, "num_workers", 1) == 1:
             return [slot.numpy() for slot in self.variables]
-        now = int(self._iterations.numpy())
-        if self._at != now:
-            self._values = self._gathered()
-            self._at = now
+        # Never left out: workers could not tell alike whether it is needed.
+        self._values = self._gathered()
+        self._at = int(self._iterations.numpy())
         return self._values
 
     def _gathered(self) -> list[np.ndarray]:
