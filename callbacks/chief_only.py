@@ -182,6 +182,48 @@ def on_chief_only(
     return [ChiefOnly(c) if isinstance(c, _WRITERS) else c for c in callbacks]
 
 
+def saves_models(
+    callbacks: Sequence[keras.callbacks.Callback],
+    optimizers: Sequence[DistributedOptimizer],
+) -> bool:
+    """Whether the slots of all owners are wanted at the ends of epochs.
+
+    Args:
+        callbacks: Those of a `fit` on several workers.
+        optimizers: Those of the model.
+
+    Raises:
+        RuntimeError: If they would be wanted elsewhere, or by all workers.
+    """
+    if not any(optimizer.owned_variables for optimizer in optimizers):
+        return False
+    wanted = False
+    for callback in callbacks:
+        saver = getattr(callback, "callback", callback)
+        if isinstance(saver, keras.callbacks.ModelCheckpoint):
+            is_whole = not saver.save_weights_only
+            _check_owned(not is_whole or saver.save_freq == "epoch", saver)
+            wanted |= is_whole
+        else:
+            _check_owned(not isinstance(saver, _ORBAX), saver)
+            # One that a user has made may save.
+            own = not isinstance(saver, _WRITERS)
+            wanted |= isinstance(callback, ChiefOnly) and own
+    return wanted
+
+
+def _check_owned(is_possible: bool, callback: keras.callbacks.Callback) -> None:
+    if not is_possible:
+        raise RuntimeError(
+            "What workers have shared out is gathered on the chief at the end "
+            f"of an epoch. Received: {type(callback).__name__}, which would "
+            "save at other times or on all workers, with ShardedState on "
+            "several workers. Use ModelCheckpoint(save_freq='epoch') or "
+            "save_weights_only=True, and tfdp.callbacks.BackupAndRestore "
+            "between."
+        )
+
+
 def check_saves(
     model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]
 ) -> None:

@@ -14,6 +14,7 @@ from tfdp.callbacks.chief_only import (
     around_orbax,
     check_saves,
     on_chief_only,
+    saves_models,
 )
 from tfdp.cluster import naming_lost_workers
 from tfdp.optimizer import DistributedOptimizer
@@ -92,14 +93,15 @@ class DataParallel(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks what would go wrong later, and less legibly."""
-        callbacks = keras_fit.callbacks_in_use()
+        callbacks = keras_fit.callbacks_in_use() or []
         _check_first(self, callbacks)
-        check_saves(self.model, callbacks or [])
+        check_saves(self.model, callbacks)
         strategy = self.model.distribute_strategy
         self._statistics = BatchStatistics(self.model, strategy)
         self._optimizers = []
         self._meet()
         self._in_fit = True
+        self._saves_models = False
         self._at_vote = []
         if isinstance(strategy, DataParallelStrategy):
             self.ballot = Ballot(strategy)
@@ -109,7 +111,8 @@ class DataParallel(keras.callbacks.Callback):
             keras_fit.change_callbacks(self._with_last_word)
             if strategy.num_workers > 1:
                 keras_fit.change_callbacks(on_chief_only)
-                self._agree(strategy, callbacks or [])
+                self._saves_models = saves_models(callbacks, self._optimizers)
+                self._agree(strategy, callbacks)
 
     def hear(
         self,
@@ -157,12 +160,16 @@ class DataParallel(keras.callbacks.Callback):
     ) -> None:
         """Completes the updates where no validation did."""
         self._settle()
+        if self._saves_models:
+            self._gather()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits for all workers."""
         self._in_fit = False
         strategy = self.model.distribute_strategy
         if isinstance(strategy, DataParallelStrategy):
+            if strategy.num_workers > 1:
+                self._gather()
             strategy.barrier()
             self.ballot.close()
 
@@ -277,6 +284,10 @@ class DataParallel(keras.callbacks.Callback):
             for optimizer in self._optimizers:
                 optimizer.flush()
             self._statistics.average()
+
+    def _gather(self) -> None:
+        for optimizer in self._optimizers:
+            optimizer.gather_state()
 
     def _look(self) -> None:
         """Takes leave of optimizers that the model no longer has."""

@@ -31,6 +31,7 @@ from .strategy.multi_worker import (
 from .synchronization.delayed import Delayed as Delayed
 from .synchronization.diloco import DiLoCo as DiLoCo
 from .synchronization.local_updates import LocalSGD as LocalSGD
+from .synchronization.sharded_state import ShardedState as ShardedState
 from .synchronization.synchronous import Synchronous as Synchronous
 
 __version__: str

@@ -13,6 +13,7 @@ from sides import (
     network,
     on_one_device,
     sgd,
+    trained,
 )
 
 import tfdp
@@ -238,3 +239,24 @@ def a17(side):
         return optimizer
 
     return side.deviation(make, steps=2, eager=True)
+
+
+def a18(side):
+    """Nadam whose slots two replicas share out; in plain Keras each has all.
+
+    Test: test_sharded_state.py::test_owners_update_as_one_device
+    """
+
+    def make():
+        return keras.optimizers.Nadam(0.01, global_clipnorm=0.1)
+
+    def of_side():
+        if not side.is_tfdp:
+            return make()
+        sharded = tfdp.ShardedState()
+        return tfdp.DistributedOptimizer(make(), synchronization=sharded)
+
+    model = trained(
+        side.strategy(), of_side, batches(), callbacks=side.callbacks
+    )
+    return deviation(model, on_one_device(make, batches()))

@@ -121,6 +121,19 @@ def test_updates_are_measured_as_they_grow():
     assert re.search(r"to the power of -?\d\.\d\d", output)
 
 
+def test_a_shared_out_state_is_measured_beside_a_whole_one():
+    whole, *shared = rows(run("sharded_state.py", "--quick", "--rounds", "1"))[
+        1:
+    ]
+    assert [row[0] for row in shared] == [
+        "`ShardedState()`",
+        "`ShardedState(gradients=True)`",
+    ]
+    # Two numbers of 4 bytes for each of a million parameters.
+    assert (whole[2], whole[3]) == ("1.00", "8.0, 8.0")
+    assert [row[3] for row in shared] == ["4.0, 4.0"] * 2
+
+
 def test_what_an_import_takes_is_measured():
     table = rows(run("import_time.py", "--rounds", "1"))[1:]
     assert [row[0] for row in table] == [

@@ -29,6 +29,7 @@ EXPORTED = {
     "DistributedOptimizer",
     "LARS",
     "LocalSGD",
+    "ShardedState",
     "MirroredStrategy",
     "MomentumCorrectedSGD",
     "MultiWorkerMirroredStrategy",

@@ -306,3 +306,87 @@ def test_multi_optimizer_takes_none_for_a_missing_gradient(variables):
     with pytest.warns(UserWarning, match="Gradients do not exist"):
         optimizer.apply(gradients, filled)
     assert [float(v.numpy().sum()) for v in both] == [4.0, 0.0, 0.0]
+
+
+@contract(
+    "_clip_gradients",
+    serves="ShardedState clips by the norm of what an owner has",
+)
+@pytest.mark.parametrize(
+    ("clip", "expected"),
+    [
+        ({"global_clipnorm": 1.0}, (0.6, 0.8)),
+        ({"clipnorm": 1.0}, (1.0, 1.0)),
+        ({"clipvalue": 3.5}, (3.0, 3.5)),
+        ({}, (3.0, 4.0)),
+    ],
+)
+def test_gradients_are_clipped_in_one_place(clip, expected):
+    optimizer = keras.optimizers.SGD(1.0, **clip)
+    gradients = [tf.constant([3.0]), tf.constant([4.0])]
+    clipped = keras_optimizers.clipped(optimizer, gradients)
+    np.testing.assert_allclose(
+        [float(each[0]) for each in clipped], expected, rtol=1e-6
+    )
+    # An update clips there, and nowhere else.
+    optimizer._clip_gradients = lambda grads: [0 * g for g in grads]
+    weights = [keras.Variable([1.0]), keras.Variable([1.0])]
+    optimizer.apply(gradients, weights)
+    for weight in weights:
+        np.testing.assert_array_equal(weight.numpy(), [1.0])
+
+
+@contract(
+    "_variables",
+    serves="the slots of owners are neither saved nor loaded",
+)
+def test_what_an_optimizer_holds_is_saved_and_loaded(variables):
+    optimizer = keras.optimizers.SGD(0.5)
+    optimizer.build(variables)
+    other = keras.Variable([1.0, 2.0], trainable=False)
+    keras_optimizers.hold(optimizer, [other])
+    assert optimizer.variables[-1] is other
+    store = {}
+    optimizer.save_own_variables(store)
+    np.testing.assert_array_equal(store["2"], [1.0, 2.0])
+    store["2"] = np.array([3.0, 4.0], "float32")
+    optimizer.load_own_variables(store)
+    np.testing.assert_array_equal(other.numpy(), [3.0, 4.0])
+
+
+@contract(
+    "_path",
+    serves="slots of owners have other names than those of plain Keras",
+)
+def test_a_stand_in_is_taken_for_a_variable(variables):
+    kernel, _ = variables
+    with keras.name_scope("layer"):
+        kernel = keras.Variable(np.ones((2, 3), "float32"), name="kernel")
+    kernel.constraint = keras.constraints.NonNeg()
+    part = tf.Variable(tf.zeros((2, 3)))
+    shared = keras_optimizers.stand_in(kernel, part)
+    # Not a copy of it.
+    assert shared.value is part
+    empty = keras_optimizers.stand_in(kernel, None)
+    for made in (shared, empty):
+        assert made.path == kernel.path == "layer/kernel"
+        assert made.name == "kernel"
+        assert made.dtype == kernel.dtype
+        assert tuple(made.shape) == (2, 3)
+        assert made.constraint is kernel.constraint
+        adam = keras.optimizers.Adam(name="adam")
+        adam.build([made])
+        assert adam.variables[-1].name == "layer_kernel_velocity"
+
+
+@contract(
+    "Optimizer.build",
+    serves="slots of owners take memory before anybody owns them",
+)
+def test_an_optimizer_is_built_in_a_graph_that_never_runs(variables):
+    optimizer = keras.optimizers.Adam()
+    with tf.Graph().as_default():
+        alike = [keras_optimizers.stand_in(v, None) for v in variables]
+        optimizer.build(alike)
+        for slot in optimizer.variables[2:]:
+            assert slot.value.graph is tf.compat.v1.get_default_graph()

@@ -267,6 +267,13 @@ USES = {
     "keras_optimizers._use_weight_decay": lambda: keras_optimizers.decays(
         sgd(), keras.Variable(1.0)
     ),
+    "keras_optimizers._clip_gradients": lambda: keras_optimizers.clipped(
+        sgd(), []
+    ),
+    "keras_optimizers._variables": lambda: keras_optimizers.hold(sgd(), []),
+    "keras_optimizers._path": lambda: keras_optimizers.stand_in(
+        keras.Variable(1.0), None
+    ),
     "keras_optimizers._moving_averages": lambda: (
         keras_optimizers.moving_averages(sgd(use_ema=True))
     ),

@@ -82,3 +82,39 @@ def test_what_replicas_make_together_is_noted(plain):
     shapes = [each.shape.rank for each in tf.nest.flatten(noted)]
     assert shapes.count(0) == 2
     assert shapes.count(1) >= 2
+
+
+@contract("threading.Thread", serves="owners update in the strategy's scope")
+@pytest.mark.parametrize("traced", [True, False], ids=["graph", "eager"])
+def test_a_new_thread_has_no_strategy(plain, traced):
+    made = []
+
+    def look():
+        assert not tf.distribute.has_strategy()
+        variable = tf.Variable(1.0)
+        made.append((variable, tf.constant(2.0)))
+        return variable.device
+
+    def call():
+        with plain.scope():
+            assert tf.distribute.has_strategy()
+            device = tf_replicas.without_strategy(look, "CPU:1")
+            assert tf.distribute.has_strategy()
+        assert "CPU:1" in device
+
+    graph = tf.Graph()
+    with graph.as_default() if traced else contextlib.nullcontext():
+        call()
+    ((variable, number),) = made
+    # Not one for replicas, and in the same graph.
+    assert len(plain.experimental_local_results(variable)) == 1
+    assert tf.is_symbolic_tensor(number) is traced
+    if traced:
+        assert number.graph is graph
+        # It waits for what the caller waits for.
+        assert number.op.control_inputs
+
+
+def test_what_a_thread_raises_is_raised():
+    with pytest.raises(ZeroDivisionError):
+        tf_replicas.without_strategy(lambda: 1 / 0)

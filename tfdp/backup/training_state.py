@@ -21,7 +21,8 @@ class TrainingState:
 
     Weights, seeds and the optimizers' variables are the same on all replicas.
     Statistics of layers, sums of metrics, counts of samples, and the slots of
-    replicas that update alone are each replica's own.
+    replicas that update alone are each replica's own. Slots that replicas have
+    shared out have one owner each.
 
     Args:
         model: A built and compiled model.
@@ -34,15 +35,16 @@ class TrainingState:
         self._strategy = strategy
         optimizers = inspection.optimizers(model)
         statistics = inspection.statistics(model)
-        ours = [
+        ours = self._optimizers = [
             optimizer
             for optimizer in optimizers
             if isinstance(optimizer, DistributedOptimizer) and optimizer.built
         ]
         ways = [optimizer.synchronized_by for optimizer in ours]
         own = [variable for way in ways for variable in way.replica_variables]
+        owned = [variable for way in ways for variable in way.owned_variables]
         waiting = [variable for way in ways for variable in way.replica_sums]
-        apart = {id(variable) for variable in (*statistics, *own)}
+        apart = {id(variable) for variable in (*statistics, *own, *owned)}
         shared = {
             id(variable): variable
             for variable in (
@@ -55,12 +57,14 @@ class TrainingState:
             **{f"shared {i}": v.path for i, v in enumerate(shared.values())},
             **{f"mean {i}": v.path for i, v in enumerate(statistics)},
             **{f"own {i}": v.path for i, v in enumerate(own)},
+            **{f"owned {i}": v.path for i, v in enumerate(owned)},
         }
         self._shared = {
             f"shared {i}": v.value for i, v in enumerate(shared.values())
         }
         self._means = {f"mean {i}": v.value for i, v in enumerate(statistics)}
         self._own = {f"own {i}": v.value for i, v in enumerate(own)}
+        self._owned = {f"owned {i}": v for i, v in enumerate(owned)}
         self._sums = {
             **{
                 f"sum {i}": variable.value
@@ -76,11 +80,14 @@ class TrainingState:
         Returns:
             Arrays in the shape of their variables; those that are each
             replica's own have an axis of all replicas before. Of what is the
-            same everywhere, nothing but on the chief.
+            same everywhere, or has one owner, nothing but on the chief.
         """
         shared = self._shared if self._strategy.is_chief else {}
+        owned = [v for each in self._optimizers for v in each.gather_state()]
         return {
             **{name: self._first(v) for name, v in shared.items()},
+            # On other workers none.
+            **dict(zip(self._owned, map(_storable, owned), strict=False)),
             **self._of_all_replicas({**self._means, **self._own, **self._sums}),
         }
 
@@ -97,11 +104,13 @@ class TrainingState:
             **self._shared,
             **self._means,
             **self._own,
+            **self._owned,
             **self._sums,
         }
+        whole = {*self._shared, *self._owned}
         expected = {name: tuple(v.shape) for name, v in variables.items()}
         received = {
-            name: array.shape if name in self._shared else array.shape[1:]
+            name: array.shape if name in whole else array.shape[1:]
             for name, array in arrays.items()
         }
         if expected != received:
@@ -130,6 +139,8 @@ class TrainingState:
         for name, variable in self._shared.items():
             for component in self._components(variable):
                 _assign(component, arrays[name])
+        for name, slot in self._owned.items():
+            slot.assign(arrays[name])
         for name, variable in {**self._means, **self._own}.items():
             values = self._spread(arrays[name], adds=False)
             self._assign_own(variable, values)
@@ -147,7 +158,8 @@ class TrainingState:
     def broadcast(self) -> list[str]:
         """Gives every worker the chief's values; a collective.
 
-        What replicas that update alone have kept stays theirs.
+        What replicas that update alone have kept stays theirs, and the slots
+        of owners.
 
         Returns:
             Names of the variables that differed on some worker.
@@ -223,7 +235,10 @@ class TrainingState:
 
 
 def _value(component: tf.Variable) -> np.ndarray:
-    value = component.numpy()
+    return _storable(component.numpy())
+
+
+def _storable(value: np.ndarray) -> np.ndarray:
     # NumPy's files know no bfloat16.
     is_numpy = value.dtype.kind in "biuf"
     return value if is_numpy else value.astype(np.float32)

@@ -2,14 +2,14 @@
 
 import tensorflow as tf
 
-from tfdp.optimizer.before_build import BeforeBuild
 from tfdp.optimizer.measurement import Measurement
 from tfdp.optimizer.noise_scale import NoiseScale
+from tfdp.optimizer.shared_out import SharedOut
 from tfdp.step import StepMeter
 from tfdp.synchronization import Synchronization
 
 
-class Measured(BeforeBuild):
+class Measured(SharedOut):
     """An optimizer whose updates can be measured."""
 
     _measurement: Measurement

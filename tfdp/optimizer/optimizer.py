@@ -14,7 +14,7 @@ from tfdp.optimizer.measured import Measured
 from tfdp.optimizer.measurement import Measurement
 from tfdp.optimizer.update import Update
 from tfdp.step import Gradient
-from tfdp.strategy import check_scope, counts_samples, uncounted
+from tfdp.strategy import check_scope, counts_samples
 from tfdp.synchronization import (
     Synchronization,
     check_devices,
@@ -146,9 +146,7 @@ class DistributedOptimizer(Measured):
         if not _is_loading.get():
             is_counted = counts_samples(self._strategy)
             self._measurement.check_counted(is_counted=is_counted)
-            if not is_counted and own.weighs:
-                name = type(own).__name__
-                raise uncounted(self._strategy, f"synchronization={name}")
+            own.check_strategy(self._strategy, is_counted=is_counted)
             check_devices(compression, self._strategy)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:

@@ -118,6 +118,7 @@ class Update:
             variables: The variables, in the same order.
             place_of: Returns the place of one among those built for.
         """
+        self._synchronization.expect(variables)
         with updating(gradients):
             self._take(gradients, variables, place_of)
 
@@ -201,10 +202,11 @@ class Update:
         self, strategy: tf.distribute.Strategy, is_step: bool
     ) -> None:
         meter = self._measurement.meter if is_step else None
+        variables = [self._variables[place] for place in self._cycle.places]
+        self._synchronization.expect(variables)
         reduced = call_for_each_replica(
             strategy, lambda: self._reduced(*self._cycle.take(), meter)
         )
-        variables = [self._variables[place] for place in self._cycle.places]
         self._judge(strategy, reduced, variables)
         self._cycle.begin()
 

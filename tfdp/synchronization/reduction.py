@@ -1,6 +1,7 @@
 """Sums over replicas, and the means that are made of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -43,6 +44,7 @@ def all_reduced_compressed(
     count: tf.Tensor | None,
     scale: tf.Tensor | None,
     compression: str,
+    add_up: Callable[[Sequence[Gradient]], list[Gradient]] = all_reduced,
 ) -> list[Gradient]:
     """Returns the means, or the sums where there is no count."""
     factor = tf.constant(1.0)
@@ -53,13 +55,49 @@ def all_reduced_compressed(
     parts = [compressed(each, factor, compression) for each in gradients]
     sums = [
         decompressed(total, gradient.dtype, compression)
-        for total, gradient in zip(all_reduced(parts), gradients, strict=True)
+        for total, gradient in zip(add_up(parts), gradients, strict=True)
     ]
     if scale is None:
         return sums
     return [
         on_values(lambda v: v * tf.cast(scale, v.dtype), each) for each in sums
     ]
+
+
+def sums_at_owners(
+    gradients: Sequence[Gradient], devices: Sequence[str]
+) -> list[Gradient]:
+    """Adds up gradients over replicas, in replica context, without copies.
+
+    Args:
+        gradients: Gradients of this replica.
+        devices: For each, where to add it up.
+
+    Returns:
+        The sums, where they are; on every replica the same tensors.
+    """
+
+    def add(strategy: tf.distribute.Strategy, given: list[Any]) -> list[Any]:
+        sums = []
+        for gradient, device in zip(given, devices, strict=True):
+            with tf.device(device), tf.name_scope("tfdp_sum"):
+                sums.append(
+                    _sum_of(strategy.experimental_local_results(gradient))
+                )
+        return sums
+
+    context = tf.distribute.get_replica_context()
+    return context.merge_call(add, args=(list(gradients),))
+
+
+def _sum_of(parts: Sequence[Gradient]) -> Gradient:
+    if not isinstance(parts[0], tf.IndexedSlices):
+        return tf.add_n(list(parts))
+    return tf.IndexedSlices(
+        tf.concat([part.values for part in parts], 0),
+        tf.concat([part.indices for part in parts], 0),
+        parts[0].dense_shape,
+    )
 
 
 def divided(total: Gradient, count: tf.Tensor) -> Gradient:

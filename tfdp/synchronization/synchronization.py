@@ -1,13 +1,16 @@
 """What a way to synchronise is, to the optimizer that asks for one."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfdp.step import Gradient
+from tfdp.strategy import uncounted
 from tfdp.synchronization.compression import checked_compression
 from tfdp.synchronization.gradient_statistics import Moments
 from tfdp.synchronization.inner_optimizer import (
@@ -136,6 +139,29 @@ class Synchronization:
         """
         self.inner_optimizer.build(variables)
 
+    def check_strategy(
+        self, strategy: tf.distribute.Strategy, *, is_counted: bool
+    ) -> None:
+        """Checks that this way can train in a strategy.
+
+        Args:
+            strategy: The strategy that the optimizer was created in.
+            is_counted: Whether the strategy counts samples.
+
+        Raises:
+            RuntimeError: If it needs to know the samples of each replica.
+        """
+        if self.weighs and not is_counted:
+            name = type(self).__name__
+            raise uncounted(strategy, f"synchronization={name}")
+
+    def expect(self, variables: Sequence[keras.Variable]) -> None:
+        """Hears whose gradients are reduced next, while a step is traced.
+
+        Args:
+            variables: The variables, in the order of the gradients.
+        """
+
     def reduce(
         self,
         gradients: Sequence[Gradient],
@@ -181,6 +207,36 @@ class Synchronization:
     def replica_variables(self) -> list[keras.Variable]:
         """State of which each replica has its own."""
         return []
+
+    @property
+    def owned_variables(self) -> list[Any]:
+        """State that one replica has for all, by names of plain Keras."""
+        return []
+
+    def gather(self, strategy: tf.distribute.Strategy) -> list[np.ndarray]:
+        """Returns the values of `owned_variables`; a collective.
+
+        Args:
+            strategy: The strategy of the replicas. All workers call it.
+
+        Returns:
+            The values, on the chief; elsewhere none.
+        """
+        return []
+
+    def state_bytes(self, replicas: int) -> list[int]:
+        """Returns how many bytes of slots each replica holds.
+
+        Args:
+            replicas: The number of replicas.
+        """
+        held = sum(
+            math.prod(v.shape) * tf.as_dtype(v.dtype).size
+            for each in self._optimizers
+            for v in each.variables
+            if v is not each.iterations and v is not each.learning_rate
+        )
+        return [held] * replicas
 
     @property
     def replica_sums(self) -> list[tf.Variable]:

@@ -52,18 +52,13 @@ class Synchronous(Synchronization):
             numbers = all_reduced(numbers)
             count = None if weight is None else numbers[-1]
             means = all_reduced_compressed(
-                gradients, count, scale, self.compression
+                gradients, count, scale, self.compression, self._sums
             )
         else:
             # Tensors of one type share a pack.
             dtype = gradients[0].dtype
-            totals = all_reduced(
-                [*gradients, *(tf.cast(each, dtype) for each in numbers)]
-            )
-            means, numbers = (
-                totals[: len(gradients)],
-                totals[len(gradients) :],
-            )
+            numbers = [tf.cast(each, dtype) for each in numbers]
+            means, numbers = self._sums_with(gradients, numbers)
             count = None if weight is None else numbers[-1]
             if count is not None:
                 means = [divided(total, count) for total in means]
@@ -79,6 +74,15 @@ class Synchronous(Synchronization):
         if self.wants_moments:
             self.inner_optimizer.observe(reduced.moments)
         update(self.inner_optimizer, reduced.gradients, variables)
+
+    def _sums(self, gradients: Sequence[Gradient]) -> list[Gradient]:
+        return all_reduced(gradients)
+
+    def _sums_with(
+        self, gradients: Sequence[Gradient], numbers: Sequence[tf.Tensor]
+    ) -> tuple[list[Gradient], list[tf.Tensor]]:
+        sums = all_reduced([*gradients, *numbers])
+        return sums[: len(gradients)], sums[len(gradients) :]
 
 
 def checked_synchronization(given: Any) -> Synchronization:

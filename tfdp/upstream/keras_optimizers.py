@@ -42,6 +42,18 @@ _moving_averages = Member(
     "_model_variables_moving_average",
     serves="LocalSGD could not tell averages of weights from momenta",
 )
+_clip_gradients = Member(
+    "_clip_gradients",
+    serves="ShardedState cannot clip by the norm of all gradients",
+)
+_variables = Member(
+    "_variables",
+    serves="ShardedState cannot save the slots of its owners",
+)
+_path = Member(
+    "_path",
+    serves="ShardedState cannot name slots as Keras does",
+)
 _optimizer_map = Member(
     "_optimizer_map",
     serves="the optimizers inside of a MultiOptimizer cannot be copied",
@@ -171,6 +183,46 @@ def moving_averages(
 ) -> list[keras.Variable]:
     """Returns the averages that a built optimizer keeps of weights, if any."""
     return list(_moving_averages.of(optimizer)) if optimizer.use_ema else []
+
+
+def clipped(
+    optimizer: keras.optimizers.Optimizer, gradients: Sequence[Any]
+) -> list[Any]:
+    """Returns gradients as an optimizer clips them, by the norm of all."""
+    return list(_clip_gradients.of(optimizer)(list(gradients)))
+
+
+def hold(
+    optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]
+) -> None:
+    """Has an optimizer save variables after its own, which others made.
+
+    Args:
+        optimizer: The optimizer.
+        variables: What to save: has `numpy`, `assign` and `shape`.
+    """
+    _variables.of(optimizer).extend(variables)
+
+
+def stand_in(variable: keras.Variable, value: Any) -> keras.Variable:
+    """Returns a variable that an optimizer cannot tell from another.
+
+    Args:
+        variable: The other.
+        value: Its value: a `tf.Variable` to share, or `None` for zeros.
+    """
+    made = keras.Variable(
+        "zeros" if value is None else value,
+        shape=tuple(variable.shape) if value is None else None,
+        dtype=variable.dtype,
+        trainable=True,
+        name=variable.name,
+    )
+    _path.replace(made, variable.path)
+    made.constraint = variable.constraint
+    if getattr(variable, "overwrite_with_gradient", False):
+        made.overwrite_with_gradient = True
+    return made
 
 
 def with_missing_gradients(

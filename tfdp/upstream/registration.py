@@ -23,6 +23,7 @@ MODULES = {
     "MomentumCorrectedSGD": "tfdp.large_batch.momentum",
     "ReplicaSeedGenerator": "tfdp.step.randomness",
     "ScaledSchedule": "tfdp.large_batch.schedules",
+    "ShardedState": "tfdp.synchronization.sharded_state",
     "StretchedSchedule": "tfdp.large_batch.schedules",
     "Synchronous": "tfdp.synchronization.synchronous",
     "WarmupSchedule": "tfdp.large_batch.warmup",

@@ -1,4 +1,4 @@
-"""How the replicas of one process take turns.
+"""How the replicas of one process take turns, and what goes on without them.
 
 A doorway to private names of TensorFlow, each of which has a contract in
 `tests/upstream/test_tf_replicas.py`.
@@ -6,7 +6,8 @@ A doorway to private names of TensorFlow, each of which has a contract in
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
@@ -16,6 +17,44 @@ _merge_call = Member(
     "_merge_call",
     serves="what layers keep of one replica would be found by another",
 )
+
+Result = TypeVar("Result")
+
+
+@tf.autograph.experimental.do_not_convert
+def without_strategy(
+    fn: Callable[[], Result], device: str | None = None
+) -> Result:
+    """Calls a function where there is no strategy, in the same graph.
+
+    TensorFlow keeps the strategies in scope by graph and thread, so that a new
+    thread has none. What is done there waits for what the caller waits for.
+
+    Args:
+        fn: What to call.
+        device: The device to call it on. Defaults to `None`, TensorFlow's
+            choice.
+
+    Returns:
+        What it returned.
+    """
+    graph = None
+    awaited = []
+    if not tf.executing_eagerly():
+        graph = tf.compat.v1.get_default_graph()
+        awaited = [tf.no_op()]
+
+    @tf.autograph.experimental.do_not_convert
+    def call() -> Result:
+        with contextlib.ExitStack() as stack:
+            if graph is not None:
+                stack.enter_context(graph.as_default())
+                stack.enter_context(tf.control_dependencies(awaited))
+            stack.enter_context(tf.device(device))
+            return fn()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(call).result()
 
 
 @contextlib.contextmanager
