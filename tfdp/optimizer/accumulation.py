@@ -1,6 +1,8 @@
 """Sums of gradients that wait on each replica for the end of a cycle."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,6 +31,7 @@ class Accumulator:
                 _replica_local(
                     v.shape,
                     tf.float64 if v.dtype == "float64" else tf.float32,
+                    beside=v,
                 )
                 for v in variables
             ]
@@ -160,10 +163,22 @@ def _listed(places: Sequence[int]) -> str:
     return ", ".join(map(str, places))
 
 
-def _replica_local(shape: Sequence[int], dtype: tf.DType) -> tf.Variable:
-    return tf.Variable(
-        tf.zeros(shape, dtype),
-        trainable=False,
-        synchronization=tf.VariableSynchronization.ON_READ,
-        aggregation=tf.VariableAggregation.SUM,
-    )
+def _replica_local(
+    shape: Sequence[int],
+    dtype: tf.DType,
+    beside: keras.Variable | None = None,
+) -> tf.Variable:
+    where: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if beside is not None:
+        # As Keras makes the slots of optimizers.
+        extended = tf.distribute.get_strategy().extended
+        where = extended.colocate_vars_with(
+            beside.value if isinstance(beside, keras.Variable) else beside
+        )
+    with where:
+        return tf.Variable(
+            tf.zeros(shape, dtype),
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )

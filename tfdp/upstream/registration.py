@@ -18,9 +18,11 @@ MODULES = {
     "DistributedOptimizer": "tfdp.optimizer.optimizer",
     "LARS": "tfdp.large_batch.lars",
     "MomentumCorrectedSGD": "tfdp.large_batch.momentum",
+    "Pipeline": "tfdp.groups.pipeline",
     "ReplicaSeedGenerator": "tfdp.step.randomness",
     "ScaledSchedule": "tfdp.large_batch.schedules",
     "StretchedSchedule": "tfdp.large_batch.schedules",
+    "Stage": "tfdp.groups.stage",
     "WarmupSchedule": "tfdp.large_batch.warmup",
 }
 
