@@ -126,4 +126,3 @@ def test_sums_of_gradients_are_beside_their_variables():
         sums = Accumulator(stage.variables).variables
     copies = strategy.experimental_local_results(sums[0])
     assert [copy.device[-5:] for copy in copies] == ["CPU:1", "CPU:3"]
-

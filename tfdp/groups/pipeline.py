@@ -105,7 +105,8 @@ class Pipeline(keras.layers.Layer):
         keras_masks.attach(inputs, mask)
         if self.micro_batches == 1:
             return self._in_turn(inputs)
-        parts, losses = [], []
+        parts: list[Any] = []
+        losses: list[tf.Tensor] = []
         with Recording(self.variables) as recording:
             for part in parts_of(inputs, self.micro_batches):
                 parts.append(self._of(part, inputs, recording))

@@ -75,7 +75,7 @@ def with_replicas(
         resolver: Who the workers are; `None` where there is one.
         gpus: How many of its GPUs a worker has a replica on; the first ones.
     """
-    tasks = getattr(resolver, "cluster_spec", dict)()
+    tasks = resolver.cluster_spec() if resolver else None
     return tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec(tasks or {}),
         task_type=getattr(resolver, "task_type", None),
