@@ -141,7 +141,8 @@ def test_gradients_may_be_asked_for_twice_and_of_gradients(groups):
             with tf.GradientTape(persistent=True) as tape:
                 tape.watch(x)
                 y = cube(x)
-            first, again = tape.gradient(y, x), tape.gradient(2 * y, x)
+                double = 2 * y
+            first, again = tape.gradient(y, x), tape.gradient(double, x)
         return y, first, again, outer.gradient(first, x)
 
     results = on_replicas(groups, step)
