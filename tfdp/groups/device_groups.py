@@ -124,6 +124,24 @@ def of_workers(devices_per_replica: Any) -> tuple[int, list[list[str]]]:
     return 0, [[f"CPU:{stage}" for stage in range(size)]]
 
 
+def beside(
+    devices: Sequence[str], groups: Sequence[Sequence[str]]
+) -> tuple[tuple[str, ...], ...]:
+    """Returns groups by the full names of their devices.
+
+    Args:
+        devices: Full name of the first device of each group.
+        groups: Names such as `"GPU:0"`, of devices of the same process.
+    """
+    return tuple(
+        tuple(
+            f"{device.rpartition('/device:')[0]}/device:{name}"
+            for name in group
+        )
+        for device, group in zip(devices, groups, strict=True)
+    )
+
+
 def _names(group: Any, groups: Any) -> list[str]:
     if isinstance(group, str) or not isinstance(group, Sequence):
         raise TypeError(

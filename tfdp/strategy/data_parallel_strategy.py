@@ -91,15 +91,6 @@ class DataParallelStrategy(tf.distribute.Strategy):
     def barrier(self) -> None:
         """Waits until every worker is here; nothing for one worker."""
 
-    def _set_groups(self, groups: Sequence[Sequence[str]] | None) -> None:
-        """Takes groups of names such as `"GPU:0"`, if there are any."""
-        if groups is not None:
-            devices = self.extended.worker_devices
-            self.groups = tuple(
-                tuple(_beside(device, name) for name in group)
-                for device, group in zip(devices, groups, strict=True)
-            )
-
     def scope(
         self,
     ) -> contextlib.AbstractContextManager[tf.distribute.Strategy]:
@@ -346,11 +337,6 @@ class _Scope:
 
     def __exit__(self, *exception: Any) -> bool | None:
         return self._entered.pop().__exit__(*exception)
-
-
-def _beside(device: str, name: str) -> str:
-    """Returns the full name of another device of the same process."""
-    return f"{device.rpartition('/device:')[0]}/device:{name}"
 
 
 def _are_scalars(values: Sequence[Any]) -> bool:

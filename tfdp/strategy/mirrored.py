@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfdp.groups import checked_groups
+from tfdp.groups import beside, checked_groups
 from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
 
 
@@ -61,4 +61,5 @@ class MirroredStrategy(DataParallelStrategy, tf.distribute.MirroredStrategy):
         if cross_device_ops is None and any("CPU" in str(n) for n in names):
             cross_device_ops = tf.distribute.ReductionToOneDevice()
         super().__init__(devices, cross_device_ops)
-        self._set_groups(checked)
+        if checked is not None:
+            self.groups = beside(self.extended.worker_devices, checked)

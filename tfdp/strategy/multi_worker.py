@@ -17,7 +17,7 @@ from tfdp.agreement import (
 from tfdp.batch import checked_count, checked_number
 from tfdp.cluster import Cluster
 from tfdp.cluster.membership import Membership, join
-from tfdp.groups import of_workers
+from tfdp.groups import beside, of_workers
 from tfdp.settings import pack_bytes, start_timeout
 from tfdp.strategy.data_parallel_strategy import (
     DataParallelStrategy,
@@ -119,7 +119,8 @@ class MultiWorkerMirroredStrategy(
         self.bytes_per_pack = communication_options.bytes_per_pack
         with endable_start(self.cluster):
             super().__init__(cluster_resolver, communication_options)
-        self._set_groups(groups)
+        if groups is not None:
+            self.groups = beside(self.extended.worker_devices, groups)
         if self.num_workers > 1:
             # What a worker sends to one whose strategy is not there yet is
             # lost, where that one had another strategy before.

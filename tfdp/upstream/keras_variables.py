@@ -11,7 +11,7 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
-from tfdp.upstream.private import Member
+from tfdp.upstream.private import Member, MissingNameError
 
 _PLACES = "the weights of a `tfdp.Stage` would be on the first device"
 _value = Member("_value", serves=_PLACES)
@@ -93,7 +93,11 @@ class Recording(keras.StatelessScope):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        around = _original_scope.of(self)
+        try:
+            around = _original_scope.of(self)
+        except MissingNameError:
+            self.__exit__()
+            raise
         if around is not None:
             for variable in self._variables:
                 value = around.get_current_value(variable)
