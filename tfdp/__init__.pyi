@@ -9,6 +9,8 @@ from .cluster.cluster import Cluster as Cluster
 from .data.grain_shards import shard_options as shard_options
 from .data.index_order import shuffled_range as shuffled_range
 from .data.shard import shard as shard
+from .groups.pipeline import Pipeline as Pipeline
+from .groups.stage import Stage as Stage
 from .large_batch.adascale import AdaScale as AdaScale
 from .large_batch.lars import LARS as LARS
 from .large_batch.learning_rate import linear_scaled_rate as linear_scaled_rate

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from sides import (
     BATCH,
+    adam,
     arrays,
     batches,
     deviation,
@@ -12,6 +13,8 @@ from sides import (
     on_one_device,
     sgd,
 )
+
+import tfdp
 
 
 def b2(side):
@@ -264,3 +267,71 @@ def b31(side):
     model = side.trained(sgd, batches(), make=Called, loss=None, epochs=1)
     logged = [each.history.history["loss"][0] for each in (model, oracle)]
     return round(logged[0] / logged[1], 6)
+
+
+class _OnDevice(keras.layers.Layer):
+    """A layer on the second device of a replica, as TensorFlow does it."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, inputs):
+        context = tf.distribute.get_replica_context()
+        place = 2 * int(context.replica_id_in_sync_group) + 1
+        with tf.device(f"CPU:{place}"):
+            return self.inner(inputs)
+
+
+def _on_second_devices(side):
+    """Two replicas of two devices, and a model with a layer on the second."""
+    cpus = tfdp.testing.logical_cpus(4)
+    if side.is_tfdp:
+        strategy = tfdp.MirroredStrategy(groups=[cpus[:2], cpus[2:]])
+    else:
+        strategy = tf.distribute.MirroredStrategy(
+            [cpus[0], cpus[2]], tf.distribute.ReductionToOneDevice()
+        )
+    with strategy.scope():
+        keras.utils.set_random_seed(1)
+        inner = keras.layers.Dense(4)
+        placed = tfdp.Stage([inner], 1) if side.is_tfdp else _OnDevice(inner)
+        model = keras.Sequential([keras.Input((8,)), placed])
+        model.compile(side.optimizer(adam), "mse")
+        model.optimizer.build(model.trainable_variables)
+    return strategy, model, inner
+
+
+def b50(side):
+    """Of 3 matrix products of a layer on a second device, those not there.
+
+    Plain is by `tf.device`.
+
+    Test: groups/test_groups_parity.py::test_groups_equal_one_device
+    """
+    strategy, model, _ = _on_second_devices(side)
+    data = strategy.experimental_distribute_dataset(batches())
+    step = tf.function(lambda d: strategy.run(model.train_step, (d,)))
+    graph = step.get_concrete_function(next(iter(data))).graph
+    return sum(
+        operation.type == "MatMul" and operation.device.endswith("CPU:0")
+        for operation in graph.get_operations()
+    )
+
+
+def b50_state(side):
+    """There, of its kernel and the two slots of Adam, those not there.
+
+    Test: groups/test_groups_parity.py::test_groups_equal_one_device
+    """
+    strategy, model, inner = _on_second_devices(side)
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    state = [v for v in optimizer.variables if v.shape == inner.kernel.shape]
+    first = [
+        strategy.experimental_local_results(each.value)[0]
+        for each in (inner.kernel, *state)
+    ]
+    return sum(not copy.device.endswith("CPU:1") for copy in first)

@@ -21,6 +21,7 @@ from tfdp.cli import main
 README = (ROOT / "README.md").read_text()
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 PAGES_WITH_EXAMPLES = [
+    "docs/groups.md",
     "README.md",
     "docs/large_batches.md",
     "docs/throughput.md",

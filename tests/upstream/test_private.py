@@ -30,11 +30,14 @@ from tfdp.upstream import (
     keras_epochs,
     keras_fit,
     keras_losses,
+    keras_masks,
     keras_models,
     keras_optimizers,
+    keras_variables,
     private,
     tf_datasets,
     tf_functions,
+    tf_placement,
     tf_replicas,
     tf_runtime,
     tf_start,
@@ -174,6 +177,12 @@ def endable_start():
     enter(tf_start.endable_start(print))
 
 
+def on_other_devices():
+    strategy = tfdp.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope(), tf_placement.variables_on(["CPU:2", "CPU:3"]):
+        tf.Variable(1.0)
+
+
 BATCH = (tf.ones((2, 2)), tf.ones((2, 1)), None)
 STRATEGY = types.SimpleNamespace(extended=types.SimpleNamespace())
 USES = {
@@ -234,6 +243,22 @@ USES = {
     "keras_losses._reduce_weighted_values": weighted_sum,
     "keras_losses._apply_mask": weighted_sum,
     "keras_losses._squeeze_or_expand": weighted_sum,
+    "keras_masks._get_keras_mask": lambda: keras_masks.masks_of(tf.ones(2)),
+    "keras_masks._set_keras_mask": lambda: keras_masks.attach(
+        tf.ones(2), tf.ones(2) > 0
+    ),
+    "keras_variables._value": lambda: keras_variables.made_value(
+        keras.Variable(1.0)
+    ),
+    "keras_variables._deferred_initialize": lambda: (
+        keras_variables.make_later_within(
+            keras.Variable(1.0), contextlib.nullcontext
+        )
+    ),
+    "keras_variables._original_scope": lambda: enter(
+        keras_variables.Recording([])
+    ),
+    "tf_placement._devices": on_other_devices,
     "keras_models._value": lambda: with_copies(model()),
     "keras_models._distribute_strategy": lambda: enter(
         keras_models.lent_to(model(), tf.distribute.get_strategy())

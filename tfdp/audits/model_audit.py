@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.audits import batch_audit, loss_audit, metric_audit
+from tfdp.audits import batch_audit, loss_audit, metric_audit, stage_audit
 from tfdp.audits.findings import Finding, Findings
 from tfdp.data import is_marked
 from tfdp.optimizer import DistributedOptimizer
@@ -31,6 +31,7 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     | a loss that returns one scalar                   | error    | no         |
     | a loss over a mask or ignored classes; a sum     | error    | no         |
     | a DistributedLoss beside others, accumulating    | error    | no         |
+    | a Stage whose index no group has                 | error    | no         |
     | a loss not divided by the number of replicas     | error    | yes        |
     | a `train_step` whose gradients do not add up     | error    | yes        |
     | any other loss that is no mean over samples      | error    | yes        |
@@ -41,6 +42,8 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     | a loss divided by sample weights, if there are   | warning  | no         |
     | a softmax or loss in half precision              | warning  | no         |
     | `BatchNormalization` that is not synchronized    | note     | no         |
+    | `BatchNormalization` that sees micro-batches     | note     | no         |
+    | a layer whose stage cannot be told, with groups  | note     | no         |
     | a `train_step` that it cannot look into          | note     | yes        |
     | a `tf.data.Dataset` that each worker reads whole | note     | yes        |
 
@@ -96,6 +99,7 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
             *_optimizers(model),
             *_precision(model),
             *_statistics(model),
+            *stage_audit.findings(model),
             *_reading(model, data),
         ]
     )

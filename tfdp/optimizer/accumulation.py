@@ -26,7 +26,9 @@ class Accumulator:
         self._adds = False
         self._sums = [
             replica_local(
-                v.shape, tf.float64 if v.dtype == "float64" else tf.float32
+                v.shape,
+                tf.float64 if v.dtype == "float64" else tf.float32,
+                beside=v,
             )
             for v in variables
         ]

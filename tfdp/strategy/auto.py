@@ -3,11 +3,14 @@
 import tensorflow as tf
 
 from tfdp.cluster import Cluster
+from tfdp.groups import in_groups
 from tfdp.strategy.mirrored import MirroredStrategy
 from tfdp.strategy.multi_worker import MultiWorkerMirroredStrategy
 
 
-def auto_strategy() -> MirroredStrategy | MultiWorkerMirroredStrategy:
+def auto_strategy(
+    *, devices_per_replica: int | None = None
+) -> MirroredStrategy | MultiWorkerMirroredStrategy:
     """Returns the strategy that fits where the program was started.
 
     With several workers in `TF_CONFIG`, or as a task of several under Slurm's
@@ -15,11 +18,17 @@ def auto_strategy() -> MirroredStrategy | MultiWorkerMirroredStrategy:
     `MirroredStrategy` over all GPUs, or over all logical CPUs: one replica
     where there is one.
 
+    Args:
+        devices_per_replica: How many devices make up a replica, for models
+            that do not fit one; see `tfdp.Stage`. Defaults to `None`, one.
+
     Returns:
         A tfdp strategy, also for one device.
 
     Raises:
-        ValueError: If `TF_CONFIG` is malformed.
+        TypeError: If `devices_per_replica` is not an integer.
+        ValueError: If `TF_CONFIG` is malformed, or `devices_per_replica` does
+            not divide the devices.
 
     Example:
 
@@ -28,7 +37,12 @@ def auto_strategy() -> MirroredStrategy | MultiWorkerMirroredStrategy:
     """
     cluster = Cluster.from_environment()
     if cluster and cluster.is_training and cluster.num_workers > 1:
-        return MultiWorkerMirroredStrategy()
+        return MultiWorkerMirroredStrategy(
+            devices_per_replica=devices_per_replica
+        )
     devices = tf.config.list_logical_devices("GPU")
     devices = devices or tf.config.list_logical_devices("CPU")
-    return MirroredStrategy([device.name for device in devices])
+    names = [device.name for device in devices]
+    if devices_per_replica is None:
+        return MirroredStrategy(names)
+    return MirroredStrategy(groups=in_groups(names, devices_per_replica))

@@ -44,8 +44,13 @@ class DataParallelStrategy(tf.distribute.Strategy):
     """Repairs a strategy for Keras 3; mixed in before TensorFlow's class.
 
     It overrides only public methods, only where upstream fails.
+
+    Attributes:
+        groups: For each replica of this process the names of its devices, in
+            the order of the stages; `None` where it has only one.
     """
 
+    groups: tuple[tuple[str, ...], ...] | None = None
     drawn_seed: int | None = None
     # Set by what measures steps.
     step_clock: Callable[[], tf.Tensor] | None = None

@@ -65,6 +65,26 @@ def joined(
     )
 
 
+def with_replicas(
+    resolver: tf.distribute.cluster_resolver.ClusterResolver | None,
+    gpus: int,
+) -> tf.distribute.cluster_resolver.ClusterResolver:
+    """Returns a resolver of the same cluster, with fewer GPUs.
+
+    Args:
+        resolver: Who the workers are; `None` where there is one.
+        gpus: How many of its GPUs a worker has a replica on; the first ones.
+    """
+    tasks = resolver.cluster_spec() if resolver else None
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(tasks or {}),
+        task_type=getattr(resolver, "task_type", None),
+        task_id=getattr(resolver, "task_id", None),
+        rpc_layer=getattr(resolver, "rpc_layer", None),
+        num_accelerators={"GPU": gpus},
+    )
+
+
 def check_not_started() -> None:
     """Checks that TensorFlow can still become one of several workers.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfdp.groups import beside, checked_groups
 from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
 
 
@@ -21,6 +22,16 @@ class MirroredStrategy(DataParallelStrategy, tf.distribute.MirroredStrategy):
         cross_device_ops: A `tf.distribute.CrossDeviceOps`. Defaults to
             TensorFlow's choice on GPUs and to
             `tf.distribute.ReductionToOneDevice()` on CPUs.
+        groups: In place of `devices`, for models that do not fit one: for
+            each replica its devices, such as `[["GPU:0", "GPU:1"], ["GPU:2",
+            "GPU:3"]]`. A `tfdp.Stage` says which layers are on which of them;
+            all else is on the first.
+
+    Raises:
+        TypeError: If `groups` are not lists of names.
+        ValueError: If there are `devices` too; if `groups` are empty, or
+            differ in size or kind of device, or a device is there twice or
+            does not exist.
 
     Example:
 
@@ -33,8 +44,22 @@ class MirroredStrategy(DataParallelStrategy, tf.distribute.MirroredStrategy):
         self,
         devices: Sequence[str] | None = None,
         cross_device_ops: tf.distribute.CrossDeviceOps | None = None,
+        *,
+        groups: Sequence[Sequence[str]] | None = None,
     ) -> None:
+        checked = None
+        if groups is not None:
+            if devices is not None:
+                raise ValueError(
+                    "Devices are named one per replica, as `devices`, or "
+                    f"several, as `groups`. Received: devices={devices!r} "
+                    f"and groups={groups!r}. Leave one of them out."
+                )
+            checked = checked_groups(groups)
+            devices = [group[0] for group in checked]
         names = devices or tf.config.list_logical_devices("GPU") or ["CPU:0"]
         if cross_device_ops is None and any("CPU" in str(n) for n in names):
             cross_device_ops = tf.distribute.ReductionToOneDevice()
         super().__init__(devices, cross_device_ops)
+        if checked is not None:
+            self.groups = beside(self.extended.worker_devices, checked)

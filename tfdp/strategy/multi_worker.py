@@ -14,9 +14,10 @@ from tfdp.agreement import (
     have_same_length,
     warn_of_overlap,
 )
-from tfdp.batch import checked_number
+from tfdp.batch import checked_count, checked_number
 from tfdp.cluster import Cluster
 from tfdp.cluster.membership import Membership, join
+from tfdp.groups import beside, of_workers
 from tfdp.settings import pack_bytes, start_timeout
 from tfdp.strategy.data_parallel_strategy import (
     DataParallelStrategy,
@@ -26,6 +27,7 @@ from tfdp.strategy.joining import (
     check_not_started,
     endable_start,
     joined,
+    with_replicas,
 )
 from tfdp.strategy.splitting import split_of
 from tfdp.upstream import keras_epochs, tf_runtime
@@ -54,6 +56,11 @@ class MultiWorkerMirroredStrategy(
             `tfdp bench allreduce` recommends; 2 where it is unset.
         heartbeat_timeout: Seconds without a sign of life after which a worker
             is given up, which ends the others. Defaults to 3.
+        devices_per_replica: How many of a worker's devices make up a replica,
+            for models that do not fit one; see `tfdp.Stage`. It divides the
+            worker's GPUs, which hold as many replicas; without GPUs there is
+            one replica, on logical CPUs. Defaults to `None`, one device
+            each.
 
     Attributes:
         cluster: The `Cluster` found in the environment, or `None` where there
@@ -63,9 +70,12 @@ class MultiWorkerMirroredStrategy(
         drawn_seed: The global seed, where this worker's program had set none.
 
     Raises:
-        TypeError: If `heartbeat_timeout` is not a number.
-        ValueError: If the cluster in the environment is malformed, or
-            `heartbeat_timeout` or `TFDP_PACK_MIB` is not positive.
+        TypeError: If `heartbeat_timeout` is not a number, or
+            `devices_per_replica` not an integer.
+        ValueError: If the cluster in the environment is malformed,
+            `heartbeat_timeout` or `TFDP_PACK_MIB` is not positive, or
+            `devices_per_replica` does not divide the worker's GPUs, or is
+            larger than the number of its CPUs.
         RuntimeError: If TensorFlow was used before, this worker's port cannot
             be listened on, or workers pack gradients in different ways.
         TimeoutError: If another worker is not there within the seconds of the
@@ -82,10 +92,13 @@ class MultiWorkerMirroredStrategy(
         ) = None,
         *,
         heartbeat_timeout: float = 3.0,
+        devices_per_replica: int | None = None,
     ) -> None:
         heartbeat_timeout = checked_number(
             "heartbeat_timeout", heartbeat_timeout, maximum=1e6
         )
+        if devices_per_replica is not None:
+            checked_count("devices_per_replica", devices_per_replica)
         self.cluster = None
         if cluster_resolver is None:
             self.cluster = Cluster.from_environment()
@@ -93,6 +106,10 @@ class MultiWorkerMirroredStrategy(
             cluster_resolver = joined(self.cluster, heartbeat_timeout)
         elif cluster_resolver and _num_tasks(cluster_resolver) > 1:
             check_not_started()
+        groups = None
+        if devices_per_replica is not None:
+            replicas, groups = of_workers(devices_per_replica)
+            cluster_resolver = with_replicas(cluster_resolver, replicas)
         if communication_options is None:
             communication_options = (
                 tf.distribute.experimental.CommunicationOptions(
@@ -102,6 +119,8 @@ class MultiWorkerMirroredStrategy(
         self.bytes_per_pack = communication_options.bytes_per_pack
         with endable_start(self.cluster):
             super().__init__(cluster_resolver, communication_options)
+        if groups is not None:
+            self.groups = beside(self.extended.worker_devices, groups)
         if self.num_workers > 1:
             # What a worker sends to one whose strategy is not there yet is
             # lost, where that one had another strategy before.

@@ -71,7 +71,7 @@ class Delayed(Synchronous):
             (), "zeros", "int64", "only_first_replica", name="waits"
         )
         self._gradients = [
-            replica_local(v.shape, v.value.dtype) for v in variables
+            replica_local(v.shape, v.value.dtype, beside=v) for v in variables
         ]
         self._weight = replica_local((), tf.float32)
         self._complete = tf.function(

@@ -1,5 +1,6 @@
 """Variables of which each replica has its own."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,12 @@ import keras
 import tensorflow as tf
 
 
-def replica_local(shape: Sequence[int], dtype: tf.DType) -> tf.Variable:
+def replica_local(
+    shape: Sequence[int],
+    dtype: tf.DType,
+    *,
+    beside: keras.Variable | None = None,
+) -> tf.Variable:
     """Creates one that begins with zeros, whatever graph is being made.
 
     Read from outside of replicas, it is the sum over all.
@@ -15,8 +21,17 @@ def replica_local(shape: Sequence[int], dtype: tf.DType) -> tf.Variable:
     Args:
         shape: Its shape.
         dtype: Its dtype.
+        beside: A variable on whose devices it is to be. Defaults to the first
+            of each replica.
     """
-    with tf.init_scope():
+    where: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if beside is not None:
+        # As Keras makes the slots of optimizers.
+        extended = tf.distribute.get_strategy().extended
+        where = extended.colocate_vars_with(
+            beside.value if isinstance(beside, keras.Variable) else beside
+        )
+    with tf.init_scope(), where:
         return tf.Variable(
             tf.zeros(shape, dtype),
             trainable=False,

@@ -202,8 +202,13 @@ def weighing_statistics(weight: tf.Tensor) -> Iterator[None]:
 
     Args:
         weight: Scalar; 0 for a replica that has seen no samples, else 1.
+            Within another such context they are multiplied.
     """
     context = tf.distribute.get_replica_context()
+    if context is None:
+        yield
+        return
+    around = vars(context).get("all_reduce")
     all_reduce = context.all_reduce
 
     def weighed(reduce_op: Any, value: Any, options: Any = None) -> Any:
@@ -215,7 +220,10 @@ def weighing_statistics(weight: tf.Tensor) -> Iterator[None]:
     try:
         yield
     finally:
-        del context.all_reduce
+        if around is None:
+            del context.all_reduce
+        else:
+            context.all_reduce = around
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
