@@ -27,7 +27,7 @@ from tfdp.backup import (
 from tfdp.batch import checked_count, checked_number
 from tfdp.callbacks.data_parallel import edges_of
 from tfdp.optimizer import UpdateCount
-from tfdp.upstream import inspection, keras_fit
+from tfdp.upstream.keras import inspection, keras_fit
 
 
 class BackupAndRestore(keras.callbacks.Callback):

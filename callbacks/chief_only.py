@@ -10,7 +10,7 @@ import keras
 
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import DataParallelStrategy
-from tfdp.upstream import inspection
+from tfdp.upstream.keras import inspection
 
 _HOOKS = [name for name in dir(keras.callbacks.Callback) if name[:3] == "on_"]
 # Newer than the oldest Keras of the range.

@@ -6,7 +6,7 @@ import keras
 
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import DataParallelStrategy
-from tfdp.upstream import keras_data, keras_fit
+from tfdp.upstream.keras import keras_data, keras_fit
 
 
 def counts_samples(model: keras.Model) -> bool:

@@ -23,7 +23,7 @@ from tfdp.strategy import (
     DataParallelStrategy,
     no_batches,
 )
-from tfdp.upstream import inspection, keras_fit
+from tfdp.upstream.keras import inspection, keras_fit
 
 
 class DataParallel(keras.callbacks.Callback):

@@ -2,8 +2,9 @@
 
 from tfdp.strategy import CountedDataset
 from tfdp.throughput import Feed
-from tfdp.upstream import keras_data, keras_fit, tf_datasets
+from tfdp.upstream.keras import keras_data, keras_fit
 from tfdp.upstream.private import MissingNameError
+from tfdp.upstream.tensorflow import tf_datasets
 
 
 def feed_of_fit() -> Feed:

@@ -6,7 +6,7 @@ import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from tfdp.large_batch import AdaScale
-from tfdp.upstream import inspection, keras_optimizers
+from tfdp.upstream.keras import inspection, keras_optimizers
 
 
 class LearningRateMonitor(keras.callbacks.Callback):

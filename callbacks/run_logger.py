@@ -11,7 +11,7 @@ import keras
 from tfdp.batch import checked_count
 from tfdp.optimizer import UpdateCount
 from tfdp.run_log import EventFile, RunLog, numbers_in, opened, run_header
-from tfdp.upstream import keras_fit
+from tfdp.upstream.keras import keras_fit
 
 
 class RunLogger(keras.callbacks.Callback):

@@ -31,7 +31,7 @@ from tfdp.throughput import (
     limit,
     print_table,
 )
-from tfdp.upstream import inspection, keras_fit
+from tfdp.upstream.keras import inspection, keras_fit
 
 _LONGEST_WINDOW = 10_000
 

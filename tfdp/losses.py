@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfdp.step import LossWeight, local_samples, weighed
-from tfdp.upstream import keras_losses
+from tfdp.upstream.keras import keras_losses
 
 
 @keras.saving.register_keras_serializable(package="tfdp")

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 import tfdp
 from tfdp.backup.data_position import DataPosition, Position, skip
-from tfdp.upstream import keras_data, keras_fit, tf_runtime
+from tfdp.upstream.keras import keras_data, keras_fit
+from tfdp.upstream.tensorflow import tf_runtime
 
 
 class Watch(keras.callbacks.Callback):

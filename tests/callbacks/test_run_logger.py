@@ -14,7 +14,7 @@ from killed import KillAt, Killed
 from places import SHARED
 
 import tfdp
-from tfdp.upstream import inspection
+from tfdp.upstream.keras import inspection
 
 SCRIPT = SHARED / "run_logger.py"
 BATCH = 16

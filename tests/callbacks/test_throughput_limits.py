@@ -11,7 +11,7 @@ from places import SHARED
 import tfdp
 from tfdp.callbacks.feeding import feed_of_fit
 from tfdp.throughput import Feed
-from tfdp.upstream import keras_data
+from tfdp.upstream.keras import keras_data
 
 BATCH = 16
 UPDATES = 6

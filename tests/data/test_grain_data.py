@@ -10,7 +10,7 @@ from keras.src.trainers.data_adapters import get_data_adapter
 
 import tfdp
 from tfdp.data import grain_data
-from tfdp.upstream import keras_epochs
+from tfdp.upstream.keras import keras_epochs
 
 grain = pytest.importorskip("grain")
 

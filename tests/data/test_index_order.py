@@ -8,7 +8,7 @@ import tensorflow as tf
 import tfdp
 from tfdp.data import go_to, length
 from tfdp.data.index_order import in_order
-from tfdp.upstream import tf_datasets
+from tfdp.upstream.tensorflow import tf_datasets
 
 
 def listed(dataset):

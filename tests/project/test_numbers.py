@@ -44,7 +44,7 @@ CASES = [
     (plan, PLAN, [*PLAN]),
     (updates, {}, ["num_samples"]),
     (cluster, {}, ["visible_gpus"]),
-    (strategy, {}, ["heartbeat_timeout"]),
+    (strategy, {}, ["heartbeat_timeout", "devices_per_replica"]),
     (
         optimizer,
         {},

@@ -40,7 +40,7 @@ for name in ("tfdp", "tfdp.callbacks"):
         for module in pkgutil.walk_packages(package.__path__, f"{name}.")
         if not module.name.endswith("__main__")
     ]
-doorway = importlib.import_module("tfdp.upstream.keras_losses")
+doorway = importlib.import_module("tfdp.upstream.keras.keras_losses")
 try:
     doorway.mask_of(None)
 except RuntimeError as error:

@@ -6,17 +6,15 @@ from places import ROOT
 
 from tfdp.upstream.private import Member, Name
 
-MODULES = sorted(
-    path.stem
+MODULES = {
+    path.stem: f"tfdp.upstream.{path.parent.name}.{path.stem}"
     for prefix in ("keras", "tf")
-    for path in (ROOT / "tfdp" / "upstream").glob(f"{prefix}_*.py")
-)
+    for path in sorted((ROOT / "tfdp" / "upstream").glob(f"*/{prefix}_*.py"))
+}
 DECLARED = {
     f"{module}.{label}": value
-    for module in MODULES
-    for label, value in vars(
-        importlib.import_module(f"tfdp.upstream.{module}")
-    ).items()
+    for module, path in MODULES.items()
+    for label, value in vars(importlib.import_module(path)).items()
     if isinstance(value, Name | Member)
 }
 

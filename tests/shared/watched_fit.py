@@ -5,10 +5,7 @@ import inspect
 import keras
 import tensorflow as tf
 
-from tfdp.upstream import (
-    keras_data,
-    keras_fit,
-)
+from tfdp.upstream.keras import keras_data, keras_fit
 
 
 class Recording(tf.distribute.MirroredStrategy):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tfdp
-from tfdp.upstream import tf_functions
+from tfdp.upstream.tensorflow import tf_functions
 
 X, Y = np.ones((8, 2), "float32"), np.ones((8, 1), "float32")
 

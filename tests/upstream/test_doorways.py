@@ -8,7 +8,7 @@ from private_names import DECLARED, last_part
 
 SOURCES = sorted([*ROOT.glob("tfdp/**/*.py"), *ROOT.glob("callbacks/*.py")])
 UPSTREAM = ROOT / "tfdp" / "upstream"
-DOORWAYS = sorted([*UPSTREAM.glob("keras_*.py"), *UPSTREAM.glob("tf_*.py")])
+DOORWAYS = sorted([*UPSTREAM.glob("*/keras_*.py"), *UPSTREAM.glob("*/tf_*.py")])
 OTHERS = [path for path in SOURCES if path not in DOORWAYS]
 
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tfdp
-from tfdp.upstream import inspection
+from tfdp.upstream.keras import inspection
 
 
 class Trained(keras.layers.Layer):

@@ -1,10 +1,10 @@
-"""Contracts of `tfdp.upstream.keras_callbacks`."""
+"""Contracts of `tfdp.upstream.keras.keras_callbacks`."""
 
 import keras
 import pytest
 from contracts import contract
 
-from tfdp.upstream import keras_callbacks
+from tfdp.upstream.keras import keras_callbacks
 
 
 @contract(

@@ -15,10 +15,8 @@ from keras.src.trainers.data_adapters import (
 )
 from keras.src.trainers.epoch_iterator import EpochIterator
 
-from tfdp.upstream import (
-    keras_data,
-    tf_datasets,
-)
+from tfdp.upstream.keras import keras_data
+from tfdp.upstream.tensorflow import tf_datasets
 
 
 @contract(

@@ -14,7 +14,8 @@ from keras.src.trainers.data_adapters.py_dataset_adapter import (
     PyDatasetAdapter,
 )
 
-from tfdp.upstream import keras_epochs, tf_datasets
+from tfdp.upstream.keras import keras_epochs
+from tfdp.upstream.tensorflow import tf_datasets
 
 
 class Rows(keras.utils.PyDataset):

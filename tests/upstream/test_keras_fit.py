@@ -9,9 +9,7 @@ import tensorflow as tf
 from contracts import contract
 from watched_fit import Asking, Recording
 
-from tfdp.upstream import (
-    keras_fit,
-)
+from tfdp.upstream.keras import keras_fit
 
 
 @contract(

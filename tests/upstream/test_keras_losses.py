@@ -5,9 +5,7 @@ import numpy as np
 import tensorflow as tf
 from contracts import contract
 
-from tfdp.upstream import (
-    keras_losses,
-)
+from tfdp.upstream.keras import keras_losses
 
 
 @contract(

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from contracts import contract
 
-from tfdp.upstream import keras_masks
+from tfdp.upstream.keras import keras_masks
 
 
 @contract(

@@ -6,9 +6,7 @@ import pytest
 import tensorflow as tf
 from contracts import contract
 
-from tfdp.upstream import (
-    keras_models,
-)
+from tfdp.upstream.keras import keras_models
 
 
 @contract(

@@ -9,9 +9,7 @@ import tensorflow as tf
 from contracts import contract
 
 import tfdp
-from tfdp.upstream import (
-    keras_optimizers,
-)
+from tfdp.upstream.keras import keras_optimizers
 
 BUILT_IN_OPTIMIZERS = sorted(
     name

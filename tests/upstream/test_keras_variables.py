@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 from contracts import contract
 
-from tfdp.upstream import keras_variables
-from tfdp.upstream.keras_variables import Recording
+from tfdp.upstream.keras import keras_variables
+from tfdp.upstream.keras.keras_variables import Recording
 
 
 @contract(

@@ -4,9 +4,7 @@ import pytest
 import tensorflow as tf
 from contracts import contract
 
-from tfdp.upstream import (
-    tf_datasets,
-)
+from tfdp.upstream.tensorflow import tf_datasets
 
 
 @contract(

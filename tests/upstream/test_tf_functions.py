@@ -6,9 +6,7 @@ import tensorflow as tf
 from contracts import contract
 from tensorflow.python.autograph.core import ag_ctx
 
-from tfdp.upstream import (
-    tf_functions,
-)
+from tfdp.upstream.tensorflow import tf_functions
 
 
 @contract(

@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 from contracts import contract
 
-from tfdp.upstream import tf_placement
 from tfdp.upstream.private import MissingNameError
+from tfdp.upstream.tensorflow import tf_placement
 
 _CPU = "/job:localhost/replica:0/task:0/device:CPU:"
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from contracts import contract
 
-from tfdp.upstream import tf_replicas
+from tfdp.upstream.tensorflow import tf_replicas
 
 
 @pytest.fixture

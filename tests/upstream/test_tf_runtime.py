@@ -6,9 +6,7 @@ from contracts import contract
 from tensorflow.python.eager import context
 
 from tfdp import testing
-from tfdp.upstream import (
-    tf_runtime,
-)
+from tfdp.upstream.tensorflow import tf_runtime
 
 
 @contract(
@@ -38,7 +36,7 @@ def test_strategy_knows_its_workers(tmp_path):
     script.write_text(
         "import tensorflow as tf\n"
         "from tfdp import testing\n"
-        "from tfdp.upstream import tf_runtime\n"
+        "from tfdp.upstream.tensorflow import tf_runtime\n"
         "strategy = tf.distribute.MultiWorkerMirroredStrategy()\n"
         "extended = strategy.extended\n"
         "tf_runtime.wait_for_all_tasks('contract', seconds=60)\n"

@@ -5,7 +5,7 @@ from contracts import contract
 from tensorflow.python.eager import context
 
 from tfdp import testing
-from tfdp.upstream import tf_start
+from tfdp.upstream.tensorflow import tf_start
 
 
 @contract(
@@ -49,7 +49,7 @@ def test_what_tensorflow_refuses_is_its_own_error(tmp_path):
     script.write_text(
         "import tensorflow as tf\n"
         "from tfdp import testing\n"
-        "from tfdp.upstream import tf_start\n"
+        "from tfdp.upstream.tensorflow import tf_start\n"
         "with tf_start.endable_start(lambda thread: thread.join()):\n"
         "    try:\n"
         "        tf.distribute.MultiWorkerMirroredStrategy(\n"

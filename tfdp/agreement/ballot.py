@@ -10,7 +10,7 @@ import threading
 from typing import Any
 
 from tfdp.agreement.gathering import Workers, all_gather
-from tfdp.upstream import keras_fit
+from tfdp.upstream.keras import keras_fit
 
 _QUESTIONS = ("stop", "interrupt", "terminate", "backup")
 _OF_SIGNAL = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminate"}

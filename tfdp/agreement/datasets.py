@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdp.agreement.gathering import Workers, all_gather
-from tfdp.upstream import tf_datasets
+from tfdp.upstream.tensorflow import tf_datasets
 
 
 def have_same_length(strategy: Workers, dataset: tf.data.Dataset) -> bool:

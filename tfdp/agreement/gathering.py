@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdp.cluster import meeting_all_workers
-from tfdp.upstream import tf_runtime
+from tfdp.upstream.tensorflow import tf_runtime
 
 
 class Workers(Protocol):

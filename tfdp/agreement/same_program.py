@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.upstream import inspection, keras_data, keras_fit
+from tfdp.upstream.keras import inspection, keras_data, keras_fit
 from tfdp.upstream.private import optional
 
 

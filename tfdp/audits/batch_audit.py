@@ -14,7 +14,7 @@ from tfdp.audits import (
     step_audit,
 )
 from tfdp.audits.findings import Finding
-from tfdp.upstream import inspection, keras_fit, keras_models
+from tfdp.upstream.keras import inspection, keras_fit, keras_models
 
 _ROWS = 64  # Of data, enough to tell.
 

@@ -8,7 +8,7 @@ import keras
 from tfdp.audits.findings import Finding
 from tfdp.audits.scalars import is_scalar
 from tfdp.losses import DistributedLoss
-from tfdp.upstream import inspection, keras_losses
+from tfdp.upstream.keras import inspection, keras_losses
 
 _RULE = "A loss must be a mean over samples."
 _WRAP = "Wrap it: tfdp.DistributedLoss(loss)."

@@ -16,7 +16,12 @@ from tfdp.step import (
     noting_divisions,
     taken_weight,
 )
-from tfdp.upstream import inspection, keras_fit, keras_losses, keras_models
+from tfdp.upstream.keras import (
+    inspection,
+    keras_fit,
+    keras_losses,
+    keras_models,
+)
 
 
 def findings(

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdp.audits.findings import Finding
 from tfdp.audits.scalars import is_scalar
 from tfdp.metrics import DistributedMetric
-from tfdp.upstream import inspection, keras_models
+from tfdp.upstream.keras import inspection, keras_models
 
 _RULE = "A metric must be a sum or mean over samples, or of counts."
 _WRAP = "Wrap it: tfdp.DistributedMetric(metric)."

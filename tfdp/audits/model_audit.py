@@ -14,7 +14,7 @@ from tfdp.data import is_marked
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.precision import half_precision_findings
 from tfdp.strategy import DataParallelStrategy
-from tfdp.upstream import inspection
+from tfdp.upstream.keras import inspection
 
 
 def audit(model: keras.Model, data: Any = None) -> Findings:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfdp.audits.findings import Finding
 from tfdp.step import counted, gradients_mix
-from tfdp.upstream import inspection, keras_models
+from tfdp.upstream.keras import inspection, keras_models
 
 _DIGITS = {"float16": 2e-2, "bfloat16": 2e-2}
 

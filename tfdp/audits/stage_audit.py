@@ -6,7 +6,7 @@ import keras
 
 from tfdp.audits.findings import Finding
 from tfdp.groups import Pipeline, Stage, group_size
-from tfdp.upstream import inspection
+from tfdp.upstream.keras import inspection
 
 
 def findings(model: keras.Model) -> Iterator[Finding]:

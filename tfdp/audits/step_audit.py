@@ -22,7 +22,8 @@ from tfdp.step import (
     pretending,
     taken_weight,
 )
-from tfdp.upstream import inspection, keras_models, tf_functions
+from tfdp.upstream.keras import inspection, keras_models
+from tfdp.upstream.tensorflow import tf_functions
 
 
 def findings(model: keras.Model, data: Any) -> list[Finding] | None:

@@ -13,7 +13,7 @@ from tfdp.backup.closures import place, remembered_by
 from tfdp.backup.packing import packed, unpacked
 from tfdp.backup.random_numbers import restore_random_numbers
 from tfdp.backup.written_logs import last_step, write_again, written
-from tfdp.upstream import keras_callbacks
+from tfdp.upstream.keras import keras_callbacks
 
 PREFIX = "program "
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from tfdp.data import go_to
 from tfdp.strategy import CountedDataset
-from tfdp.upstream import keras_data, keras_fit, tf_datasets, tf_runtime
+from tfdp.upstream.keras import keras_data, keras_fit
+from tfdp.upstream.tensorflow import tf_datasets, tf_runtime
 
 
 class Position(NamedTuple):

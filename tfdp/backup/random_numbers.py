@@ -8,7 +8,7 @@ import numpy as np
 
 from tfdp.agreement import Workers, gather_objects
 from tfdp.backup.packing import packed, unpacked
-from tfdp.upstream import keras_models
+from tfdp.upstream.keras import keras_models
 from tfdp.upstream.private import optional
 
 

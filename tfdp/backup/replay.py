@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from tfdp.backup.data_position import DataPosition, skip
-from tfdp.upstream import keras_fit
+from tfdp.upstream.keras import keras_fit
 
 _LONG_SECONDS = 5
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfdp.agreement import all_gather, broadcast
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import DataParallelStrategy
-from tfdp.upstream import inspection
+from tfdp.upstream.keras import inspection
 
 Arrays = dict[str, np.ndarray]
 

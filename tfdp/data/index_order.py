@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfdp.batch import checked_count
 from tfdp.data.mark import mark_of
-from tfdp.upstream import tf_datasets
+from tfdp.upstream.tensorflow import tf_datasets
 
 _START = "_tfdp_start"
 _CHUNK = 1024

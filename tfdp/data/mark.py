@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from tfdp.cluster.membership import Membership, membership
-from tfdp.upstream import tf_datasets
+from tfdp.upstream.tensorflow import tf_datasets
 
 _MARK = "_tfdp_mark"
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfdp.cluster.membership import Membership
 from tfdp.data.index_order import length
 from tfdp.data.mark import after_mark, mark_of, marks
-from tfdp.upstream import tf_datasets
+from tfdp.upstream.tensorflow import tf_datasets
 
 _COMPOSED = (tf.SparseTensorSpec, tf.RaggedTensorSpec)
 # What keeps batches as they are, and in their order.

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.upstream import keras_masks
+from tfdp.upstream.keras import keras_masks
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,13 +10,13 @@ from tfdp.batch import checked_count
 from tfdp.groups import symbols
 from tfdp.groups.micro_batches import MicroBatch, parts_of, together
 from tfdp.groups.stage import Stage
-from tfdp.upstream import (
+from tfdp.upstream.keras import (
     inspection,
     keras_masks,
     keras_models,
     keras_variables,
 )
-from tfdp.upstream.keras_variables import Recording
+from tfdp.upstream.keras.keras_variables import Recording
 
 
 @keras.saving.register_keras_serializable(package="tfdp")
@@ -39,7 +39,7 @@ class Pipeline(keras.layers.Layer):
         micro_batches: Number of micro-batches. A multiple of the number of
             stages keeps these busier: `M` micro-batches in `S` stages take
             the time of `M + S - 1`. Defaults to 1.
-        **kwargs: `name` and `trainable`, as of any layer.
+        kwargs: `name` and `trainable`, as of any layer.
 
     Raises:
         TypeError: If `stages` are not of type `tfdp.Stage`, or
@@ -154,7 +154,7 @@ class Pipeline(keras.layers.Layer):
         return input_shape
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        """Returns none: the layers have attached theirs to the outputs."""
+        """Makes no mask: the layers have attached theirs to the outputs."""
 
     def get_config(self) -> dict[str, Any]:
         """Returns the stages and the number of micro-batches."""
@@ -171,7 +171,7 @@ class Pipeline(keras.layers.Layer):
     def from_config(
         cls, config: dict[str, Any], custom_objects: Any = None
     ) -> Self:
-        """Creates a pipeline from its configuration."""
+        """Returns a pipeline of a configuration."""
         stages = [
             keras.saving.deserialize_keras_object(
                 each, custom_objects=custom_objects

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.upstream import keras_variables, tf_placement
+from tfdp.upstream.keras import keras_variables
+from tfdp.upstream.tensorflow import tf_placement
 
 
 def group_size(strategy: tf.distribute.Strategy) -> int:

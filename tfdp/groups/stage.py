@@ -16,8 +16,8 @@ from tfdp.groups.placement import (
     place,
     variables_of_stage,
 )
-from tfdp.upstream import inspection, keras_masks
-from tfdp.upstream.keras_variables import Recording, are_substituted
+from tfdp.upstream.keras import inspection, keras_masks
+from tfdp.upstream.keras.keras_variables import Recording, are_substituted
 
 
 @keras.saving.register_keras_serializable(package="tfdp")
@@ -37,7 +37,7 @@ class Stage(keras.layers.Layer):
             or a structure of them; each other what the one before has
             returned.
         index: Place of the device in each group; from 0.
-        **kwargs: `name` and `trainable`, as of any layer. A stage has no
+        kwargs: `name` and `trainable`, as of any layer. A stage has no
             `dtype`: its layers have.
 
     Raises:
@@ -164,7 +164,7 @@ class Stage(keras.layers.Layer):
         return symbols.shapes_of(self.compute_output_spec(inputs))
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        """Returns none: the layers have attached theirs to the outputs."""
+        """Makes no mask: the layers have attached theirs to the outputs."""
 
     def get_config(self) -> dict[str, Any]:
         """Returns the layers and the index."""
@@ -181,7 +181,7 @@ class Stage(keras.layers.Layer):
     def from_config(
         cls, config: dict[str, Any], custom_objects: Any = None
     ) -> Self:
-        """Creates a stage from its configuration."""
+        """Returns a stage of a configuration."""
         layers = [
             keras.saving.deserialize_keras_object(
                 each, custom_objects=custom_objects

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from tfdp.upstream import keras_masks
+from tfdp.upstream.keras import keras_masks
 
 
 def of_shapes(shapes: Any, dtype: str) -> Any:

@@ -10,7 +10,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 from tfdp.batch import checked_count
 from tfdp.large_batch.momentum import MomentumCorrectedSGD
 from tfdp.synchronization import Moments, MovingAverage, checked_smoothing
-from tfdp.upstream import keras_optimizers
+from tfdp.upstream.keras import keras_optimizers
 
 # Arguments of Keras's SGD that the paper does not cover, and what to do.
 _NOT_COVERED = {

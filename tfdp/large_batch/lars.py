@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfdp.batch import checked_number
 from tfdp.large_batch.learning_rate import checked_rate
-from tfdp.upstream import keras_optimizers
+from tfdp.upstream.keras import keras_optimizers
 
 _NOT_ADAPTED = {"beta", "bias", "gamma", "scale"}
 

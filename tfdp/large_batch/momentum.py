@@ -7,7 +7,7 @@ from keras import ops
 
 from tfdp.batch import checked_number
 from tfdp.large_batch.learning_rate import checked_rate
-from tfdp.upstream import keras_optimizers
+from tfdp.upstream.keras import keras_optimizers
 
 
 @keras.saving.register_keras_serializable(package="tfdp")

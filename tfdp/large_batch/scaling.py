@@ -16,7 +16,8 @@ from tfdp.large_batch.learning_rate import (
 )
 from tfdp.large_batch.momentum import MomentumCorrectedSGD
 from tfdp.large_batch.schedules import ScaledSchedule
-from tfdp.upstream import attributes, keras_optimizers
+from tfdp.upstream import attributes
+from tfdp.upstream.keras import keras_optimizers
 
 _FACTORS: dict[str, Callable[..., float]] = {
     "linear": linear_scaled_rate,

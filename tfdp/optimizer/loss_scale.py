@@ -126,7 +126,7 @@ class LossScale:
             for gradient in map(at_least_float32, reduced.gradients)
         ]
         moments = unscaled_moments(reduced.moments, scale)
-        return reduced._replace(gradients=gradients, moments=moments)
+        return Reduced(gradients, moments, reduced.weight)
 
     def update_if_finite(
         self,

@@ -6,19 +6,17 @@ from tfdp.optimizer.measurement import Measurement
 from tfdp.optimizer.noise_scale import NoiseScale
 from tfdp.optimizer.shared_out import SharedOut
 from tfdp.step import StepMeter
-from tfdp.synchronization import Synchronization
 
 
 class Measured(SharedOut):
     """An optimizer whose updates can be measured."""
 
-    _measurement: Measurement
-    _synchronization: Synchronization
+    measurement: Measurement
 
     @property
     def sample_counter(self) -> tf.Variable:
         """Scalar int64; samples that each replica has trained on."""
-        return self._measurement.samples.variable
+        return self.measurement.samples.variable
 
     def samples_by_replica(self) -> list[int]:
         """Returns how many samples each replica of this worker trained on.
@@ -27,7 +25,7 @@ class Measured(SharedOut):
             One count per replica on this worker, since the optimizer was
             built; zeros where the strategy is not one of tfdp's.
         """
-        return self._measurement.samples.by_replica()
+        return self.measurement.samples.by_replica()
 
     def measure_time(self, meter: StepMeter) -> StepMeter:
         """Has steps timed by a meter, while it is on.
@@ -38,7 +36,7 @@ class Measured(SharedOut):
         Returns:
             It, or one with the same settings that was given before.
         """
-        return self._measurement.time_by(meter)
+        return self.measurement.time_by(meter)
 
     def measure_noise(self, smoothing: float) -> bool:
         """Has the noise in gradients measured from the next trace on.
@@ -56,10 +54,10 @@ class Measured(SharedOut):
             RuntimeError: If samples are not counted, or an update has but one
                 gradient to look at.
         """
-        self._synchronization.refuse("noise_scale", "a NoiseScaleMonitor")
-        return self._measurement.smooth_noise(smoothing)
+        self.synchronized_by.refuse("noise_scale", "a NoiseScaleMonitor")
+        return self.measurement.smooth_noise(smoothing)
 
     @property
     def noise_scale(self) -> NoiseScale:
         """What was measured since `measure_noise`; unknown before."""
-        return self._measurement.noise_scale
+        return self.measurement.noise_scale

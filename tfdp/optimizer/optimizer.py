@@ -20,7 +20,7 @@ from tfdp.synchronization import (
     check_devices,
     checked_synchronization,
 )
-from tfdp.upstream import keras_optimizers as doorway
+from tfdp.upstream.keras import keras_optimizers as doorway
 
 # A model that cannot train here can still be loaded, to predict.
 _is_loading = contextvars.ContextVar("_is_loading", default=False)
@@ -134,20 +134,20 @@ class DistributedOptimizer(Measured):
         self.accumulation_steps = accumulation_steps
         self.loss_scale = loss_scale
         self.synchronization = synchronization
-        self._strategy = tf.distribute.get_strategy()
-        self._synchronization = own
+        self.strategy = tf.distribute.get_strategy()
+        self.synchronized_by = own
         self._edges_are_kept = False
-        self._measurement = Measurement(
-            self._strategy,
+        self.measurement = Measurement(
+            self.strategy,
             accumulation_steps,
             feeds_update=own.wants_moments,
         )
-        self._update = Update(own, self._measurement, loss_scale)
+        self._update = Update(own, self.measurement, loss_scale)
         if not _is_loading.get():
-            is_counted = counts_samples(self._strategy)
-            self._measurement.check_counted(is_counted=is_counted)
-            own.check_strategy(self._strategy, is_counted=is_counted)
-            check_devices(compression, self._strategy)
+            is_counted = counts_samples(self.strategy)
+            self.measurement.check_counted(is_counted=is_counted)
+            own.check_strategy(self.strategy, is_counted=is_counted)
+            check_devices(compression, self.strategy)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the state of the optimizer for the variables it trains.
@@ -160,13 +160,13 @@ class DistributedOptimizer(Measured):
             RuntimeError: If called in the scope of another strategy than the
                 one that the optimizer was created in.
         """
-        check_scope(self._strategy)
-        self._synchronization.build(variables, self)
+        check_scope(self.strategy)
+        self.synchronized_by.build(variables, self)
         keras.optimizers.Optimizer.build(self, variables)
         self.micro_step = self._added("micro_step")
         self.skipped_updates = self._added("skipped_updates")
         self.step_counter = self._added("step_counter")
-        self._measurement.build(self._added("noise", (4,), "float32"))
+        self.measurement.build(self._added("noise", (4,), "float32"))
         start = keras.initializers.Constant(self.initial_scale)
         self.dynamic_scale = self._added("dynamic_scale", (), "float32", start)
         scaling = LossScale(
@@ -177,7 +177,7 @@ class DistributedOptimizer(Measured):
             is_dynamic=self.loss_scale == "dynamic",
         )
         self._cycle = self._update.build(
-            self._strategy,
+            self.strategy,
             variables,
             accumulation_steps=self.accumulation_steps,
             micro_step=self.micro_step,
@@ -233,7 +233,7 @@ class DistributedOptimizer(Measured):
                 "in cross-replica context. Call it from a function given to "
                 "`strategy.run`."
             )
-        check_scope(self._strategy)
+        check_scope(self.strategy)
         variables = list(trainable_variables or doorway.trained_variables(self))
         if not self.built:
             self.build(variables)
@@ -243,7 +243,7 @@ class DistributedOptimizer(Measured):
     @property
     def compression(self) -> str | None:
         """The number format of gradients between replicas, if not their own."""
-        return self._synchronization.compression
+        return self.synchronized_by.compression
 
     @property
     def is_mid_cycle(self) -> bool:
@@ -252,19 +252,14 @@ class DistributedOptimizer(Measured):
         Micro-batches of no update yet, or updates that replicas made alone.
         """
         return self.built and (
-            self._cycle.is_under_way or self._synchronization.is_under_way
+            self._cycle.is_under_way or self.synchronized_by.is_under_way
         )
 
     @property
     def variables(self) -> list[keras.Variable]:
         """State of the optimizer, of the inner one, and of what is between."""
-        own = self.__dict__.get("_synchronization")
+        own = self.__dict__.get("synchronized_by")
         return super().variables + (own.variables if own and self.built else [])
-
-    @property
-    def synchronized_by(self) -> Synchronization:
-        """The copy of `synchronization` that is at work."""
-        return self._synchronization
 
     def flush(self) -> None:
         """Updates with what an unfinished cycle has gathered, if anything.
@@ -273,9 +268,9 @@ class DistributedOptimizer(Measured):
         cycle weighs as it should. Called outside of any step, by all workers.
         """
         if self.built:
-            self._cycle.flush(self._measurement.smoothing)
-            if not self._synchronization.is_complete:
-                self._synchronization.complete(self._strategy)
+            self._cycle.flush(self.measurement.smoothing)
+            if not self.synchronized_by.is_complete:
+                self.synchronized_by.complete(self.strategy)
 
     def finalize_variable_values(
         self, var_list: Sequence[keras.Variable]
@@ -296,7 +291,7 @@ class DistributedOptimizer(Measured):
             )
             self._edges_are_kept = True
         self.flush()
-        self._synchronization.finalize(var_list)
+        self.synchronized_by.finalize(var_list)
 
     def keep_edges(self) -> None:
         """Says that a callback flushes at the end of each epoch."""
@@ -314,7 +309,7 @@ class DistributedOptimizer(Measured):
             RuntimeError: If replicas have updated alone since they last met.
         """
         if self.built:
-            self._synchronization.check_complete()
+            self.synchronized_by.check_complete()
         super().save_own_variables(store)
         if self.built:
             self._cycle.save(store)

@@ -12,13 +12,13 @@ from tfdp.synchronization import Synchronization
 class SharedOut(BeforeBuild):
     """An optimizer that says which replica holds which of its state."""
 
-    _strategy: tf.distribute.Strategy
-    _synchronization: Synchronization
+    strategy: tf.distribute.Strategy
+    synchronized_by: Synchronization
 
     @property
     def owned_variables(self) -> list[Any]:
         """Those of `variables` that one replica has for all."""
-        return self._synchronization.owned_variables if self.built else []
+        return self.synchronized_by.owned_variables if self.built else []
 
     def gather_state(self) -> list[np.ndarray]:
         """Gathers on the chief what replicas have shared out; a collective.
@@ -31,7 +31,7 @@ class SharedOut(BeforeBuild):
         """
         if not self.built:
             return []
-        return self._synchronization.gather(self._strategy)
+        return self.synchronized_by.gather(self.strategy)
 
     def state_bytes(self) -> list[int]:
         """Returns how many bytes of slots, as momenta, each replica holds.
@@ -40,7 +40,7 @@ class SharedOut(BeforeBuild):
             One number for each replica of the strategy, zeros before the
             optimizer is built.
         """
-        replicas = self._strategy.num_replicas_in_sync
+        replicas = self.strategy.num_replicas_in_sync
         if not self.built:
             return [0] * replicas
-        return self._synchronization.state_bytes(replicas)
+        return self.synchronized_by.state_bytes(replicas)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import keras
 
-from tfdp.upstream import inspection
+from tfdp.upstream.keras import inspection
 
 
 class UpdateCount:

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdp.machine import usable_cores
-from tfdp.upstream import inspection
+from tfdp.upstream.keras import inspection
 
 
 def run_header(model: keras.Model, *, unit: str = "samples") -> dict[str, Any]:

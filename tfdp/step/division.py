@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdp.upstream import tf_functions
+from tfdp.upstream.tensorflow import tf_functions
 
 _slot = threading.local()
 _MOST_OPERATIONS = 200  # Of a loss; the backward pass has more.

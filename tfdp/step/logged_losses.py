@@ -18,7 +18,8 @@ from tfdp.step.division import Divisions, divisions, noting_divisions, undivided
 from tfdp.step.parts import logging
 from tfdp.step.samples import local_samples
 from tfdp.step.waiting import tensors_in
-from tfdp.upstream import inspection, keras_fit, tf_replicas
+from tfdp.upstream.keras import inspection, keras_fit
+from tfdp.upstream.tensorflow import tf_replicas
 
 _METHODS = ("train_step", "test_step", "compute_loss", "compute_metrics")
 _returns_variable: weakref.WeakSet[keras.metrics.Metric] = weakref.WeakSet()

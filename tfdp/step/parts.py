@@ -26,11 +26,8 @@ from tfdp.step.graphs import (
     leads,
 )
 from tfdp.step.waiting import tensors_in
-from tfdp.upstream import (
-    inspection,
-    keras_models,
-    tf_replicas,
-)
+from tfdp.upstream.keras import inspection, keras_models
+from tfdp.upstream.tensorflow import tf_replicas
 
 _slot = threading.local()
 _told: weakref.WeakKeyDictionary[keras.Model, set[str]] = (

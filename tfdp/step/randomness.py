@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.upstream import keras_models
+from tfdp.upstream.keras import keras_models
 
 
 @keras.saving.register_keras_serializable(package="tfdp")

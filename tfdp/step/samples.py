@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfdp.step.division import divisions
-from tfdp.upstream import inspection
+from tfdp.upstream.keras import inspection
 
 _slot = threading.local()
 

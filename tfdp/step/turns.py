@@ -15,7 +15,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.upstream import inspection, tf_replicas
+from tfdp.upstream.keras import inspection
+from tfdp.upstream.tensorflow import tf_replicas
 
 _TENSORS = (tf.Tensor, tf.SparseTensor, tf.RaggedTensor)
 _OTHERS = {"builtins", "keras", "numpy", "tensorflow", "tfdp"}

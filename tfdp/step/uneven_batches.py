@@ -31,7 +31,7 @@ from tfdp.step.samples import (
     step_began,
     training,
 )
-from tfdp.upstream import inspection, keras_fit, keras_models
+from tfdp.upstream.keras import inspection, keras_fit, keras_models
 
 _TENSORS = (tf.Tensor, tf.SparseTensor, tf.RaggedTensor)
 

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfdp.upstream import inspection
+from tfdp.upstream.keras import inspection
 
 
 class BatchStatistics:

@@ -30,14 +30,13 @@ from tfdp.strategy.distributed_dataset import (
 )
 from tfdp.strategy.first_step import FirstStep
 from tfdp.strategy.sparse_rows import as_rows, with_tensors
-from tfdp.upstream import (
+from tfdp.upstream.keras import (
     keras_data,
     keras_epochs,
     keras_fit,
     keras_losses,
-    tf_datasets,
-    tf_functions,
 )
+from tfdp.upstream.tensorflow import tf_datasets, tf_functions
 
 
 class DataParallelStrategy(tf.distribute.Strategy):

@@ -6,7 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfdp.strategy.later_epoch import LaterEpoch, draw_for_unused
-from tfdp.upstream import keras_fit, tf_datasets
+from tfdp.upstream.keras import keras_fit
+from tfdp.upstream.tensorflow import tf_datasets
 
 
 def own_memory(dataset: tf.data.Dataset) -> tf.data.Dataset:

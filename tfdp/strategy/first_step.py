@@ -16,7 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdp.upstream import inspection, keras_fit, keras_models, tf_functions
+from tfdp.upstream.keras import inspection, keras_fit, keras_models
+from tfdp.upstream.tensorflow import tf_functions
 
 
 class FirstStep:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfdp.cluster import Cluster, exit_in_time, meet, unreachable
 from tfdp.settings import start_timeout
-from tfdp.upstream import tf_runtime, tf_start
+from tfdp.upstream.tensorflow import tf_runtime, tf_start
 
 # Larger ones gain nothing, and take twice the time in a worker without the
 # settings of `tfdp.machine.allocator`, where each of them is new memory.

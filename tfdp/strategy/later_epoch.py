@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tfdp.upstream import tf_datasets
+from tfdp.upstream.tensorflow import tf_datasets
 
 
 class _Begins(Protocol):

@@ -30,7 +30,8 @@ from tfdp.strategy.joining import (
     with_replicas,
 )
 from tfdp.strategy.splitting import split_of
-from tfdp.upstream import keras_epochs, tf_runtime
+from tfdp.upstream.keras import keras_epochs
+from tfdp.upstream.tensorflow import tf_runtime
 
 _numbers = itertools.count()
 

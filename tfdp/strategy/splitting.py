@@ -32,7 +32,7 @@ from tfdp.data import (
     split_arrays,
 )
 from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
-from tfdp.upstream import keras_data, keras_epochs
+from tfdp.upstream.keras import keras_data, keras_epochs
 
 _told: weakref.WeakSet[DataParallelStrategy] = weakref.WeakSet()
 

@@ -147,5 +147,5 @@ class DiLoCo(LocalSGD):
         )
 
     def _set_out(self, strategy: tf.distribute.Strategy) -> None:
-        for key, variable in self._updated.items():
+        for key, variable in self.updated.items():
             assign_each(strategy, self._anchors[key], variable.value)

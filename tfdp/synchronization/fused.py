@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfdp.step import Gradient, weighted
-from tfdp.upstream import keras_optimizers
+from tfdp.upstream.keras import keras_optimizers
 
 # Below, a condition costs more than what it saves.
 _LARGE = 2**16

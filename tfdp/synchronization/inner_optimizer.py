@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfdp.step import Gradient
-from tfdp.upstream import keras_optimizers
+from tfdp.upstream.keras import keras_optimizers
 
 
 def checked_copy(

@@ -115,10 +115,10 @@ class LocalSGD(Synchronization):
     ) -> None:
         """Creates the slots of the inner optimizer, and counts of a round."""
         super().build(variables, owner)
-        for each in self._optimizers:
+        for each in self.optimizers:
             use_fused_update(each)
-        self._slots = [Slots(each) for each in self._optimizers]
-        self._updated: dict[int, keras.Variable] = {}
+        self._slots = [Slots(each) for each in self.optimizers]
+        self.updated: dict[int, keras.Variable] = {}
         self._round_step = owner.add_variable(
             (), "zeros", "int64", "only_first_replica", name="round_step"
         )
@@ -145,7 +145,7 @@ class LocalSGD(Synchronization):
         self, reduced: Reduced, variables: Sequence[keras.Variable]
     ) -> None:
         """Makes this replica's update, and ends a round when it is time."""
-        self._updated.update({id(each): each for each in variables})
+        self.updated.update({id(each): each for each in variables})
         tf.distribute.get_replica_context().merge_call(
             lambda strategy, g, w: self._update(strategy, g, w, variables),
             args=(reduced.gradients, reduced.weight),
@@ -219,7 +219,7 @@ class LocalSGD(Synchronization):
 
         if self.start:
             # Of several optimizers one may have nothing to update.
-            counts = [each.iterations.value for each in self._optimizers]
+            counts = [each.iterations.value for each in self.optimizers]
             is_early = tf.reduce_max(tf.stack(counts)) < self.start
             tf.cond(is_early, together, alone)
         else:
@@ -229,7 +229,7 @@ class LocalSGD(Synchronization):
         self, strategy: tf.distribute.Strategy, *, is_step: bool = False
     ) -> tf.Tensor:
         averaged = [
-            *self._updated.values(),
+            *self.updated.values(),
             *(each for slots in self._slots for each in slots.averages),
         ]
         if self.buffers == "average":

@@ -21,8 +21,8 @@ from tfdp.synchronization.shards import (
 )
 from tfdp.synchronization.synchronization import Reduced
 from tfdp.synchronization.synchronous import Synchronous
-from tfdp.upstream import keras_optimizers
-from tfdp.upstream.tf_replicas import without_strategy
+from tfdp.upstream.keras import keras_optimizers
+from tfdp.upstream.tensorflow.tf_replicas import without_strategy
 
 # Whose update of what belongs to no variable is the same with every variable.
 _HAVE_COMMON = (keras.optimizers.Nadam,)
@@ -197,20 +197,37 @@ class ShardedState(Synchronous):
         """Returns the arguments of the constructor, for saving."""
         return {"gradients": self.gradients}
 
-    def _sums(self, gradients: Sequence[Gradient]) -> list[Gradient]:
+    def sums(self, gradients: Sequence[Gradient]) -> list[Gradient]:
+        """Adds up gradients over all replicas, in replica context.
+
+        Args:
+            gradients: This replica's.
+
+        Returns:
+            The sums; in stage 2 each lies with its owner.
+        """
         if not self.gradients:
-            return super()._sums(gradients)
+            return super().sums(gradients)
         devices = [
             self._owned.parts[0][owner].device for owner in self._expected
         ]
         return sums_at_owners(gradients, devices)
 
-    def _sums_with(
+    def sums_with(
         self, gradients: Sequence[Gradient], numbers: Sequence[tf.Tensor]
     ) -> tuple[list[Gradient], list[tf.Tensor]]:
+        """Adds up gradients and some numbers, together if they can be.
+
+        Args:
+            gradients: This replica's gradients, of one dtype.
+            numbers: This replica's numbers, of the same.
+
+        Returns:
+            The sums of the gradients, and of the numbers.
+        """
         if not self.gradients:
-            return super()._sums_with(gradients, numbers)
-        return self._sums(gradients), all_reduced(numbers) if numbers else []
+            return super().sums_with(gradients, numbers)
+        return self.sums(gradients), all_reduced(numbers) if numbers else []
 
     def _update(
         self,

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdp.synchronization.replica_variables import assign_each
-from tfdp.upstream import keras_optimizers
+from tfdp.upstream.keras import keras_optimizers
 
 
 class Slots:

@@ -19,7 +19,7 @@ from tfdp.synchronization.inner_optimizer import (
     overwrite_when_due,
     single_optimizers,
 )
-from tfdp.upstream import keras_optimizers
+from tfdp.upstream.keras import keras_optimizers
 
 
 class Reduced(NamedTuple):
@@ -89,7 +89,7 @@ class Synchronization:
         own.compression = checked_compression(compression)
         own.inner_optimizer = checked_copy(inner_optimizer)
         several = keras_optimizers.is_multi_optimizer(inner_optimizer)
-        overwriting = [each.ema_overwrite_frequency for each in own._optimizers]
+        overwriting = [each.ema_overwrite_frequency for each in own.optimizers]
         settings |= {
             "compression": compression,
             "adascale": own.wants_moments or None,
@@ -232,7 +232,7 @@ class Synchronization:
         """
         held = sum(
             math.prod(v.shape) * tf.as_dtype(v.dtype).size
-            for each in self._optimizers
+            for each in self.optimizers
             for v in each.variables
             if v is not each.iterations and v is not each.learning_rate
         )
@@ -282,14 +282,14 @@ class Synchronization:
     @property
     def overwrites(self) -> bool:
         """Whether weights are overwritten by averages during training."""
-        return any(each.ema_overwrite_frequency for each in self._optimizers)
+        return any(each.ema_overwrite_frequency for each in self.optimizers)
 
     def overwrite(self) -> None:
         """Overwrites weights by their averages, when it is time.
 
         Called in cross-replica context, after each update.
         """
-        for optimizer in self._optimizers:
+        for optimizer in self.optimizers:
             overwrite_when_due(optimizer)
 
     def finalize(self, variables: Sequence[keras.Variable]) -> None:
@@ -299,7 +299,7 @@ class Synchronization:
             variables: The variables.
         """
         self.inner_optimizer.finalize_variable_values(variables)
-        for optimizer in self._optimizers:
+        for optimizer in self.optimizers:
             if optimizer.use_ema:
                 keras_optimizers.overwrite_with_average(optimizer)
 
@@ -320,5 +320,6 @@ class Synchronization:
         return cls(**config)
 
     @property
-    def _optimizers(self) -> list[keras.optimizers.Optimizer]:
+    def optimizers(self) -> list[keras.optimizers.Optimizer]:
+        """Those that the inner optimizer consists of, or it alone."""
         return single_optimizers(self.inner_optimizer)

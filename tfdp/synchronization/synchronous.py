@@ -36,7 +36,7 @@ class Synchronous(Synchronization):
     ) -> None:
         """Creates the slots of the inner optimizer."""
         super().build(variables, owner)
-        for each in self._optimizers:
+        for each in self.optimizers:
             use_fused_update(each)
 
     def reduce(
@@ -52,13 +52,13 @@ class Synchronous(Synchronization):
             numbers = all_reduced(numbers)
             count = None if weight is None else numbers[-1]
             means = all_reduced_compressed(
-                gradients, count, scale, self.compression, self._sums
+                gradients, count, scale, self.compression, self.sums
             )
         else:
             # Tensors of one type share a pack.
             dtype = gradients[0].dtype
             numbers = [tf.cast(each, dtype) for each in numbers]
-            means, numbers = self._sums_with(gradients, numbers)
+            means, numbers = self.sums_with(gradients, numbers)
             count = None if weight is None else numbers[-1]
             if count is not None:
                 means = [divided(total, count) for total in means]
@@ -75,12 +75,29 @@ class Synchronous(Synchronization):
             self.inner_optimizer.observe(reduced.moments)
         update(self.inner_optimizer, reduced.gradients, variables)
 
-    def _sums(self, gradients: Sequence[Gradient]) -> list[Gradient]:
+    def sums(self, gradients: Sequence[Gradient]) -> list[Gradient]:
+        """Adds up gradients over all replicas, in replica context.
+
+        Args:
+            gradients: This replica's.
+
+        Returns:
+            The sums.
+        """
         return all_reduced(gradients)
 
-    def _sums_with(
+    def sums_with(
         self, gradients: Sequence[Gradient], numbers: Sequence[tf.Tensor]
     ) -> tuple[list[Gradient], list[tf.Tensor]]:
+        """Adds up gradients and some numbers, together if they can be.
+
+        Args:
+            gradients: This replica's gradients, of one dtype.
+            numbers: This replica's numbers, of the same.
+
+        Returns:
+            The sums of the gradients, and of the numbers.
+        """
         sums = all_reduced([*gradients, *numbers])
         return sums[: len(gradients)], sums[len(gradients) :]
 

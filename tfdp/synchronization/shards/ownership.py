@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfdp.upstream import keras_optimizers
-from tfdp.upstream.tf_replicas import without_strategy
+from tfdp.upstream.keras import keras_optimizers
+from tfdp.upstream.tensorflow.tf_replicas import without_strategy
 
 
 class SlotPlan(NamedTuple):

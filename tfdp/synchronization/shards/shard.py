@@ -9,8 +9,8 @@ import tensorflow as tf
 from tfdp.step import Gradient
 from tfdp.synchronization.fused import use_fused_update
 from tfdp.synchronization.shards.ownership import built_slots
-from tfdp.upstream import keras_optimizers
-from tfdp.upstream.tf_replicas import without_strategy
+from tfdp.upstream.keras import keras_optimizers
+from tfdp.upstream.tensorflow.tf_replicas import without_strategy
 
 
 class Shard:

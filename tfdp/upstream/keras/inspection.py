@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from tfdp.upstream import keras_models
+from tfdp.upstream.keras import keras_models
 
 
 def layers(model: keras.Model) -> list[keras.layers.Layer]:

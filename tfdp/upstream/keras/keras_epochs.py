@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.upstream.keras_fit import is_symbolic_build
+from tfdp.upstream.keras.keras_fit import is_symbolic_build
 from tfdp.upstream.private import Member, Name
 
 _LOST = "batches of Python code would be lost before the first step"

@@ -1,0 +1,1 @@
+"""The doorways to private names of Keras, by what they are about."""

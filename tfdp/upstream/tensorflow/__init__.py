@@ -1,0 +1,1 @@
+"""The doorways to private names of TensorFlow, by what they are about."""
