@@ -98,7 +98,7 @@ def test_the_strategy_that_fits_has_groups_too():
 
 def test_a_worker_has_as_many_replicas_as_its_gpus_make_up(monkeypatch):
     counts = {"GPU": 4, "CPU": 2}
-    monkeypatch.setattr(device_groups, "_count", counts.get)
+    monkeypatch.setattr(device_groups, "count_of", counts.get)
     # TensorFlow has its replicas on the first GPUs.
     assert of_workers(2) == (2, [["GPU:0", "GPU:2"], ["GPU:1", "GPU:3"]])
     assert of_workers(1) == (4, [[f"GPU:{i}"] for i in range(4)])

@@ -16,6 +16,7 @@ import pytest
 from tfdp.cluster import Cluster, free_addresses, meet
 from tfdp.launch import WorkerGroup
 from tfdp.machine.listening import everywhere
+from tfdp.strategy import joining
 
 pytestmark = pytest.mark.multi_worker
 
@@ -263,3 +264,10 @@ def test_an_evaluation_on_the_chief_alone_is_told_as_such():
         "`predict` and of a strategy, as they wait for each other in them. "
         f"Received: a call without worker 1 ({addresses[1]}), which has ended"
     )
+
+
+def test_a_worker_computes_on_the_gpus_it_sees(monkeypatch):
+    monkeypatch.setattr(joining, "count_of", {"GPU": 2}.get)
+    resolver = joining.joined(Cluster.of(free_addresses(1), 0), 3.0)
+    # By which TensorFlow chooses the devices of a worker.
+    assert resolver.num_accelerators() == {"GPU": 2}

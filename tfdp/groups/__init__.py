@@ -7,6 +7,7 @@ it must not know.
 from tfdp.groups.device_groups import (
     beside,
     checked_groups,
+    count_of,
     in_groups,
     of_workers,
 )

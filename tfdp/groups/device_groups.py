@@ -104,7 +104,7 @@ def of_workers(devices_per_replica: Any) -> tuple[int, list[list[str]]]:
             are fewer CPUs.
     """
     size = checked_count("devices_per_replica", devices_per_replica)
-    gpus = _count("GPU")
+    gpus = count_of("GPU")
     if gpus:
         if gpus % size:
             raise _not_divided(size, gpus, "GPUs of this worker")
@@ -113,7 +113,7 @@ def of_workers(devices_per_replica: Any) -> tuple[int, list[list[str]]]:
             [f"GPU:{replica + stage * replicas}" for stage in range(size)]
             for replica in range(replicas)
         ]
-    cpus = _count("CPU")
+    cpus = count_of("CPU")
     if cpus < size:
         raise ValueError(
             "A worker must have the devices of a replica. Received: "
@@ -171,8 +171,12 @@ def _logical_devices() -> list[str]:
     return [name.rpartition("device:")[2] for name, *_ in logical]
 
 
-def _count(kind: str) -> int:
-    """Counts logical devices of this process; TensorFlow need not run."""
+def count_of(kind: str) -> int:
+    """Counts logical devices of this process; TensorFlow need not run.
+
+    Args:
+        kind: `"GPU"` or `"CPU"`.
+    """
     return sum(
         len(tf.config.get_logical_device_configuration(each) or [each])
         for each in tf.config.get_visible_devices(kind)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from tfdp.cluster import Cluster, exit_in_time, meet, unreachable
+from tfdp.groups import count_of
 from tfdp.settings import start_timeout
 from tfdp.upstream.tensorflow import tf_runtime, tf_start
 
@@ -62,6 +63,8 @@ def joined(
         task_type=cluster.task_type,
         task_id=cluster.task_index,
         rpc_layer=cluster.extra.get("rpc_layer", "grpc"),
+        # Of a resolver that says nothing of them TensorFlow takes none.
+        num_accelerators={"GPU": count_of("GPU")},
     )
 
 
