@@ -196,6 +196,7 @@ def test_reading_is_measured_with_the_mark_and_without():
     [
         ("compression.py", ["float32", "bfloat16", "float16"]),
         ("update_profile.py", ["1", "8", "1, bfloat16"]),
+        ("input_arrays.py", 3 * ["34 MB, split", "34 MB, read by all"]),
     ],
 )
 def test_others_print_their_tables(script, first):
