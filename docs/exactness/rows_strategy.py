@@ -281,7 +281,10 @@ class _OnDevice(keras.layers.Layer):
 
     def call(self, inputs):
         context = tf.distribute.get_replica_context()
-        place = 2 * int(context.replica_id_in_sync_group) + 1
+        if context is None:
+            return self.inner(inputs)
+        replica = tf.get_static_value(context.replica_id_in_sync_group)
+        place = 2 * int(replica) + 1
         with tf.device(f"CPU:{place}"):
             return self.inner(inputs)
 
