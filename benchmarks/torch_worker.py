@@ -141,7 +141,12 @@ def by_way(parallel, way):
     name, _, period = way.partition(":")
     if name != "post-local":
         return optimizer
-    state = PostLocalSGDState(None, None, start_localSGD_iter=0)
+    # On CPUs its own groups must be given: each worker is one.
+    workers = range(torch.distributed.get_world_size())
+    alone = [torch.distributed.new_group([worker]) for worker in workers]
+    state = PostLocalSGDState(
+        None, alone[torch.distributed.get_rank()], start_localSGD_iter=0
+    )
     parallel.register_comm_hook(state, post_localSGD_hook)
     averager = PeriodicModelAverager(period=int(period), warmup_steps=0)
     return PostLocalSGDOptimizer(optimizer, averager)
