@@ -4,6 +4,7 @@ import keras
 import local_updates
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfdp
 
@@ -170,3 +171,20 @@ def test_one_way_serves_several_optimizers(two_replicas):
     one, other = (each.synchronized_by for each in several)
     assert one is not other
     assert one.outer_optimizer is not other.outer_optimizer
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gradients_of_unknown_weight_are_refused(two_replicas, way):
+    with two_replicas.scope():
+        variable = keras.Variable([0.0])
+        unweighed = optimizer(way)
+        unweighed.build([variable])
+
+    def step():
+        unweighed.apply([tf.constant([1.0])], [variable])
+
+    with (
+        two_replicas.scope(),
+        pytest.raises(RuntimeError, match=f"synchronization={way} needs"),
+    ):
+        two_replicas.extended.call_for_each_replica(step)

@@ -6,9 +6,8 @@ import keras
 import tensorflow as tf
 
 from tfdp.step import Gradient, call_for_each_replica
-from tfdp.strategy import uncounted
 from tfdp.synchronization.replica_variables import replica_local
-from tfdp.synchronization.synchronization import Reduced
+from tfdp.synchronization.synchronization import Reduced, Synchronization
 from tfdp.synchronization.synchronous import Synchronous
 
 
@@ -85,13 +84,8 @@ class Delayed(Synchronous):
         scatter: tf.Tensor | None = None,
         scale: tf.Tensor | None = None,
     ) -> Reduced:
-        """Averages the gradients of the step before; these wait."""
-        if weight is None:
-            raise uncounted(
-                tf.distribute.get_strategy(),
-                f"synchronization={type(self).__name__}",
-            )
-        return Reduced(list(gradients), weight=weight)
+        """Returns this replica's own gradients, which wait for a step."""
+        return Synchronization.reduce(self, gradients, weight)
 
     def apply(
         self, reduced: Reduced, variables: Sequence[keras.Variable]

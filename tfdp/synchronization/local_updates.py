@@ -8,8 +8,6 @@ import tensorflow as tf
 
 from tfdp.batch import checked_count
 from tfdp.step import Gradient, call_for_each_replica, deduplicated
-from tfdp.strategy import uncounted
-from tfdp.synchronization.fused import use_fused_update
 from tfdp.synchronization.inner_optimizer import update
 from tfdp.synchronization.reduction import all_reduced, divided, mean_by
 from tfdp.synchronization.replica_variables import (
@@ -115,8 +113,6 @@ class LocalSGD(Synchronization):
     ) -> None:
         """Creates the slots of the inner optimizer, and counts of a round."""
         super().build(variables, owner)
-        for each in self.optimizers:
-            use_fused_update(each)
         self._slots = [Slots(each) for each in self.optimizers]
         self.updated: dict[int, keras.Variable] = {}
         self._round_step = owner.add_variable(
@@ -125,21 +121,6 @@ class LocalSGD(Synchronization):
         # The weight behind this replica's updates since the last mean.
         self._seen = replica_local((), tf.float32)
         self._complete = tf.function(self._end_round, autograph=False)
-
-    def reduce(
-        self,
-        gradients: Sequence[Gradient],
-        weight: tf.Tensor | None,
-        scatter: tf.Tensor | None = None,
-        scale: tf.Tensor | None = None,
-    ) -> Reduced:
-        """Returns this replica's own gradients, and their weight."""
-        if weight is None:
-            raise uncounted(
-                tf.distribute.get_strategy(),
-                f"synchronization={type(self).__name__}",
-            )
-        return Reduced(list(gradients), weight=weight)
 
     def apply(
         self, reduced: Reduced, variables: Sequence[keras.Variable]

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfdp.step import Gradient
 from tfdp.strategy import uncounted
 from tfdp.synchronization.compression import checked_compression
+from tfdp.synchronization.fused import use_fused_update
 from tfdp.synchronization.gradient_statistics import Moments
 from tfdp.synchronization.inner_optimizer import (
     checked_copy,
@@ -46,9 +47,9 @@ class Synchronization:
     several.
 
     The copy has the optimizer that updates as `inner_optimizer`. A subclass
-    makes `reduce` and `apply`, and says in `refuses` what it cannot go with. It
-    is saved with the optimizer: `get_config` returns the arguments of its
-    constructor.
+    makes `apply`, mostly `reduce`, and says in `refuses` what it cannot go
+    with. It is saved with the optimizer: `get_config` returns the arguments of
+    its constructor.
 
     Attributes:
         refuses: For each thing it cannot go with, why, and the way out.
@@ -138,6 +139,8 @@ class Synchronization:
             owner: The optimizer that saves what is made by its `add_variable`.
         """
         self.inner_optimizer.build(variables)
+        for each in self.optimizers:
+            use_fused_update(each)
 
     def check_strategy(
         self, strategy: tf.distribute.Strategy, *, is_counted: bool
@@ -183,9 +186,17 @@ class Synchronization:
                 stay. They are sent without it where they are compressed.
 
         Returns:
-            The gradients, with their moments if wanted.
+            The gradients, with their moments if wanted; by default this
+            replica's own, and their weight.
+
+        Raises:
+            RuntimeError: If the weight is needed, and not known.
         """
-        raise NotImplementedError
+        if weight is None:
+            name = type(self).__name__
+            strategy = tf.distribute.get_strategy()
+            raise uncounted(strategy, f"synchronization={name}")
+        return Reduced(list(gradients), weight=weight)
 
     def apply(
         self, reduced: Reduced, variables: Sequence[keras.Variable]

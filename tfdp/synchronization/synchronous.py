@@ -7,7 +7,6 @@ import keras
 import tensorflow as tf
 
 from tfdp.step import Gradient, deduplicated
-from tfdp.synchronization.fused import use_fused_update
 from tfdp.synchronization.gradient_statistics import moments
 from tfdp.synchronization.inner_optimizer import update
 from tfdp.synchronization.reduction import (
@@ -28,16 +27,6 @@ class Synchronous(Synchronization):
     Where gradients are compressed, an all-reduce of the weights goes before,
     so that what is rounded is each replica's part of the mean.
     """
-
-    def build(
-        self,
-        variables: Sequence[keras.Variable],
-        owner: keras.optimizers.Optimizer,
-    ) -> None:
-        """Creates the slots of the inner optimizer."""
-        super().build(variables, owner)
-        for each in self.optimizers:
-            use_fused_update(each)
 
     def reduce(
         self,
