@@ -13,18 +13,12 @@ that of this way: how many times as fast it is.
 import argparse
 import pathlib
 import statistics
-import sys
 
+from harness.pair import pair
 from harness.table import print_head, print_row
 from harness.turns import Player, in_turns, ratio_of_medians, ready
-from peers import python_of, version_of
+from peers import version_of
 
-from tfdp.cluster.cluster import Cluster
-from tfdp.cluster.nodes import free_addresses
-from tfdp.launch.worker_group import WHERE_UNSET as VARIABLES
-from tfdp.machine.cores import core_shares, thread_variables
-
-HERE = pathlib.Path(__file__).parent
 # Whole rounds of sixteen.
 STEPS = 32
 LOOPBACK = "/sys/class/net/lo/statistics/tx_bytes"
@@ -57,33 +51,11 @@ def loopback_bytes():
     return int(pathlib.Path(LOOPBACK).read_text())
 
 
-def player(contestant):
-    """Starts two workers of a contestant."""
-    library, way = CONTESTANTS[contestant]
-    addresses = free_addresses(2)
-    threads = thread_variables(1)
-    if library == "torch":
-        command = [python_of("torch"), HERE / "torch_worker.py"]
-        host, port = addresses[0].split(":")
-        names = {"MASTER_ADDR": host, "MASTER_PORT": port, "WORLD_SIZE": "2"}
-        own = [{"RANK": str(index), **names} for index in range(2)]
-    else:
-        command = [sys.executable, HERE / "keras_worker.py", library]
-        own = [
-            {"TF_CONFIG": Cluster.of(addresses, index).to_tf_config()}
-            for index in range(2)
-        ]
-        # As `tfdp launch` starts its workers.
-        threads = {**VARIABLES, **threads}
-    return Counted(
-        [*command, "dense", "1", "none", way],
-        [{**threads, **variables} for variables in own],
-        core_shares(2, 1),
-    )
-
-
 def measure(names, rounds):
-    players = {name: player(name) for name in names}
+    players = {}
+    for name in names:
+        library, way = CONTESTANTS[name]
+        players[name] = pair(library, ["dense", "1", "none", way], Counted)
     with ready(players):
         answers = in_turns(players, STEPS, rounds)
     seconds, sent = {}, {}
@@ -92,13 +64,9 @@ def measure(names, rounds):
             max(each["seconds"] for each in answer) / STEPS
             for answer in of_rounds
         ]
-        sent[name] = [
-            max(each["bytes"] for each in answer) / STEPS
-            for answer in of_rounds
-        ]
+        sent[name] = [answer[0]["bytes"] / STEPS for answer in of_rounds]
     for name in names:
-        reference = CONTESTANTS[name][0]
-        reference = {"tfdp": "tfdp", "torch": "DDP"}[reference]
+        reference = {"tfdp": "tfdp", "torch": "DDP"}[CONTESTANTS[name][0]]
         ratio = ratio_of_medians(seconds[reference], seconds[name])
         print_row(
             name,

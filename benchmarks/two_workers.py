@@ -10,21 +10,14 @@ so that the work is the same. Plain Keras 3 does not run so.
 """
 
 import argparse
-import pathlib
 import statistics
-import sys
 
 from harness.networks import BATCH
+from harness.pair import pair
 from harness.table import print_head, print_row
-from harness.turns import Player, in_turns, ratio_of_medians, ready
-from peers import python_of, version_of
+from harness.turns import in_turns, ratio_of_medians, ready
+from peers import version_of
 
-from tfdp.cluster.cluster import Cluster
-from tfdp.cluster.nodes import free_addresses
-from tfdp.launch.worker_group import WHERE_UNSET as VARIABLES
-from tfdp.machine.cores import core_shares, thread_variables
-
-HERE = pathlib.Path(__file__).parent
 NETWORKS = ("dense", "convolutional", "transformer")
 CONTESTANTS = {
     "DDP": ("torch", 1, "none"),
@@ -44,31 +37,9 @@ STEPS = 16
 def player(contestant, network):
     """Starts two workers of a contestant."""
     library, accumulation, compression = CONTESTANTS[contestant]
-    addresses = free_addresses(2)
-    threads = thread_variables(1)
-    if library == "torch":
-        command = [python_of("torch"), HERE / "torch_worker.py"]
-        host, port = addresses[0].split(":")
-        names = {"MASTER_ADDR": host, "MASTER_PORT": port, "WORLD_SIZE": "2"}
-        own = [{"RANK": str(index), **names} for index in range(2)]
-        arguments = [network, accumulation, compression]
-    else:
-        python = sys.executable if library == "tfdp" else python_of("tf_keras")
-        command = [python, HERE / "keras_worker.py", library]
-        own = [
-            {"TF_CONFIG": Cluster.of(addresses, index).to_tf_config()}
-            for index in range(2)
-        ]
-        arguments = [network]
-        if library == "tfdp":
-            # As `tfdp launch` starts its workers.
-            threads = {**VARIABLES, **threads}
-            arguments += [accumulation, compression]
-    return Player(
-        [*command, *arguments],
-        [{**threads, **variables} for variables in own],
-        core_shares(2, 1),
-    )
+    # Keras 2 as it is has neither.
+    own = [] if library == "tf_keras" else [accumulation, compression]
+    return pair(library, [network, *own])
 
 
 def check_losses(answers):

@@ -1,13 +1,14 @@
 """Stages that work on micro-batches side by side."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfdp.batch import checked_count
 from tfdp.groups import symbols
+from tfdp.groups.in_turn import InTurn
 from tfdp.groups.micro_batches import MicroBatch, parts_of, together
 from tfdp.groups.stage import Stage
 from tfdp.upstream.keras import (
@@ -20,7 +21,7 @@ from tfdp.upstream.keras.keras_variables import Recording
 
 
 @keras.saving.register_keras_serializable(package="tfdp")
-class Pipeline(keras.layers.Layer):
+class Pipeline(InTurn):
     """Stages, one after another, each at work on another micro-batch.
 
     What a replica has of a batch is divided into micro-batches. While one is
@@ -69,6 +70,8 @@ class Pipeline(keras.layers.Layer):
         Huang et al., 2019, section 2. https://arxiv.org/abs/1811.06965
     """
 
+    argument = "stages"
+
     def __init__(
         self,
         stages: Sequence[Stage],
@@ -89,7 +92,7 @@ class Pipeline(keras.layers.Layer):
             input_shape: Shape of what the first is given, or a structure.
         """
         first, *_ = self.stages[0].layers
-        self._in_turn(symbols.of_shapes(input_shape, first.compute_dtype))
+        self.in_turn(symbols.of_shapes(input_shape, first.compute_dtype))
 
     def call(self, inputs: Any, mask: Any = None, training: Any = None) -> Any:
         """Computes the stages.
@@ -104,7 +107,7 @@ class Pipeline(keras.layers.Layer):
         """
         keras_masks.attach(inputs, mask)
         if self.micro_batches == 1:
-            return self._in_turn(inputs)
+            return self.in_turn(inputs)
         parts: list[Any] = []
         losses: list[tf.Tensor] = []
         with Recording(self.variables) as recording:
@@ -121,7 +124,7 @@ class Pipeline(keras.layers.Layer):
         counts = part.size > 0
         # Where statistics are those of all replicas.
         with keras_models.weighing_statistics(counts):
-            outputs = self._in_turn(part.of(inputs))
+            outputs = self.in_turn(part.of(inputs))
         for key, (variable, value) in list(recording.updates.items()):
             old = keras_variables.made_value(variable)
             if key in before:
@@ -135,50 +138,15 @@ class Pipeline(keras.layers.Layer):
         )
         return outputs
 
-    def _in_turn(self, inputs: Any) -> Any:
-        for stage in self.stages:
-            inputs = stage(inputs)
-        return inputs
-
-    def compute_output_spec(
-        self, inputs: Any, mask: Any = None, training: Any = None
-    ) -> Any:
-        """Returns symbolic outputs for symbolic inputs."""
-        keras_masks.attach(inputs, mask)
-        return symbols.afresh(self._in_turn(inputs))
-
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the outputs, or a structure of them."""
         for stage in self.stages:
             input_shape = stage.compute_output_shape(input_shape)
         return input_shape
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        """Makes no mask: the layers have attached theirs to the outputs."""
-
     def get_config(self) -> dict[str, Any]:
-        """Returns the stages and the number of micro-batches."""
-        return {
-            **super().get_config(),
-            "stages": [
-                keras.saving.serialize_keras_object(each)
-                for each in self.stages
-            ],
-            "micro_batches": self.micro_batches,
-        }
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> Self:
-        """Returns a pipeline of a configuration."""
-        stages = [
-            keras.saving.deserialize_keras_object(
-                each, custom_objects=custom_objects
-            )
-            for each in config["stages"]
-        ]
-        return cls(**{**config, "stages": stages})
+        """Returns the arguments of the constructor, for saving."""
+        return {**super().get_config(), "micro_batches": self.micro_batches}
 
 
 def _checked_stages(stages: Any) -> list[Stage]:

@@ -1,7 +1,7 @@
 """Layers that are computed on one device of a replica."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfdp.batch import checked_count
 from tfdp.groups import symbols
 from tfdp.groups.differentiation import computed_on
+from tfdp.groups.in_turn import InTurn
 from tfdp.groups.placement import (
     check_index,
     group_size,
@@ -21,7 +22,7 @@ from tfdp.upstream.keras.keras_variables import Recording, are_substituted
 
 
 @keras.saving.register_keras_serializable(package="tfdp")
-class Stage(keras.layers.Layer):
+class Stage(InTurn):
     """Layers, one after another, on one device of a group.
 
     Where a strategy has groups of devices, weights of the layers are made on
@@ -63,6 +64,8 @@ class Stage(keras.layers.Layer):
     ['CPU:1', 'CPU:3']
     """
 
+    argument = "layers"
+
     def __init__(
         self,
         layers: Sequence[keras.layers.Layer],
@@ -90,7 +93,7 @@ class Stage(keras.layers.Layer):
             inputs = symbols.of_shapes(
                 input_shape, self.layers[0].compute_dtype
             )
-            self._in_turn(inputs)
+            self.in_turn(inputs)
         place(self.variables, self.index)
 
     def call(self, inputs: Any, mask: Any = None, training: Any = None) -> Any:
@@ -107,13 +110,13 @@ class Stage(keras.layers.Layer):
         device = own_device(self.index)
         if device is None:
             keras_masks.attach(inputs, mask)
-            return self._in_turn(inputs)
+            return self.in_turn(inputs)
         if are_substituted(self.trainable_variables):
             # As in Keras's `stateless_call`: there is no asking for their
             # gradients.
             with tf.device(device):
                 keras_masks.attach(inputs, mask)
-                return self._in_turn(inputs)
+                return self.in_turn(inputs)
         return self._computed_on(device, inputs, mask)
 
     def _computed_on(self, device: str, inputs: Any, mask: Any) -> Any:
@@ -127,7 +130,7 @@ class Stage(keras.layers.Layer):
             )
             keras_masks.attach(given, mask)
             with recording:
-                outputs = self._in_turn(given)
+                outputs = self.in_turn(given)
             structure.append(outputs)
             masks.extend(keras_masks.masks_of(outputs))
             flat = tf.nest.flatten(outputs, expand_composites=True)
@@ -146,49 +149,14 @@ class Stage(keras.layers.Layer):
         keras_masks.attach(outputs, masks)
         return outputs
 
-    def _in_turn(self, inputs: Any) -> Any:
-        for layer in self.layers:
-            inputs = layer(inputs)
-        return inputs
-
-    def compute_output_spec(
-        self, inputs: Any, mask: Any = None, training: Any = None
-    ) -> Any:
-        """Returns symbolic outputs for symbolic inputs."""
-        keras_masks.attach(inputs, mask)
-        return symbols.afresh(self._in_turn(inputs))
-
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the outputs, or a structure of them."""
         inputs = symbols.of_shapes(input_shape, self.layers[0].compute_dtype)
         return symbols.shapes_of(self.compute_output_spec(inputs))
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        """Makes no mask: the layers have attached theirs to the outputs."""
-
     def get_config(self) -> dict[str, Any]:
-        """Returns the layers and the index."""
-        return {
-            **super().get_config(),
-            "layers": [
-                keras.saving.serialize_keras_object(each)
-                for each in self.layers
-            ],
-            "index": self.index,
-        }
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> Self:
-        """Returns a stage of a configuration."""
-        layers = [
-            keras.saving.deserialize_keras_object(
-                each, custom_objects=custom_objects
-            )
-            for each in config["layers"]
-        ]
-        return cls(**{**config, "layers": layers})
+        """Returns the arguments of the constructor, for saving."""
+        return {**super().get_config(), "index": self.index}
 
 
 def _checked_layers(layers: Any) -> list[keras.layers.Layer]:

@@ -1,0 +1,47 @@
+"""Two workers of a library, each on a core of its own."""
+
+import pathlib
+import sys
+
+from harness.turns import Player
+from peers import python_of
+
+from tfdp.cluster.cluster import Cluster
+from tfdp.cluster.nodes import free_addresses
+from tfdp.launch.worker_group import WHERE_UNSET
+from tfdp.machine.cores import core_shares, thread_variables
+
+BENCHMARKS = pathlib.Path(__file__).parents[1]
+
+
+def pair(library, arguments, kind=Player):
+    """Starts two workers that take turns together.
+
+    Args:
+        library: `"tfdp"`, `"tf_keras"` or `"torch"`.
+        arguments: What `keras_worker.py`, after the library, or
+            `torch_worker.py` is given.
+        kind: What makes a `Player` of them.
+    """
+    addresses = free_addresses(2)
+    threads = thread_variables(1)
+    if library == "torch":
+        command = [python_of("torch"), BENCHMARKS / "torch_worker.py"]
+        host, port = addresses[0].split(":")
+        names = {"MASTER_ADDR": host, "MASTER_PORT": port, "WORLD_SIZE": "2"}
+        own = [{"RANK": str(index), **names} for index in range(2)]
+    else:
+        python = sys.executable if library == "tfdp" else python_of(library)
+        command = [python, BENCHMARKS / "keras_worker.py", library]
+        own = [
+            {"TF_CONFIG": Cluster.of(addresses, index).to_tf_config()}
+            for index in range(2)
+        ]
+    if library == "tfdp":
+        # As `tfdp launch` starts its workers.
+        threads = {**WHERE_UNSET, **threads}
+    return kind(
+        [*command, *arguments],
+        [{**threads, **variables} for variables in own],
+        core_shares(2, 1),
+    )
