@@ -1,5 +1,6 @@
 """The order of an update: what is counted, weighed, clipped, skipped."""
 
+import logging
 import warnings
 
 import keras
@@ -499,3 +500,40 @@ def test_configuration_comes_back():
     assert copy.get_config() == optimizer.get_config()
     assert copy.accumulation_steps == 3
     assert copy.loss_scale == 128.0
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        tfdp.Synchronous(),
+        tfdp.ShardedState(),
+        tfdp.LocalSGD(3),
+        tfdp.DiLoCo(keras.optimizers.SGD(0.7), 3),
+        tfdp.Delayed(),
+    ],
+    ids=["synchronous", "sharded", "local", "DiLoCo", "delayed"],
+)
+def test_a_flush_says_nothing(two_replicas, way):
+    # Of a function that it cannot rewrite, AutoGraph tells the user at length.
+    heard = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())
+    steps = 1 if isinstance(way, tfdp.Delayed) else 2
+    with two_replicas.scope():
+        model = problem.make_model()
+        model.compile(
+            tfdp.DistributedOptimizer(
+                keras.optimizers.SGD(0.05), steps, synchronization=way
+            ),
+            "mse",
+        )
+    tf.get_logger().addHandler(handler)
+    try:
+        model.fit(
+            problem.dataset(72, problem.GLOBAL_BATCH // 4),
+            verbose=0,
+            callbacks=[tfdp.callbacks.DataParallel()],
+        )
+    finally:
+        tf.get_logger().removeHandler(handler)
+    assert [each for each in heard if "AutoGraph" in each] == []

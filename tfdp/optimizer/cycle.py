@@ -41,7 +41,9 @@ class Cycle:
         if length > 1:
             self._accumulator = Accumulator(variables)
             # One graph for each kind of cycle.
-            self._flush = tf.function(lambda *kind: end(strategy, False))
+            self._flush = tf.function(
+                lambda *kind: end(strategy, False), autograph=False
+            )
 
     @property
     def variables(self) -> list[tf.Variable]:
