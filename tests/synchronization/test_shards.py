@@ -7,12 +7,8 @@ import tensorflow as tf
 from sharded_state import OPTIMIZERS
 
 import tfdp
-from tfdp.synchronization.shards import (
-    balanced,
-    planned_slots,
-    share_over_workers,
-    share_parts,
-)
+from tfdp.synchronization.shards import share_over_workers, share_parts
+from tfdp.synchronization.shards.ownership import balanced, planned_slots
 
 SHAPES = [(3, 4), (4,), (4, 2, 5), (2,), (2, 2)]
 
