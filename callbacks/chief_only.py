@@ -3,7 +3,6 @@
 import concurrent.futures
 import functools
 import types
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,8 +13,8 @@ from tfdp.upstream.keras import inspection
 
 _HOOKS = [name for name in dir(keras.callbacks.Callback) if name[:3] == "on_"]
 # Newer than the oldest Keras of the range.
-_ORBAX = getattr(keras.callbacks, "OrbaxCheckpoint", ())
-_WRITERS = (
+ORBAX = getattr(keras.callbacks, "OrbaxCheckpoint", ())
+WRITERS = (
     keras.callbacks.CSVLogger,
     keras.callbacks.ModelCheckpoint,
     keras.callbacks.TensorBoard,
@@ -27,11 +26,6 @@ _ACTORS = (
     keras.callbacks.ReduceLROnPlateau,
     keras.callbacks.SwapEMAWeights,
     keras.callbacks.TerminateOnNaN,
-)
-_SAVERS = (
-    keras.callbacks.BackupAndRestore,
-    keras.callbacks.ModelCheckpoint,
-    *((_ORBAX,) if _ORBAX else ()),
 )
 
 
@@ -98,7 +92,7 @@ class ChiefOnly(keras.callbacks.Callback):
         """
         super().set_model(model)
         self._optimizers = inspection.Optimizers(model)
-        if isinstance(self.callback, _ORBAX):
+        if isinstance(self.callback, ORBAX):
             self.callback.set_model(_with_a_number(model))
             keras.callbacks.Callback.set_model(self.callback, model)
             if not self._is_chief:
@@ -109,7 +103,7 @@ class ChiefOnly(keras.callbacks.Callback):
 
     def _call(self, hook: str, *args: Any, **kwargs: Any) -> None:
         # Orbax's saves metrics as well, which all workers read together.
-        if not (self._is_chief or isinstance(self.callback, _ORBAX)):
+        if not (self._is_chief or isinstance(self.callback, ORBAX)):
             return
         ends_a_step = hook == "on_train_batch_end"
         if ends_a_step and self._has_peers and self._is_between_updates():
@@ -157,7 +151,7 @@ def around_orbax(
     Args:
         callbacks: Those of a `fit`.
     """
-    return [ChiefOnly(c) if isinstance(c, _ORBAX) else c for c in callbacks]
+    return [ChiefOnly(c) if isinstance(c, ORBAX) else c for c in callbacks]
 
 
 def on_chief_only(
@@ -179,79 +173,7 @@ def on_chief_only(
                 "`tfdp.callbacks.BackupAndRestore`, which takes the same "
                 "arguments and resumes at the batch."
             )
-    return [ChiefOnly(c) if isinstance(c, _WRITERS) else c for c in callbacks]
-
-
-def saves_models(
-    callbacks: Sequence[keras.callbacks.Callback],
-    optimizers: Sequence[DistributedOptimizer],
-) -> bool:
-    """Whether the slots of all owners are wanted at the ends of epochs.
-
-    Args:
-        callbacks: Those of a `fit` on several workers.
-        optimizers: Those of the model.
-
-    Raises:
-        RuntimeError: If they would be wanted elsewhere, or by all workers.
-    """
-    if not any(optimizer.owned_variables for optimizer in optimizers):
-        return False
-    wanted = False
-    for callback in callbacks:
-        saver = getattr(callback, "callback", callback)
-        if isinstance(saver, keras.callbacks.ModelCheckpoint):
-            is_whole = not saver.save_weights_only
-            _check_owned(not is_whole or saver.save_freq == "epoch", saver)
-            wanted |= is_whole
-        else:
-            _check_owned(not isinstance(saver, _ORBAX), saver)
-            # One that a user has made may save.
-            own = not isinstance(saver, _WRITERS)
-            wanted |= isinstance(callback, ChiefOnly) and own
-    return wanted
-
-
-def _check_owned(is_possible: bool, callback: keras.callbacks.Callback) -> None:
-    if not is_possible:
-        raise RuntimeError(
-            "What workers have shared out is gathered on the chief at the end "
-            f"of an epoch. Received: {type(callback).__name__}, which would "
-            "save at other times or on all workers, with ShardedState on "
-            "several workers. Use ModelCheckpoint(save_freq='epoch') or "
-            "save_weights_only=True, and tfdp.callbacks.BackupAndRestore "
-            "between."
-        )
-
-
-def check_saves(
-    model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]
-) -> None:
-    """Checks that models are saved when their weights are whole.
-
-    Args:
-        model: The model that is fitted.
-        callbacks: Those of the `fit`.
-
-    Raises:
-        RuntimeError: If one saves between, where replicas update alone or
-            late.
-    """
-    ways = [
-        optimizer.synchronization
-        for optimizer in inspection.optimizers(model)
-        if isinstance(optimizer, DistributedOptimizer)
-    ]
-    late = [way for way in ways if not way.keeps_up]
-    for callback in callbacks:
-        save_freq = getattr(callback, "save_freq", "epoch")
-        if late and isinstance(callback, _SAVERS) and save_freq != "epoch":
-            raise RuntimeError(
-                "Weights are whole at the ends of epochs, where replicas "
-                f"synchronise by {type(late[0]).__name__}. Received: "
-                f"{type(callback).__name__} with save_freq={save_freq!r}. Use "
-                "save_freq='epoch', or `tfdp.callbacks.BackupAndRestore`."
-            )
+    return [ChiefOnly(c) if isinstance(c, WRITERS) else c for c in callbacks]
 
 
 def _with_a_number(model: keras.Model) -> Any:

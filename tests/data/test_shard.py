@@ -72,8 +72,17 @@ REFUSED = {
     "a part that is not marked": lambda marked: tf.data.Dataset.zip(
         marked, numbers(5)
     ).batch(2),
-    "take at its end": lambda marked: marked.batch(2).take(2),
-    "shuffle at its end": lambda marked: marked.batch(2).shuffle(2),
+    "after `zip`, `concatenate`, `snapshot`": lambda marked: marked.snapshot(
+        "never_written"
+    ).batch(2),
+    "and `sample_from_datasets`": lambda marked: (
+        tf.data.Dataset.sample_from_datasets([marked, marked]).batch(2)
+    ),
+    "`take` at its end": lambda marked: marked.batch(2).take(2),
+    "`shuffle` at its end": lambda marked: marked.batch(2).shuffle(2),
+    "`group_by_window` at its end": lambda marked: marked.group_by_window(
+        lambda x: x % 2, lambda key, window: window.batch(2), 2
+    ),
     "no `batch` after it": lambda marked: marked,
     "padded_batch.*drop_remainder=True": lambda marked: marked.padded_batch(
         2, drop_remainder=True

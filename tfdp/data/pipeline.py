@@ -1,5 +1,6 @@
 """What a marked pipeline does with a worker's samples."""
 
+import re
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -65,8 +66,8 @@ def pipeline(dataset: tf.data.Dataset, own: Membership) -> Pipeline:
         raise ValueError(
             "All parts of a dataset are split alike, between the workers that "
             f"train on it. Received: {others}; this is {own}. Apply "
-            "`tfdp.shard` once, after `zip` and `concatenate`, and after the "
-            "strategy is made."
+            "`tfdp.shard` once, after `zip`, `concatenate`, `snapshot` and "
+            "`sample_from_datasets`, and after the strategy is made."
         )
     rows = tf.nest.flatten(dataset.element_spec)
     if any(isinstance(spec, _COMPOSED) for spec in rows):
@@ -81,7 +82,8 @@ def pipeline(dataset: tf.data.Dataset, own: Membership) -> Pipeline:
         if kind == "Repeat":
             repeats.append(node)
         elif kind not in _KEEPS_BATCHES:
-            last = f"{kind.lower()} at its end, which moves before `batch`"
+            name = re.sub("(?<!^)(?=[A-Z])", "_", kind).lower()
+            last = f"`{name}` at its end, which moves before `batch`"
             if mark_of(node) is not None:
                 last = "no `batch` after it"
             raise ValueError(
