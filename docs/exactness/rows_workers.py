@@ -226,6 +226,27 @@ def c16(side):
     return _seen(strategy, tf.data.Dataset.range(SAMPLES).shuffle(SAMPLES))
 
 
+@on_workers
+def c20(side):
+    """Samples that a worker decodes, of 64 in an epoch.
+
+    Test: test_split_workers.py::
+    test_each_worker_computes_its_own_samples_alone
+    """
+    strategy, decoded = _strategy(side), []
+
+    def decode(sample):
+        decoded.append(sample)
+        return sample
+
+    data = tf.data.Dataset.range(SAMPLES)
+    if side.is_tfdp:
+        data = data.apply(tfdp.shard)
+    data = data.map(lambda x: tf.numpy_function(decode, [x], x.dtype))
+    _seen(strategy, data.map(lambda x: tf.ensure_shape(x, [])))
+    return len(decoded)
+
+
 def _as_worker(name, side):
     measuring.show_all_frames()
     try:
