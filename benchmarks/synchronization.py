@@ -31,6 +31,7 @@ CONTESTANTS = {
     "DDP": ("torch", "DDP"),
     "DDP, post-local SGD(4)": ("torch", "post-local:4"),
     "DDP, post-local SGD(16)": ("torch", "post-local:16"),
+    "torchft, LocalSGD(4)": ("torch", "torchft:4"),
     "DDP, ZeroRedundancyOptimizer": ("torch", "zero"),
 }
 QUICK = ("tfdp", "tfdp, LocalSGD(4)", "tfdp, Delayed")

@@ -23,17 +23,7 @@ from harness.networks import (
 from harness.turns import serve
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
-from torch.distributed.algorithms.ddp_comm_hooks.post_localSGD_hook import (
-    PostLocalSGDState,
-    post_localSGD_hook,
-)
-from torch.distributed.algorithms.model_averaging.averagers import (
-    PeriodicModelAverager,
-)
-from torch.distributed.optim import (
-    PostLocalSGDOptimizer,
-    ZeroRedundancyOptimizer,
-)
+from torch_ways import by_way
 
 
 class Convolutional(nn.Module):
@@ -130,28 +120,6 @@ def in_order_of_torch(module):
     yield next(values)
 
 
-def by_way(parallel, way):
-    """Returns the optimizer of a way to synchronise: `post-local:4`, `zero`."""
-    settings = {"lr": 0.01, "momentum": 0.9}
-    if way == "zero":
-        return ZeroRedundancyOptimizer(
-            parallel.parameters(), torch.optim.SGD, **settings
-        )
-    optimizer = torch.optim.SGD(parallel.parameters(), **settings)
-    name, _, period = way.partition(":")
-    if name != "post-local":
-        return optimizer
-    # On CPUs its own groups must be given: each worker is one.
-    workers = range(torch.distributed.get_world_size())
-    alone = [torch.distributed.new_group([worker]) for worker in workers]
-    state = PostLocalSGDState(
-        None, alone[torch.distributed.get_rank()], start_localSGD_iter=0
-    )
-    parallel.register_comm_hook(state, post_localSGD_hook)
-    averager = PeriodicModelAverager(period=int(period), warmup_steps=0)
-    return PostLocalSGDOptimizer(optimizer, averager)
-
-
 def main(network, accumulation, compression, way="DDP"):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
@@ -162,11 +130,10 @@ def main(network, accumulation, compression, way="DDP"):
         "transformer": Transformer,
     }[network]()
     set_first_weights(module)
-    parallel = nn.parallel.DistributedDataParallel(module)
+    parallel, optimizer = by_way(module, way)
     if compression != "none":
         hook = getattr(default_hooks, f"{compression}_compress_hook")
         parallel.register_comm_hook(None, hook)
-    optimizer = by_way(parallel, way)
     x, y = map(torch.from_numpy, inputs_and_labels(network, rank))
     y = y.long()
     losses = []
