@@ -4,6 +4,7 @@ python benchmarks/keras_worker.py tfdp NETWORK ACCUMULATION COMPRESSION [WAY]
 python benchmarks/keras_worker.py tf_keras NETWORK
 """
 
+import resource
 import sys
 
 import tensorflow as tf
@@ -24,7 +25,7 @@ def synchronization(keras, tfdp, way):
 def main(
     library, network, accumulation="1", compression="none", way="Synchronous"
 ):
-    callbacks = []
+    callbacks, held = [], dict
     if library == "tfdp":
         import keras
 
@@ -41,6 +42,12 @@ def main(
                 **options,
             )
         callbacks.append(tfdp.callbacks.DataParallel())
+
+        def held():
+            own = optimizer.state_bytes()[strategy.worker_index]
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            return {"state": own, "peak": peak}
+
     else:
         import tf_keras as keras
 
@@ -62,7 +69,7 @@ def main(
         strategy.distribute_datasets_from_function(own_batches),
         steps_per_epoch=10**9,
         verbose=0,
-        callbacks=[*callbacks, fit_turns(keras)],
+        callbacks=[*callbacks, fit_turns(keras, held)],
     )
 
 

@@ -1,4 +1,4 @@
-"""Ways to synchronise two workers, each on a core: time and bytes an update.
+"""Ways to synchronise two workers, each on a core: time, bytes, memory.
 
     python benchmarks/synchronization.py [--quick]
 
@@ -6,8 +6,8 @@ Trains the dense network of `two_workers.py` by each of tfdp's ways, beside
 PyTorch's DistributedDataParallel, its post-local SGD and its
 ZeroRedundancyOptimizer, in turns. Bytes are what crosses the loopback device
 meanwhile, both ways and all overheads included, so that nothing else should.
-The last column is the time of a synchronous update of the same library over
-that of this way: how many times as fast it is.
+"Times as fast" is the time of a synchronous update of the same library over
+that of this way. State are the momenta that a worker holds.
 """
 
 import argparse
@@ -28,6 +28,7 @@ CONTESTANTS = {
     "tfdp, LocalSGD(16)": ("tfdp", "LocalSGD:16"),
     "tfdp, DiLoCo(16)": ("tfdp", "DiLoCo:16"),
     "tfdp, Delayed": ("tfdp", "Delayed"),
+    "tfdp, ShardedState": ("tfdp", "ShardedState"),
     "DDP": ("torch", "DDP"),
     "DDP, post-local SGD(4)": ("torch", "post-local:4"),
     "DDP, post-local SGD(16)": ("torch", "post-local:16"),
@@ -59,13 +60,14 @@ def measure(names, rounds):
         players[name] = pair(library, ["dense", "1", "none", way], Counted)
     with ready(players):
         answers = in_turns(players, STEPS, rounds)
-    seconds, sent = {}, {}
+    seconds, sent, last = {}, {}, {}
     for name, of_rounds in answers.items():
         seconds[name] = [
             max(each["seconds"] for each in answer) / STEPS
             for answer in of_rounds
         ]
         sent[name] = [answer[0]["bytes"] / STEPS for answer in of_rounds]
+        last[name] = of_rounds[-1]
     for name in names:
         reference = {"tfdp": "tfdp", "torch": "DDP"}[CONTESTANTS[name][0]]
         ratio = ratio_of_medians(seconds[reference], seconds[name])
@@ -74,6 +76,12 @@ def measure(names, rounds):
             f"{statistics.median(seconds[name]) * 1e3:.1f}",
             f"{statistics.median(sent[name]) / 1e6:.1f}",
             f"{ratio:.2f}",
+            *(
+                ", ".join(
+                    f"{each[held] / 1e6:.{digits}f}" for each in last[name]
+                )
+                for held, digits in (("state", 1), ("peak", 0))
+            ),
         )
 
 
@@ -88,6 +96,7 @@ def main():
     used = {CONTESTANTS[name][0] for name in names} - {"tfdp"}
     print_head(
         *("", "ms per update", "MB per update", "times as fast"),
+        *("MB of state per worker", "peak MB of each"),
         more=[version_of(each) for each in sorted(used)],
     )
     measure(list(names), rounds)

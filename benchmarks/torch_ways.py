@@ -41,6 +41,17 @@ def by_way(module, way):
     return parallel, optimizer
 
 
+def state_bytes(optimizer):
+    """Returns how many bytes of slots, as momenta, this worker holds."""
+    inner = getattr(optimizer, "optim", optimizer)
+    return sum(
+        slot.numel() * slot.element_size()
+        for of_parameter in inner.state.values()
+        for slot in of_parameter.values()
+        if torch.is_tensor(slot)
+    )
+
+
 def _post_local(parallel, optimizer, period):
     # On CPUs its own groups must be given: each worker is one.
     workers = range(distributed.get_world_size())

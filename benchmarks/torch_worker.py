@@ -4,6 +4,7 @@ python benchmarks/torch_worker.py NETWORK ACCUMULATION COMPRESSION [WAY]
 """
 
 import contextlib
+import resource
 import statistics
 import sys
 import time
@@ -23,7 +24,7 @@ from harness.networks import (
 from harness.turns import serve
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
-from torch_ways import by_way
+from torch_ways import by_way, state_bytes
 
 
 class Convolutional(nn.Module):
@@ -150,7 +151,13 @@ def main(network, accumulation, compression, way="DDP"):
                 optimizer.zero_grad()
             losses.append(loss.item())
         seconds = time.perf_counter() - begin
-        return {"seconds": seconds, "loss": statistics.mean(losses)}
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {
+            "seconds": seconds,
+            "loss": statistics.mean(losses),
+            "state": state_bytes(optimizer),
+            "peak": peak,
+        }
 
     serve(turn)
 

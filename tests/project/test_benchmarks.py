@@ -207,15 +207,21 @@ def test_ways_to_synchronise_are_timed_and_counted():
     output = run(
         "synchronization.py",
         *("--rounds", "1", "--only", "tfdp", "tfdp, LocalSGD(16)"),
+        "tfdp, ShardedState",
     )
-    together, apart = rows(output)[1:]
-    assert [row[0] for row in (together, apart)] == [
+    together, apart, shared = rows(output)[1:]
+    assert [row[0] for row in (together, apart, shared)] == [
         "tfdp",
         "tfdp, LocalSGD(16)",
+        "tfdp, ShardedState",
     ]
     assert together[3] == "1.00"
     # A sixteenth, and what else passes meanwhile.
     assert 0 < float(apart[2]) < float(together[2]) / 2
+    # Of two workers each owns a part of the momenta.
+    whole = float(together[4].partition(",")[0])
+    assert together[4] == f"{whole}, {whole}"
+    assert sum(map(float, shared[4].split(","))) == pytest.approx(whole, abs=1)
 
 
 @pytest.mark.long
