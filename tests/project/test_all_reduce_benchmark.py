@@ -9,6 +9,7 @@ from places import ROOT
 SCRIPT = ROOT / "benchmarks" / "all_reduce.py"
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 def test_two_workers_are_measured_beside_tcp():
     result = subprocess.run(

@@ -9,6 +9,11 @@ import pytest
 from places import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
+SCRIPTS = [
+    str(path.relative_to(BENCHMARKS))
+    for path in sorted(BENCHMARKS.rglob("*.py"))
+    if "argparse.ArgumentParser" in path.read_text()
+]
 
 
 def run(script, *arguments):
@@ -31,6 +36,12 @@ def rows(output):
     ]
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_benchmark_says_how_it_is_used(script):
+    assert "usage: " in run(script, "--help")
+
+
+@pytest.mark.long
 def test_large_batches_are_measured_once(tmp_path):
     arguments = (
         "--quick",
@@ -50,6 +61,7 @@ def test_large_batches_are_measured_once(tmp_path):
     assert (tmp_path / "runs.jsonl").read_text().splitlines() == lines
 
 
+@pytest.mark.long
 def test_what_the_monitor_costs_is_measured():
     output = run("monitor_overhead.py", "--quick")
     table = rows(output)[1:]
@@ -111,6 +123,7 @@ def test_accumulators_are_as_large_as_the_gradients():
     assert {row[6] for row in table} == {size}
 
 
+@pytest.mark.long
 def test_updates_are_measured_as_they_grow():
     output = run("update_time.py", "--quick", "--rounds", "1")
     assert [row[:2] for row in rows(output)[1:]] == [
@@ -134,6 +147,7 @@ def test_a_shared_out_state_is_measured_beside_a_whole_one():
     assert [row[3] for row in shared] == ["4.0, 4.0"] * 2
 
 
+@pytest.mark.long
 def test_what_an_import_takes_is_measured():
     table = rows(run("import_time.py", "--rounds", "1"))[1:]
     assert [row[0] for row in table] == [
@@ -157,6 +171,7 @@ def test_gradients_travel_once_per_update():
     assert re.search(r"A sum of one number: [\d,]+ µs", output)
 
 
+@pytest.mark.long
 def test_two_workers_do_the_same_work():
     output = run(
         "two_workers.py",
@@ -171,7 +186,7 @@ def test_two_workers_do_the_same_work():
     assert all(float(row[2]) > 1 for row in table)
 
 
-@pytest.mark.multi_worker
+@pytest.mark.long
 def test_reading_is_measured_with_the_mark_and_without():
     output = run(
         "input.py",
@@ -203,6 +218,7 @@ def test_others_print_their_tables(script, first):
     assert [row[0] for row in rows(run(script, "--quick"))[1:]] == first
 
 
+@pytest.mark.long
 def test_ways_to_synchronise_are_timed_and_counted():
     output = run(
         "synchronization.py",
