@@ -105,6 +105,52 @@ def check_places(groups, model):
             assert devices(groups, variable) == expected
 
 
+def normalized():
+    return [
+        [
+            # Adam makes a step of the rounding of a bias without a gradient.
+            keras.layers.Dense(6, use_bias=False),
+            keras.layers.BatchNormalization(synchronized=True),
+        ],
+        [keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)],
+    ]
+
+
+def test_synchronized_statistics_in_a_stage_are_those_of_one_device(groups):
+    adam = OPTIMIZERS["adam"]
+    expected, _ = on_one_device(adam, lambda: plain(normalized))
+    model, _ = in_groups(
+        groups,
+        adam,
+        lambda: staged(1, normalized),
+        callbacks=[tfdp.callbacks.DataParallel()],
+    )
+    assert deviation(model.get_weights(), expected.get_weights()) <= 1e-6
+
+
+def hidden():
+    return [
+        [keras.layers.Dense(12, "tanh"), keras.layers.Dense(6, "tanh")],
+        [keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)],
+    ]
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_in_groups_is_that_of_replicas_alone(groups, policy):
+    keras.config.set_dtype_policy(policy)
+    replicas = tfdp.MirroredStrategy(["CPU:0", "CPU:1"])
+    callbacks = [tfdp.callbacks.DataParallel()]
+    (expected, _), (model, _) = (
+        in_groups(strategy, OPTIMIZERS["adam"], make, callbacks=callbacks)
+        for strategy, make in (
+            (replicas, lambda: plain(hidden)),
+            (groups, lambda: staged(1, hidden)),
+        )
+    )
+    assert model.layers[0].stages[1].layers[0].compute_dtype == policy[6:]
+    assert deviation(model.get_weights(), expected.get_weights()) <= 1e-6
+
+
 def masked():
     return [
         [keras.layers.Embedding(6, 4, mask_zero=True), keras.layers.Dense(3)],
