@@ -60,7 +60,7 @@ def _check_owned(is_possible: bool, callback: keras.callbacks.Callback) -> None:
 def check_saves(
     model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]
 ) -> None:
-    """Checks that models are saved when their weights are whole.
+    """Checks that what is saved and swapped is whole when it is.
 
     Args:
         model: The model that is fitted.
@@ -69,6 +69,8 @@ def check_saves(
     Raises:
         RuntimeError: If one saves between, where replicas update alone or
             late.
+        ValueError: If one swaps averages of weights that replicas have shared
+            out.
     """
     ways = [
         optimizer.synchronization
@@ -77,6 +79,9 @@ def check_saves(
     ]
     late = [way for way in ways if not way.keeps_up]
     for callback in callbacks:
+        if isinstance(callback, keras.callbacks.SwapEMAWeights):
+            for way in ways:
+                way.refuse("swap_ema_weights", "callbacks.SwapEMAWeights")
         save_freq = getattr(callback, "save_freq", "epoch")
         if late and isinstance(callback, _SAVERS) and save_freq != "epoch":
             raise RuntimeError(

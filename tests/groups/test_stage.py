@@ -36,6 +36,7 @@ def on_replicas(strategy, function):
         ([LAYERS.Dense(1)], -1, ValueError, "`index` must be at least 0"),
         ([LAYERS.Dense(1)], "0", TypeError, "`index` must be an integer"),
         ([LAYERS.Dense(1, name="a")] * 2, 0, ValueError, "`a` more than once"),
+        ([LAYERS.InputLayer((3,))], 0, ValueError, "Received: an InputLayer"),
         (
             [tfdp.Stage([LAYERS.Dense(1)], 0, name="inner")],
             0,

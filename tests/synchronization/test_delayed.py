@@ -86,5 +86,7 @@ def test_other_variables_are_refused_while_gradients_wait(two_replicas):
         )
 
     step(variables)
-    with pytest.raises(ValueError, match="for the same variables"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="of the same variables"
+    ):
         step(variables[:1])

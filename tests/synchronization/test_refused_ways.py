@@ -151,6 +151,8 @@ def test_arguments_are_checked():
         tfdp.DiLoCo("sgd", 2)
     with pytest.raises(ValueError, match="must not average weights"):
         tfdp.DiLoCo(keras.optimizers.SGD(0.1, use_ema=True), 2)
+    with pytest.raises(ValueError, match="must not look at the gradients"):
+        tfdp.DiLoCo(tfdp.AdaScale(0.1, base_batch=4), 2)
     with pytest.raises(TypeError, match="must be a way to synchronise"):
         tfdp.DistributedOptimizer(
             keras.optimizers.SGD(0.1), synchronization="local"

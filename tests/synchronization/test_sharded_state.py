@@ -361,6 +361,25 @@ def test_replicas_of_other_strategies_own_nothing():
         )
 
 
+@pytest.mark.parametrize("gradients", [False, True])
+def test_averages_are_not_swapped_where_owners_have_them(
+    two_replicas, gradients
+):
+    with two_replicas.scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        optimizer = tfdp.DistributedOptimizer(
+            keras.optimizers.SGD(0.1, use_ema=True),
+            synchronization=tfdp.ShardedState(gradients=gradients),
+        )
+        model.compile(optimizer, "mse")
+    callbacks = [
+        tfdp.callbacks.DataParallel(),
+        keras.callbacks.SwapEMAWeights(),
+    ]
+    with pytest.raises(ValueError, match="cannot go with SwapEMAWeights"):
+        model.fit(np.ones((4, 2)), np.ones((4, 1)), callbacks=callbacks)
+
+
 def test_gradients_is_a_bool():
     with pytest.raises(TypeError, match="`gradients` must be True or False"):
         tfdp.ShardedState(gradients=2)

@@ -7,7 +7,11 @@ import tensorflow as tf
 from sharded_state import OPTIMIZERS
 
 import tfdp
-from tfdp.synchronization.shards import share_over_workers, share_parts
+from tfdp.synchronization.shards import (
+    NotInCheckpoints,
+    share_over_workers,
+    share_parts,
+)
 from tfdp.synchronization.shards.ownership import balanced, planned_slots
 
 SHAPES = [(3, 4), (4,), (4, 2, 5), (2,), (2, 2)]
@@ -124,6 +128,12 @@ def test_what_an_owner_has_reaches_everybody(strategy, over_workers):
     for place, of_replicas in parts.items():
         for part in of_replicas:
             np.testing.assert_array_equal(part.numpy(), expected[place])
+
+
+def test_checkpoints_refuse_what_one_worker_has_a_part_of(tmp_path):
+    checkpoint = tf.train.Checkpoint(slots=NotInCheckpoints())
+    with pytest.raises(RuntimeError, match="holds what one worker has"):
+        checkpoint.save(tmp_path / "state")
 
 
 def test_the_bytes_of_a_shared_out_state_are_told_before(two_replicas):

@@ -58,7 +58,8 @@ def _of_plain(
             _RULE,
             f"`{loss.name}` with reduction='sum', whose parts are to be added",
             "error",
-            _WRAP,
+            f"{_WRAP} Where replicas update alone or late, as with LocalSGD, "
+            "use reduction='sum_over_batch_size'.",
         )
     elif (ignored := _ignored_class(loss)) is not None:
         yield Finding(

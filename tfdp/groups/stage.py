@@ -43,9 +43,9 @@ class Stage(InTurn):
 
     Raises:
         TypeError: If `layers` are no layers, or `index` is not an integer.
-        ValueError: If there are none, one of them is there twice or is a
-            stage itself, or `index` is below 0; when it is built, if a group
-            has fewer devices.
+        ValueError: If there are none, one of them is there twice, is a stage
+            itself or an `InputLayer`, or `index` is below 0; when it is
+            built, if a group has fewer devices.
 
     Example:
 
@@ -172,6 +172,12 @@ def _checked_layers(layers: Any) -> list[keras.layers.Layer]:
     if not layers:
         raise ValueError(
             "A Stage must have a layer at least. Received: layers=[]."
+        )
+    if any(isinstance(each, keras.layers.InputLayer) for each in layers):
+        raise ValueError(
+            "A Stage takes what it is given, and has no input of its own. "
+            "Received: an InputLayer among its layers. Leave it out, and "
+            "begin the model with `keras.Input(shape)`."
         )
     inner = [x for each in layers for x in (each, *inspection.layers(each))]
     stages = [each.name for each in inner if isinstance(each, Stage)]

@@ -222,10 +222,10 @@ class DistributedOptimizer(Measured):
             RuntimeError: If called in cross-replica context, in the scope of
                 another strategy, or, when accumulating, not from inside
                 `strategy.run` of a tfdp strategy.
-            ValueError: If, when accumulating, micro-batches give gradients
-                for different variables, or the loss is one of a whole
-                micro-batch; or if losses of one step are averaged over
-                different things.
+            ValueError: If the optimizer was not built for a variable; if, when
+                accumulating, micro-batches give gradients for different
+                variables, or the loss is one of a whole micro-batch; or if
+                losses of one step are averaged over different things.
         """
         if tf.distribute.in_cross_replica_context():
             raise RuntimeError(
@@ -238,7 +238,8 @@ class DistributedOptimizer(Measured):
         if not self.built:
             self.build(variables)
         grads, variables = doorway.with_gradients(self, grads, variables)
-        self._update.take(grads, variables, lambda v: doorway.place_of(self, v))
+        places = [doorway.place_of(self, each) for each in variables]
+        self._update.take(grads, variables, places)
 
     @property
     def compression(self) -> str | None:
@@ -280,11 +281,15 @@ class DistributedOptimizer(Measured):
         Args:
             var_list: The model's trainable variables.
         """
-        if self.accumulation_steps > 1 and not self._edges_are_kept:
+        is_open = (
+            self.accumulation_steps > 1 or not self.synchronized_by.keeps_up
+        )
+        if is_open and not self._edges_are_kept:
             warnings.warn(
-                "An accumulation cycle that an epoch leaves unfinished runs "
-                "on into the next, and validation does not see it. Received: "
-                f"accumulation_steps={self.accumulation_steps} without "
+                "What an epoch leaves unfinished runs on into the next, and "
+                "validation does not see it. Received: accumulation_steps="
+                f"{self.accumulation_steps}, synchronization="
+                f"{type(self.synchronization).__name__} without "
                 "`callbacks.DataParallel`. Give `fit` "
                 "`callbacks=[tfdp.callbacks.DataParallel(), ...]`.",
                 stacklevel=2,

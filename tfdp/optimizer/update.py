@@ -1,6 +1,6 @@
 """The order of an update; each step of it is delegated."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import keras
@@ -109,24 +109,24 @@ class Update:
         self,
         gradients: Sequence[Gradient],
         variables: Sequence[keras.Variable],
-        place_of: Callable[[keras.Variable], int],
+        places: Sequence[int],
     ) -> None:
         """Takes the gradients of one micro-batch, in replica context.
 
         Args:
             gradients: Gradients of this replica's loss.
             variables: The variables, in the same order.
-            place_of: Returns the place of one among those built for.
+            places: The place of each among those built for.
         """
         self._synchronization.expect(variables)
         with updating(gradients):
-            self._take(gradients, variables, place_of)
+            self._take(gradients, variables, places)
 
     def _take(
         self,
         gradients: Sequence[Gradient],
         variables: Sequence[keras.Variable],
-        place_of: Callable[[keras.Variable], int],
+        places: Sequence[int],
     ) -> None:
         weight = taken_weight()
         measurement = self._measurement
@@ -149,7 +149,6 @@ class Update:
         if measurement.wants_moments:
             scattered = measurement.scattered(own, weight)
         if self._steps > 1:
-            places = [place_of(variable) for variable in variables]
             self._cycle.add(gradients, places, weight, factor, scattered)
             return
         count = None if weight.adds else weight.value

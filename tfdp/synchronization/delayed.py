@@ -9,6 +9,7 @@ from tfdp.step import Gradient, call_for_each_replica
 from tfdp.synchronization.replica_variables import replica_local
 from tfdp.synchronization.synchronization import Reduced, Synchronization
 from tfdp.synchronization.synchronous import Synchronous
+from tfdp.synchronization.variable_sets import VariableSets
 
 
 @keras.saving.register_keras_serializable(package="tfdp")
@@ -62,10 +63,9 @@ class Delayed(Synchronous):
     ) -> None:
         """Creates the slots of the inner optimizer, and room for gradients."""
         super().build(variables, owner)
-        self._variables = list(variables)
         self._place = {id(each): i for i, each in enumerate(variables)}
-        self._given: tuple[int, ...] | None = None
-        # Whether gradients wait; the same on all replicas.
+        self._sets = VariableSets(owner, variables)
+        # The key of those whose gradients wait, or 0; the same everywhere.
         self._waits = owner.add_variable(
             (), "zeros", "int64", "only_first_replica", name="waits"
         )
@@ -73,9 +73,7 @@ class Delayed(Synchronous):
             replica_local(v.shape, v.value.dtype, beside=v) for v in variables
         ]
         self._weight = replica_local((), tf.float32)
-        self._complete = tf.function(
-            lambda given: self._apply_last(), autograph=False
-        )
+        self._complete = tf.function(self._apply_last, autograph=False)
 
     def reduce(
         self,
@@ -91,25 +89,21 @@ class Delayed(Synchronous):
         self, reduced: Reduced, variables: Sequence[keras.Variable]
     ) -> None:
         """Makes the update of the step before, if there was one."""
-        given = tuple(self._place[id(each)] for each in variables)
-        if self._given not in (None, given):
-            raise ValueError(
-                "While gradients wait, every step must give gradients for the "
-                "same variables. Received: a step for "
-                f"{len(given)} variables after one for {len(self._given)}. "
-                "Use a DistributedOptimizer for each set of variables."
-            )
-        self._given = given
-        held = self._taken()
+        key = self._sets.add(variables)
+        held = self._taken(variables)
         with tf.control_dependencies(tf.nest.flatten(held)):
-            for place, gradient in zip(given, reduced.gradients, strict=True):
-                own = self._gradients[place]
+            for own, gradient in zip(
+                self._held(variables), reduced.gradients, strict=True
+            ):
                 own.assign(tf.cast(tf.convert_to_tensor(gradient), own.dtype))
             self._weight.assign(reduced.weight)
         late = super().reduce(*held)
         self.met([*late.gradients, *reduced.gradients])
         tf.distribute.get_replica_context().merge_call(
-            self._apply_late, args=(late.gradients,)
+            lambda strategy, gradients: self._apply_late(
+                strategy, gradients, variables, key
+            ),
+            args=(late.gradients,),
         )
 
     @property
@@ -124,26 +118,31 @@ class Delayed(Synchronous):
 
     def complete(self, strategy: tf.distribute.Strategy) -> None:
         """Applies what waits."""
-        with strategy.scope():
-            self._complete(self._places)
+        key = int(self._waits.numpy())
+        if key:
+            with strategy.scope():
+                self._complete(key)
 
-    @property
-    def _places(self) -> tuple[int, ...]:
-        return self._given or tuple(range(len(self._variables)))
+    def _held(self, variables: Sequence[keras.Variable]) -> list[tf.Variable]:
+        return [self._gradients[self._place[id(each)]] for each in variables]
 
-    def _taken(self) -> tuple[list[tf.Tensor], tf.Tensor]:
+    def _taken(
+        self, variables: Sequence[keras.Variable]
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
         gradients = [
-            tf.identity(self._gradients[place].read_value())
-            for place in self._places
+            tf.identity(each.read_value()) for each in self._held(variables)
         ]
         return gradients, tf.identity(self._weight.read_value())
 
     def _apply_late(
-        self, strategy: tf.distribute.Strategy, gradients: Sequence[Gradient]
+        self,
+        strategy: tf.distribute.Strategy,
+        gradients: Sequence[Gradient],
+        variables: Sequence[keras.Variable],
+        key: int,
     ) -> None:
-        variables = [self._variables[place] for place in self._places]
-
         def update() -> tf.Tensor:
+            self._sets.check_same(self._waits.value, variables)
             call_for_each_replica(
                 strategy,
                 lambda g: super(Delayed, self).apply(Reduced(g), variables),
@@ -152,13 +151,16 @@ class Delayed(Synchronous):
             return tf.constant(0)
 
         tf.cond(self._waits.value > 0, update, lambda: tf.constant(0))
-        self._waits.assign(1)
+        self._waits.assign(key)
 
-    def _apply_last(self) -> None:
+    def _apply_last(self, key: int) -> None:
         strategy = tf.distribute.get_strategy()
+        variables = self._sets.of(key)
         late = call_for_each_replica(
             strategy,
-            lambda: super(Delayed, self).reduce(*self._taken()).gradients,
+            lambda: (
+                super(Delayed, self).reduce(*self._taken(variables)).gradients
+            ),
         )
-        self._apply_late(strategy, late)
+        self._apply_late(strategy, late, variables, key)
         self._waits.assign(0)

@@ -7,7 +7,11 @@ import keras
 import tensorflow as tf
 
 from tfdp.step import call_for_each_replica
-from tfdp.synchronization.inner_optimizer import checked_copy, update
+from tfdp.synchronization.inner_optimizer import (
+    checked_copy,
+    observes_moments,
+    update,
+)
 from tfdp.synchronization.local_updates import LocalSGD
 from tfdp.synchronization.replica_variables import assign_each
 
@@ -36,8 +40,9 @@ class DiLoCo(LocalSGD):
     Raises:
         TypeError: If `outer_optimizer` is no optimizer, or a number no
             integer.
-        ValueError: If `outer_optimizer` was used, accumulates, scales the loss
-            or overwrites weights, or if a number is too small.
+        ValueError: If `outer_optimizer` was used, accumulates, scales the loss,
+            averages weights or looks at replicas' gradients (as `AdaScale`),
+            or if a number is too small.
 
     Example:
 
@@ -62,6 +67,13 @@ class DiLoCo(LocalSGD):
         super().__init__(sync_every, start=start, buffers=buffers)
         # A copy, so that this one may be used elsewhere meanwhile.
         self.outer_optimizer = checked_copy(outer_optimizer, "outer_optimizer")
+        if observes_moments(outer_optimizer):
+            raise ValueError(
+                "`outer_optimizer` must not look at the gradients of replicas: "
+                "it has one, of a whole round. Received: outer_optimizer="
+                f"{type(outer_optimizer).__name__}. Use "
+                "keras.optimizers.SGD(0.7, momentum=0.9, nesterov=True)."
+            )
         if outer_optimizer.use_ema:
             raise ValueError(
                 "`outer_optimizer` must not average weights. Received: "
@@ -86,8 +98,8 @@ class DiLoCo(LocalSGD):
             id(each): owner.add_variable_from_reference(each, name="anchor")
             for each in variables
         }
-        for each in variables:
-            self._anchors[id(each)].assign(each.value)
+        # For TensorFlow's checkpoints.
+        owner.outer_variables = [v.value for v in self.variables]
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -146,6 +158,10 @@ class DiLoCo(LocalSGD):
             strategy, move_on, tuple(mean for _, mean in anchored.values())
         )
 
-    def _set_out(self, strategy: tf.distribute.Strategy) -> None:
-        for key, variable in self.updated.items():
-            assign_each(strategy, self._anchors[key], variable.value)
+    def _set_out(
+        self,
+        strategy: tf.distribute.Strategy,
+        variables: Sequence[keras.Variable],
+    ) -> None:
+        for each in variables:
+            assign_each(strategy, self._anchors[id(each)], each.value)

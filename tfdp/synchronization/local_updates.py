@@ -16,6 +16,7 @@ from tfdp.synchronization.replica_variables import (
 )
 from tfdp.synchronization.slots import Slots
 from tfdp.synchronization.synchronization import Reduced, Synchronization
+from tfdp.synchronization.variable_sets import VariableSets
 
 _BUFFERS = ("maintain", "average", "reset")
 
@@ -114,9 +115,13 @@ class LocalSGD(Synchronization):
         """Creates the slots of the inner optimizer, and counts of a round."""
         super().build(variables, owner)
         self._slots = [Slots(each) for each in self.optimizers]
-        self.updated: dict[int, keras.Variable] = {}
+        self._sets = VariableSets(owner, variables)
         self._round_step = owner.add_variable(
             (), "zeros", "int64", "only_first_replica", name="round_step"
+        )
+        # Whose round is under way.
+        self._round_of = owner.add_variable(
+            (), "zeros", "int64", "only_first_replica", name="round_of"
         )
         # The weight behind this replica's updates since the last mean.
         self._seen = replica_local((), tf.float32)
@@ -126,7 +131,7 @@ class LocalSGD(Synchronization):
         self, reduced: Reduced, variables: Sequence[keras.Variable]
     ) -> None:
         """Makes this replica's update, and ends a round when it is time."""
-        self.updated.update({id(each): each for each in variables})
+        self._sets.add(variables)
         tf.distribute.get_replica_context().merge_call(
             lambda strategy, g, w: self._update(strategy, g, w, variables),
             args=(reduced.gradients, reduced.weight),
@@ -153,8 +158,9 @@ class LocalSGD(Synchronization):
 
     def complete(self, strategy: tf.distribute.Strategy) -> None:
         """Ends a round before its time."""
+        key = int(self._round_of.numpy())
         with strategy.scope():
-            self._complete(strategy)
+            self._complete(strategy, key)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, for saving."""
@@ -171,7 +177,7 @@ class LocalSGD(Synchronization):
         weight: tf.Tensor,
         variables: Sequence[keras.Variable],
     ) -> None:
-        inner = self.inner_optimizer
+        inner, key = self.inner_optimizer, self._sets.key(variables)
 
         def apply_own(own: Sequence[Gradient], weight: tf.Tensor) -> None:
             self._seen.assign_add(weight)
@@ -184,18 +190,27 @@ class LocalSGD(Synchronization):
             means = [deduplicated(divided(g, count)) for g in sums]
             update(inner, means, variables)
 
+        def begin() -> tf.Tensor:
+            self._round_of.assign(key)
+            self._set_out(strategy, variables)
+            return tf.constant(0)
+
         def alone() -> tf.Tensor:
+            tf.cond(
+                self._round_step.value > 0,
+                lambda: self._sets.check_same(self._round_of.value, variables),
+                begin,
+            )
             call_for_each_replica(strategy, apply_own, (gradients, weight))
             self._round_step.assign(self._round_step.value + 1)
             return tf.cond(
                 self._round_step.value >= self.sync_every,
-                lambda: self._end_round(strategy, is_step=True),
+                lambda: self._end_round(strategy, key, is_step=True),
                 lambda: tf.constant(0),
             )
 
         def together() -> tf.Tensor:
             call_for_each_replica(strategy, apply_mean, (gradients, weight))
-            self._set_out(strategy)
             return tf.constant(0)
 
         if self.start:
@@ -207,10 +222,14 @@ class LocalSGD(Synchronization):
             alone()
 
     def _end_round(
-        self, strategy: tf.distribute.Strategy, *, is_step: bool = False
+        self,
+        strategy: tf.distribute.Strategy,
+        key: int,
+        *,
+        is_step: bool = False,
     ) -> tf.Tensor:
         averaged = [
-            *self.updated.values(),
+            *self._sets.of(key),
             *(each for slots in self._slots for each in slots.averages),
         ]
         if self.buffers == "average":
@@ -228,7 +247,6 @@ class LocalSGD(Synchronization):
 
         means = call_for_each_replica(strategy, meet)
         self._take_over(strategy, averaged, means)
-        self._set_out(strategy)
         call_for_each_replica(strategy, lambda: self._seen.assign(0.0))
         self._round_step.assign(0)
         return tf.constant(0)
@@ -242,5 +260,9 @@ class LocalSGD(Synchronization):
         for variable, mean in zip(averaged, means, strict=True):
             assign_each(strategy, variable, mean)
 
-    def _set_out(self, strategy: tf.distribute.Strategy) -> None:
+    def _set_out(
+        self,
+        strategy: tf.distribute.Strategy,
+        variables: Sequence[keras.Variable],
+    ) -> None:
         """Notes where replicas begin to part, in cross-replica context."""

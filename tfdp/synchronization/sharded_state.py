@@ -13,6 +13,7 @@ from tfdp.strategy import counts_samples, uncounted
 from tfdp.synchronization.reduction import all_reduced, sums_at_owners
 from tfdp.synchronization.shards import (
     GatheredSlots,
+    NotInCheckpoints,
     Owned,
     Shard,
     assign_all,
@@ -78,6 +79,9 @@ class ShardedState(Synchronous):
         "ema_overwrite_frequency": "`ema_overwrite_frequency`, by which owners "
         "would overwrite weights that others hold. Leave it out: `use_ema` "
         "alone overwrites at the end of training.",
+        "swap_ema_weights": "SwapEMAWeights, since averages lie with their "
+        "owners. Leave it out: `use_ema` alone overwrites weights at the end "
+        "of training.",
         "own_apply": "an optimizer with an `apply` of its own, which may look "
         "at all gradients together. Override `update_step` instead, or leave "
         "out `synchronization`.",
@@ -136,9 +140,11 @@ class ShardedState(Synchronous):
         _build_without_slots(inner, variables)
         keras_optimizers.hold(inner, self._slots.variables)
         # For TensorFlow's checkpoints.
-        owner.slots_here = [
-            slot.value for slot in owned.slots if slot is not None
-        ]
+        owner.slots_here = (
+            [slot.value for slot in owned.slots if slot is not None]
+            if getattr(strategy, "num_workers", 1) == 1
+            else NotInCheckpoints()
+        )
 
     def expect(self, variables: Sequence[keras.Variable]) -> None:
         """Notes where gradients are to be summed.

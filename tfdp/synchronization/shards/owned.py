@@ -42,7 +42,8 @@ class Owned:
         self.parts = [
             strategy.experimental_local_results(v.value) for v in variables
         ]
-        here = len(self.parts[0])
+        workers = getattr(strategy, "num_workers", 1)
+        here = strategy.num_replicas_in_sync // workers
         self.first = getattr(strategy, "worker_index", 0) * here
         self.shards = {
             replica: Shard(

@@ -140,8 +140,25 @@ def is_multi_optimizer(optimizer: keras.optimizers.Optimizer) -> bool:
 
 
 def place_of(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
-    """Returns the place of a variable among those an optimizer trains."""
-    return _get_variable_index.of(optimizer)(variable)
+    """Returns the place of a variable among those an optimizer trains.
+
+    Raises:
+        ValueError: If it is none of them.
+    """
+    try:
+        return _get_variable_index.of(optimizer)(variable)
+    except KeyError:
+        raise ValueError(
+            "An optimizer updates the variables that it was built for. "
+            f"Received: {_name_of(variable)!r}, which is none of "
+            f"{len(trained_variables(optimizer))}. Build it by "
+            "`optimizer.build(model.trainable_variables)` once they are all "
+            "there, or use a new optimizer."
+        ) from None
+
+
+def _name_of(variable: Any) -> str:
+    return getattr(variable, "path", variable.name)
 
 
 def trained_variables(
