@@ -137,7 +137,9 @@ def _trained(strategy, kind, steps, options):
         "weights": [each.tolist() for each in weights],
         "updates": int(optimizer.iterations.numpy()),
         "bytes": optimizer.state_bytes(),
-        "held": sum(v.numpy().nbytes for v in optimizer.slots_here),
+        "held": sum(
+            v.numpy().nbytes for v in optimizer.synchronized_by.slots_here
+        ),
     }
     if strategy.is_chief:
         inner = optimizer.inner_optimizer
@@ -239,5 +241,7 @@ def resumed_on_workers(folder, kind, is_killed):
     except Killed:
         return None
     arrays = [v.numpy() for v in model.variables]
-    arrays += [slot.numpy() for slot in model.optimizer.slots_here]
+    arrays += [
+        slot.numpy() for slot in model.optimizer.synchronized_by.slots_here
+    ]
     return [each.tolist() for each in arrays]

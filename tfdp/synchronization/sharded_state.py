@@ -141,7 +141,7 @@ class ShardedState(Synchronous):
         keras_optimizers.hold(inner, self._slots.variables)
         # For TensorFlow's checkpoints.
         owner.slots_here = (
-            [slot.value for slot in owned.slots if slot is not None]
+            [slot.value for slot in self.slots_here]
             if getattr(strategy, "num_workers", 1) == 1
             else NotInCheckpoints()
         )
@@ -176,6 +176,11 @@ class ShardedState(Synchronous):
             ),
             args=(list(reduced.gradients),),
         )
+
+    @property
+    def slots_here(self) -> list[keras.Variable]:
+        """The slots that replicas of this process own."""
+        return [slot for slot in self._owned.slots if slot is not None]
 
     @property
     def owned_variables(self) -> list[Any]:
