@@ -7,7 +7,7 @@ import tensorflow as tf
 import tfdp
 from tfdp.cluster import membership as memberships
 from tfdp.cluster.membership import Membership, join, membership
-from tfdp.data import is_marked, pipeline
+from tfdp.data import cache_files, is_marked, pipeline
 
 SECOND_OF_TWO = Membership(1, 2)
 
@@ -152,3 +152,10 @@ def test_what_keeps_the_order_is_taken(second_of_two):
         (twelve.filter(lambda x: x > 0).shuffle(4).padded_batch(4), -2),
     ]:
         assert pipeline(dataset, SECOND_OF_TWO) == (4, samples)
+
+
+def test_files_that_own_samples_are_cached_in_are_found(second_of_two):
+    marked = numbers().cache("of all").apply(tfdp.shard)
+    assert cache_files(marked.cache().batch(2)) == []
+    zipped = tf.data.Dataset.zip(marked.cache("b").map(abs), marked)
+    assert cache_files(zipped.batch(2).cache("a").prefetch(1)) == ["a", "b"]

@@ -229,3 +229,14 @@ def test_random_numbers_are_no_source_to_look_at():
     assert tf_datasets.source_datasets(drawn.map(abs)) == []
     both = tf.data.Dataset.zip(samples.map(abs), drawn)
     assert tf_datasets.source_datasets(both) == [samples]
+
+
+@contract(
+    "_filename",
+    serves="workers that cache in one file are not noticed",
+)
+def test_a_cache_tells_its_file():
+    samples = tf.data.Dataset.range(8)
+    assert tf_datasets.cache_file(samples.cache("a file")) == "a file"
+    assert tf_datasets.cache_file(samples.cache()) == ""
+    assert tf_datasets.cache_file(samples) == ""

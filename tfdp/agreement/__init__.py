@@ -20,6 +20,7 @@ from tfdp.agreement.gathering import (
     gather_objects,
 )
 from tfdp.agreement.items import (
+    check_own_files,
     check_same_beginning,
     check_same_length,
     check_same_order,

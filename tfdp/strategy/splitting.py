@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdp.agreement import (
     all_gather,
+    check_own_files,
     check_same_beginning,
     check_same_dataset,
     check_same_length,
@@ -24,6 +25,7 @@ from tfdp.data import (
     WorkerItems,
     by_replica,
     by_rows,
+    cache_files,
     digest,
     is_marked,
     is_shard,
@@ -109,6 +111,7 @@ def _after_mark(
     of_worker = pipeline(dataset, own)
     micro_batch = of_worker.micro_batch
     check_same_dataset(strategy, dataset, micro_batch=micro_batch)
+    check_own_files(strategy, cache_files(dataset))
     steps = int(all_gather(strategy, [of_worker.samples]).min())
     if steps >= 0:
         own_steps = share.steps(of_worker.samples, micro_batch)

@@ -30,6 +30,9 @@ _asks_others = Member(
     "_enable_get_next_as_optional",
     serves="workers ask each other before each step whether there are data",
 )
+_filename = Member(
+    "_filename", serves="workers would read each other's cached samples"
+)
 _DRAWS = ("Random", "TruncatedNormal", "Multinomial", "Stateful", "Rng")
 BATCHES = ("Batch", "ParallelBatch", "PaddedBatch")
 
@@ -192,3 +195,10 @@ def drops_remainder(dataset: tf.data.Dataset) -> bool:
     """
     drops = kind(dataset) in (*BATCHES, "Window", "Rebatch")
     return drops and bool(_drop_remainder.of(dataset))
+
+
+def cache_file(dataset: tf.data.Dataset) -> str:
+    """Returns what file a dataset caches its elements in; "" for none."""
+    if kind(dataset) != "Cache":
+        return ""
+    return _filename.of(dataset).numpy().decode()
