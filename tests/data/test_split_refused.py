@@ -9,6 +9,7 @@ pytestmark = pytest.mark.multi_worker
 PROGRAM = SHARED / "split_refused.py"
 REFUSED = {
     "one cache file": "caches its own samples, in files of its own. Received",
+    "no order": "Received: `map(..., deterministic=False)`. Leave out",
 }
 
 

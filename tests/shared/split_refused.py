@@ -23,6 +23,10 @@ def cached(name):
     return pairs(12).apply(tfdp.shard).cache(f"{folder}/{name}").batch(4)
 
 
+def same(*pair):
+    return pair
+
+
 def refusal(data):
     try:
         model.fit(data, verbose=0)
@@ -36,6 +40,11 @@ if __name__ == "__main__":
     tfdp.testing.report(
         {
             "one cache file": refusal(cached("cache")),
+            "no order": refusal(
+                pairs(12)
+                .map(same, num_parallel_calls=2, deterministic=False)
+                .batch(4)
+            ),
             "own cache files": refusal(cached(own)),
         }
     )

@@ -240,3 +240,61 @@ def test_a_cache_tells_its_file():
     assert tf_datasets.cache_file(samples.cache("a file")) == "a file"
     assert tf_datasets.cache_file(samples.cache()) == ""
     assert tf_datasets.cache_file(samples) == ""
+
+
+@contract(
+    "_deterministic",
+    "_functions",
+    "DatasetToGraphV2",
+    serves="workers that read in different orders are not noticed",
+)
+def test_an_operation_tells_whether_it_leaves_the_order():
+    samples = tf.data.Dataset.range(8)
+    one = tf.data.Dataset.from_tensors
+    free = {"num_parallel_calls": 2, "deterministic": False}
+    kept = {"num_parallel_calls": 2, "deterministic": True}
+
+    def nested(**options):
+        return lambda x: one(x).map(abs, **options)
+
+    generated = tf.data.Dataset.from_generator(
+        lambda: iter([1]), output_signature=tf.TensorSpec((), tf.int64)
+    )
+    for leaving in (
+        samples.map(abs, **free),
+        samples.batch(2, **free),
+        samples.interleave(one, **free),
+        generated.interleave(one, **free),
+        samples.interleave(nested(**free)),
+        samples.flat_map(nested(**free)),
+        samples.apply(
+            tf.data.experimental.parallel_interleave(one, 2, sloppy=True)
+        ),
+    ):
+        assert tf_datasets.leaves_order(leaving)
+        # Only of the last one.
+        assert not tf_datasets.leaves_order(leaving.prefetch(2))
+    for keeping in (
+        samples,
+        generated,
+        samples.map(abs),
+        samples.map(abs, num_parallel_calls=2),
+        samples.interleave(one, **kept),
+        samples.interleave(nested(**kept), num_parallel_calls=2),
+        samples.shuffle(8).batch(2, **kept),
+    ):
+        assert not tf_datasets.leaves_order(keeping)
+
+
+def test_operations_are_named_as_users_call_them():
+    samples = tf.data.Dataset.range(8)
+    one = tf.data.Dataset.from_tensors
+    assert [
+        tf_datasets.called(node)
+        for node in (
+            samples.map(abs, num_parallel_calls=2),
+            samples.interleave(one, num_parallel_calls=2),
+            samples.interleave(one).flat_map(one),
+            samples.ignore_errors(),
+        )
+    ] == ["map", "interleave", "flat_map", "ignore_errors"]

@@ -1,14 +1,12 @@
 """What a marked pipeline does with a worker's samples."""
 
-import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from tfdp.cluster.membership import Membership
 from tfdp.data.index_order import length
-from tfdp.data.mark import after_mark, mark_of, marks
+from tfdp.data.mark import after_mark, mark_of, marks, wholes
 from tfdp.upstream.tensorflow import tf_datasets
 
 _COMPOSED = (tf.SparseTensorSpec, tf.RaggedTensorSpec)
@@ -84,7 +82,8 @@ def pipeline(dataset: tf.data.Dataset, own: Membership) -> Pipeline:
         if kind == "Repeat":
             repeats.append(node)
         elif kind not in _KEEPS_BATCHES:
-            last = f"`{_called(node)}` at its end, which moves before `batch`"
+            name = tf_datasets.called(node)
+            last = f"`{name}` at its end, which moves before `batch`"
             if mark_of(node) is not None:
                 last = "no `batch` after it"
             raise ValueError(
@@ -151,7 +150,7 @@ def _check_repeats(
             "have as many samples, or some would be ahead of others. Received: "
             f"`repeat` after `{changes}`, after the mark. {_NOT_AT_ALL}"
         )
-    for mark, whole in _wholes(repeat):
+    for mark, whole in wholes(repeat):
         count = int(whole.cardinality())
         if count == tf.data.INFINITE_CARDINALITY:
             continue
@@ -169,7 +168,7 @@ def _check_repeats(
 def _check_endless(samples: tf.data.Dataset) -> None:
     """Refuses what is endless by a `repeat`, of which workers keep parts."""
     changes = _changes_number(samples)
-    for _, whole in _wholes(samples) if changes is not None else []:
+    for _, whole in wholes(samples) if changes is not None else []:
         is_endless = int(whole.cardinality()) == tf.data.INFINITE_CARDINALITY
         if is_endless and "Repeat" in tf_datasets.pipeline_steps(whole):
             raise ValueError(
@@ -178,16 +177,6 @@ def _check_endless(samples: tf.data.Dataset) -> None:
                 "through with theirs more often than others. Received: "
                 f"`{changes}` after the mark, `repeat` before it. {_NOT_AT_ALL}"
             )
-
-
-def _wholes(
-    dataset: tf.data.Dataset,
-) -> Iterator[tuple[Membership, tf.data.Dataset]]:
-    """Goes through the marks of a dataset, and what they part."""
-    for node in after_mark(dataset):
-        mark = mark_of(node)
-        if mark is not None:
-            yield mark, *tf_datasets.inputs(node)
 
 
 def _changes_number(dataset: tf.data.Dataset) -> str | None:
@@ -200,11 +189,5 @@ def _changes_number(dataset: tf.data.Dataset) -> str | None:
         if tf.data.UNKNOWN_CARDINALITY not in [
             int(part.cardinality()) for part in parts
         ]:
-            return _called(node)
+            return tf_datasets.called(node)
     return None
-
-
-def _called(node: tf.data.Dataset) -> str:
-    """Returns what users call the last operation of a pipeline."""
-    kind = tf_datasets.kind(node).removeprefix("Parallel")
-    return re.sub("(?<!^)(?=[A-Z])", "_", kind).lower()

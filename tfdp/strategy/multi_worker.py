@@ -17,6 +17,7 @@ from tfdp.agreement import (
 from tfdp.batch import checked_count, checked_number
 from tfdp.cluster import Cluster
 from tfdp.cluster.membership import Membership, join
+from tfdp.data import in_one_order
 from tfdp.groups import beside, of_workers
 from tfdp.settings import pack_bytes, start_timeout
 from tfdp.strategy.data_parallel_strategy import (
@@ -166,10 +167,10 @@ class MultiWorkerMirroredStrategy(
 
         Raises:
             ValueError: If the dataset has no batches, is marked as sharded
-                already, or differs between workers in its number of batches
-                or in its shuffling; if `tfdp.shard` was applied to it, and
-                micro-batches would not be those of one device, or it is for
-                `predict`.
+                already, does not keep its order, or differs between workers
+                in its number of batches or in its shuffling; if `tfdp.shard`
+                was applied to it, and micro-batches would not be those of one
+                device, or it is for `predict`.
         """
         policy = dataset.options().experimental_distribute.auto_shard_policy
         if policy == tf.data.experimental.AutoShardPolicy.OFF:
@@ -180,6 +181,8 @@ class MultiWorkerMirroredStrategy(
                 "or, where each worker makes its own shard, use "
                 "`strategy.distribute_datasets_from_function`."
             )
+        if self.num_workers > 1:
+            dataset = in_one_order(dataset)
         self._datasets += 1
         seed = (tf_runtime.global_seed() or 0) + self._datasets
         epochs = keras_epochs.iterator_under_construction(within=1)
@@ -217,12 +220,17 @@ class MultiWorkerMirroredStrategy(
 
         Returns:
             The distributed dataset.
+
+        Raises:
+            ValueError: If a dataset does not keep its order before `shard`.
         """
 
         def of_agreed_length(
             context: tf.distribute.InputContext,
         ) -> tf.data.Dataset:
             dataset = dataset_fn(context)
+            if self.num_workers > 1:
+                dataset = in_one_order(dataset, has_own_shards=True)
             warn_of_overlap(self, dataset)
             if not have_same_length(self, dataset):
                 # Of a filtered dataset Keras cannot know the length.

@@ -4,6 +4,8 @@ A doorway to private names of TensorFlow, each of which has a contract in
 `tests/upstream/test_tf_datasets.py`.
 """
 
+import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -34,6 +36,8 @@ _filename = Member(
     "_filename", serves="workers would read each other's cached samples"
 )
 _DRAWS = ("Random", "TruncatedNormal", "Multinomial", "Stateful", "Rng")
+# As `tf.data.experimental.ExternalStatePolicy` has it, in C++.
+_IGNORE_STATE = 1
 BATCHES = ("Batch", "ParallelBatch", "PaddedBatch")
 
 
@@ -180,6 +184,12 @@ def kind(dataset: tf.data.Dataset) -> str:
     return name.partition("Dataset")[0]
 
 
+def called(dataset: tf.data.Dataset) -> str:
+    """Returns what users call the last operation of a pipeline."""
+    name = kind(dataset).removeprefix("Parallel")
+    return re.sub("(?<=.)([A-Z])", r"_\1", name).lower()
+
+
 def batching(dataset: tf.data.Dataset) -> Batching | None:
     """Returns how a dataset puts samples together, if that is what it does."""
     size = getattr(dataset, "_batch_size", None)
@@ -202,3 +212,43 @@ def cache_file(dataset: tf.data.Dataset) -> str:
     if kind(dataset) != "Cache":
         return ""
     return _filename.of(dataset).numpy().decode()
+
+
+def leaves_order(dataset: tf.data.Dataset) -> bool:
+    """Whether the last operation of a pipeline was told not to keep an order.
+
+    By its argument `deterministic=False`; or one of a dataset that a function
+    of it makes.
+    """
+    own = getattr(dataset, "_deterministic", None)
+    if own is None and kind(dataset) == "ParallelInterleave":
+        return _leaves_order(_graph_of(dataset))
+    return own == "false" or any(
+        _leaves_order(wrapper.function.graph.as_graph_def())
+        for wrapper in _functions.of(dataset)()
+    )
+
+
+def _leaves_order(graph: tf.compat.v1.GraphDef) -> bool:
+    return any(
+        "deterministic" in node.attr
+        and node.attr["deterministic"].s == b"false"
+        for nodes in (
+            graph.node,
+            *(f.node_def for f in graph.library.function),
+        )
+        for node in nodes
+    )
+
+
+def _graph_of(dataset: tf.data.Dataset) -> tf.compat.v1.GraphDef:
+    """Returns a pipeline as a graph; an empty one if it is too large for it."""
+    graph = tf.compat.v1.GraphDef()
+    with contextlib.suppress(tf.errors.OpError):
+        graph.ParseFromString(
+            tf.raw_ops.DatasetToGraphV2(
+                input_dataset=tf.data.experimental.to_variant(dataset),
+                external_state_policy=_IGNORE_STATE,
+            ).numpy()
+        )
+    return graph
