@@ -9,6 +9,9 @@ pytestmark = pytest.mark.multi_worker
 PROGRAM = SHARED / "split_refused.py"
 REFUSED = {
     "one cache file": "caches its own samples, in files of its own. Received",
+    "generator": "yields other elements than the chief's on worker 1.",
+    "not marked": "yields other elements than the chief's on worker 1.",
+    "batches": "yields other elements than the chief's on worker 1.",
     "no order": "Received: `map(..., deterministic=False)`. Leave out",
 }
 
@@ -25,7 +28,9 @@ def test_what_is_not_split_rightly_is_refused_on_every_worker(workers, case):
         assert REFUSED[case] in found[case]
 
 
-@pytest.mark.parametrize("case", ["own cache files"])
+@pytest.mark.parametrize(
+    "case", ["own cache files", "seeded", "seeded batches"]
+)
 def test_what_is_split_rightly_is_taken(workers, case):
     for found in workers:
         assert found[case] is None

@@ -3,6 +3,7 @@
 import sys
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import tfdp
@@ -27,6 +28,23 @@ def same(*pair):
     return pair
 
 
+def generated(seed):
+    def generate():
+        for number in np.random.default_rng(seed).permutation(12):
+            yield np.float32([number]), np.float32([number])
+
+    one = tf.TensorSpec((1,))
+    return tf.data.Dataset.from_generator(generate, output_signature=(one, one))
+
+
+def batches(seed):
+    """A generator that is given to `fit` as it is."""
+    random = np.random.default_rng(seed)
+    for _ in range(4):
+        rows = random.permutation(12).astype("float32")[:4, None]
+        yield rows, rows
+
+
 def refusal(data):
     try:
         model.fit(data, verbose=0)
@@ -36,7 +54,7 @@ def refusal(data):
 
 
 if __name__ == "__main__":
-    own = f"{strategy.worker_index}-of-{strategy.num_workers}"
+    own = strategy.worker_index
     tfdp.testing.report(
         {
             "one cache file": refusal(cached("cache")),
@@ -45,6 +63,13 @@ if __name__ == "__main__":
                 .map(same, num_parallel_calls=2, deterministic=False)
                 .batch(4)
             ),
-            "own cache files": refusal(cached(own)),
+            "generator": refusal(generated(own).apply(tfdp.shard).batch(4)),
+            "not marked": refusal(generated(own).batch(4)),
+            "batches": refusal(batches(own)),
+            "seeded": refusal(generated(7).apply(tfdp.shard).batch(4)),
+            "seeded batches": refusal(batches(7)),
+            "own cache files": refusal(
+                cached(f"{own}-of-{strategy.num_workers}")
+            ),
         }
     )

@@ -29,3 +29,4 @@ from tfdp.agreement.items import (
 )
 from tfdp.agreement.same_program import program
 from tfdp.agreement.windows import gathered_window
+from tfdp.agreement.yields import check_same_yields

@@ -14,3 +14,4 @@ from tfdp.data.orders import orders
 from tfdp.data.pipeline import pipeline
 from tfdp.data.shares import Share
 from tfdp.data.split import Split, by_replica, by_rows
+from tfdp.data.yields import Yields, yields

@@ -1,7 +1,5 @@
 """One order of samples, of which workers take their own."""
 
-from collections.abc import Iterator
-
 import tensorflow as tf
 
 from tfdp.data.mark import is_marked, wholes
@@ -27,7 +25,7 @@ def in_one_order(
     if has_own_shards:
         parts = [
             part
-            for node in _through(dataset)
+            for node in tf_datasets.through(dataset)
             if tf_datasets.kind(node) == "Shard"
             for part in tf_datasets.inputs(node)
         ]
@@ -37,7 +35,7 @@ def in_one_order(
         where = " before `tfdp.shard`"
     else:
         parts, where = [dataset], ""
-    for node in (node for part in parts for node in _through(part)):
+    for node in (node for part in parts for node in tf_datasets.through(part)):
         if tf_datasets.leaves_order(node):
             raise ValueError(
                 "Every worker must read the samples in the same order, or "
@@ -51,9 +49,3 @@ def in_one_order(
     keeping = tf.data.Options()
     keeping.deterministic = True
     return dataset.with_options(keeping)
-
-
-def _through(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
-    yield dataset
-    for part in tf_datasets.inputs(dataset):
-        yield from _through(part)

@@ -118,7 +118,8 @@ def _check_order(
             )
         _check_drops(node)
         if kind == "Repeat":
-            _check_repeats(node, *tf_datasets.inputs(node), 1)
+            (repeated,) = tf_datasets.inputs(node)
+            _check_repeats(node, repeated, 1)
     for node in repeats:
         _check_repeats(node, samples, micro_batch)
     _check_endless(samples)

@@ -1,8 +1,10 @@
 """`tf.distribute.MultiWorkerMirroredStrategy`, repaired for Keras 3."""
 
+import functools
 import itertools
 import random
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -11,19 +13,21 @@ from tfdp.agreement import (
     all_gather,
     check_same_dataset,
     check_same_packs,
+    check_same_yields,
     have_same_length,
     warn_of_overlap,
 )
 from tfdp.batch import checked_count, checked_number
 from tfdp.cluster import Cluster
 from tfdp.cluster.membership import Membership, join
-from tfdp.data import in_one_order
+from tfdp.data import Yields, in_one_order, yields
 from tfdp.groups import beside, of_workers
 from tfdp.settings import pack_bytes, start_timeout
 from tfdp.strategy.data_parallel_strategy import (
     DataParallelStrategy,
     distribute_split,
 )
+from tfdp.strategy.distributed_dataset import CountedDataset
 from tfdp.strategy.joining import (
     check_not_started,
     endable_start,
@@ -187,8 +191,9 @@ class MultiWorkerMirroredStrategy(
         seed = (tf_runtime.global_seed() or 0) + self._datasets
         epochs = keras_epochs.iterator_under_construction(within=1)
         part = split_of(self, dataset, epochs, seed)
+        heard = self._heard(dataset, epochs)
         if part is not None:
-            return distribute_split(self, part)
+            return self._comparing(distribute_split(self, part), heard)
         in_order = keras_epochs.py_dataset_in_order(
             epochs, shuffle=random.Random(seed).shuffle
         )
@@ -201,7 +206,20 @@ class MultiWorkerMirroredStrategy(
                 tf.data.experimental.AutoShardPolicy.DATA
             )
             dataset = dataset.with_options(by_samples)
-        return super().experimental_distribute_dataset(dataset, options)
+        distributed = super().experimental_distribute_dataset(dataset, options)
+        return self._comparing(distributed, heard)
+
+    def _heard(self, dataset: tf.data.Dataset, epochs: Any) -> list[Yields]:
+        # Items of a PyDataset may well be others, where they are augmented.
+        is_items = keras_epochs.py_dataset(epochs) is not None
+        return [] if self.num_workers == 1 or is_items else yields(dataset)
+
+    def _comparing(
+        self, dataset: CountedDataset, heard: list[Yields]
+    ) -> CountedDataset:
+        if heard:
+            dataset.compare = functools.partial(check_same_yields, self, heard)
+        return dataset
 
     def distribute_datasets_from_function(
         self,

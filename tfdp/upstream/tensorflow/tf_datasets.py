@@ -174,6 +174,13 @@ def inputs(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     return list(_inputs.of(dataset)())
 
 
+def through(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
+    """Goes through a dataset and all that it is made of."""
+    yield dataset
+    for part in inputs(dataset):
+        yield from through(part)
+
+
 def kind(dataset: tf.data.Dataset) -> str:
     """Returns what the last operation of a pipeline is.
 
