@@ -325,6 +325,9 @@ USES = {
     "tf_datasets._filename": lambda: tf_datasets.cache_file(
         tf.data.Dataset.range(1).cache()
     ),
+    "tf_datasets._tensors": lambda: tf_datasets.tensors(
+        tf.data.Dataset.from_tensors(1)
+    ),
     "tf_generators._functions": lambda: heard_generator(tf.TensorSpec(())),
     "tf_generators._registry": lambda: heard_generator(tf.TensorSpec(())),
     "tf_generators._funcs": lambda: heard_generator(tf.TensorSpec(())),

@@ -298,3 +298,40 @@ def test_operations_are_named_as_users_call_them():
             samples.ignore_errors(),
         )
     ] == ["map", "interleave", "flat_map", "ignore_errors"]
+
+
+@contract(
+    "_tensors",
+    serves="workers that are given other samples are not noticed",
+)
+def test_a_source_tells_what_it_holds():
+    held = {"a": tf.range(3), "b": tf.constant(["x", "y", "z"])}
+    for source in (
+        tf.data.Dataset.from_tensor_slices(held),
+        tf.data.Dataset.from_tensors(held),
+    ):
+        a, b = tf_datasets.tensors(source)
+        assert a is held["a"]
+        assert b is held["b"]
+    assert tf_datasets.tensors(tf.data.Dataset.range(3)) == []
+
+
+@contract(
+    "_functions",
+    serves="workers that look up other samples are not noticed",
+)
+def test_tables_of_a_function_are_found():
+    # A few numbers from outside are copied to the inside.
+    outside, inside = tf.range(200), list(range(200))
+
+    def both(i):
+        return tf.gather(outside, i) + tf.gather(inside, i)
+
+    samples = tf.data.Dataset.range(3)
+    (found, octets) = tf_datasets.tables(samples.map(both), 200)
+    assert found is outside
+    assert isinstance(octets, bytes)
+    assert tf_datasets.tables(samples.map(both), 201) == []
+    assert tf_datasets.tables(samples, 0) == []
+    nested = samples.flat_map(lambda i: tf.data.Dataset.range(i).map(both))
+    assert len(tf_datasets.tables(nested, 200)) == 2

@@ -32,6 +32,7 @@ from tfdp.data import (
     orders,
     pipeline,
     split_arrays,
+    wholes,
 )
 from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
 from tfdp.upstream.keras import keras_data, keras_epochs
@@ -110,7 +111,10 @@ def _after_mark(
 ) -> Split:
     of_worker = pipeline(dataset, own)
     micro_batch = of_worker.micro_batch
-    check_same_dataset(strategy, dataset, micro_batch=micro_batch)
+    samples = [int(whole.cardinality()) for _, whole in wholes(dataset)]
+    check_same_dataset(
+        strategy, dataset, micro_batch=micro_batch, samples=sum(samples)
+    )
     check_own_files(strategy, cache_files(dataset))
     steps = int(all_gather(strategy, [of_worker.samples]).min())
     if steps >= 0:

@@ -5,6 +5,7 @@ A doorway to private names of TensorFlow, each of which has a contract in
 """
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -31,6 +32,9 @@ _drop_remainder = Member(
 _asks_others = Member(
     "_enable_get_next_as_optional",
     serves="workers ask each other before each step whether there are data",
+)
+_tensors = Member(
+    "_tensors", serves="workers that are given other samples are not noticed"
 )
 _filename = Member(
     "_filename", serves="workers would read each other's cached samples"
@@ -259,3 +263,42 @@ def _graph_of(dataset: tf.data.Dataset) -> tf.compat.v1.GraphDef:
             ).numpy()
         )
     return graph
+
+
+def tensors(source: tf.data.Dataset) -> list[tf.Tensor]:
+    """Returns what a source holds in memory; nothing if it reads elsewhere."""
+    if kind(source) not in ("Tensor", "TensorSlice"):
+        return []
+    return list(_tensors.of(source))
+
+
+def tables(dataset: tf.data.Dataset, least: int) -> list[tf.Tensor | bytes]:
+    """Returns tensors that the last function of a pipeline looks things up in.
+
+    Args:
+        dataset: Any.
+        least: How many elements they have, or more. Smaller ones may be seeds
+            and sizes.
+
+    Returns:
+        Tensors from outside of the function, and the octets of its own.
+    """
+    found: list[tf.Tensor | bytes] = []
+    for wrapper in _functions.of(dataset)():
+        found += [
+            tensor
+            for tensor in wrapper.function.captured_inputs
+            if tensor.dtype not in (tf.resource, tf.variant)
+            and (tensor.shape.num_elements() or 0) >= least
+        ]
+        graph = wrapper.function.graph.as_graph_def()
+        for nodes in (
+            graph.node,
+            *(f.node_def for f in graph.library.function),
+        ):
+            for node in nodes:
+                value = node.attr["value"].tensor
+                sizes = [each.size for each in value.tensor_shape.dim]
+                if node.op == "Const" and math.prod(sizes) >= least:
+                    found.append(value.SerializeToString())
+    return found
