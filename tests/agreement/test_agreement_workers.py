@@ -119,8 +119,8 @@ def test_arrays_in_another_order_on_one_worker_are_refused(reports):
     for worker in reports:
         assert worker["permuted"]["end"].startswith(
             "ValueError: Every worker must be given the same samples in the "
-            "same order. Received: data that begins with other samples than "
-            "the chief's on worker 1."
+            "same order. Received: other samples than the chief's, or in "
+            "another order, on worker 1."
         )
 
 

@@ -140,7 +140,7 @@ def test_samples_in_another_order_are_refused(meet, change):
     datasets = [change(numbers()), change(numbers()), change(permuted())]
     with pytest.raises(ValueError, match="same samples in the same order") as e:
         meet(check_same_dataset, *datasets)
-    assert "other samples than the chief's on worker 2." in str(e.value)
+    assert "chief's, or in another order, on worker 2." in str(e.value)
     assert "Shuffle with the same seed on every worker" in str(e.value)
 
 
@@ -150,6 +150,75 @@ def test_other_strings_are_refused(meet):
     ]
     with pytest.raises(ValueError, match="same samples in the same order"):
         meet(check_same_dataset, *datasets)
+
+
+LATE = np.arange(200)
+SWAPPED = np.where((LATE == 150) | (LATE == 160), 310 - LATE, LATE)
+ROWS = np.zeros((4, 2**17 + 1, 20), "float64")
+OTHER_ROWS = ROWS.copy()
+OTHER_ROWS[3] = 1
+
+
+def held(values):
+    return tf.data.Dataset.from_tensor_slices(values).batch(10)
+
+
+def looked_up(values):
+    return tf.data.Dataset.range(200).map(lambda i: tf.gather(values, i))
+
+
+def ragged(values):
+    return tf.RaggedTensor.from_row_lengths(np.repeat(values, 2), [2] * 200)
+
+
+@pytest.mark.parametrize(
+    ("make", "one", "other"),
+    [
+        (held, LATE, SWAPPED),
+        (held, LATE.astype(str), SWAPPED.astype(str)),
+        (held, {"a": LATE, "b": LATE}, {"a": LATE, "b": SWAPPED}),
+        (held, ragged(LATE), ragged(np.flip(LATE))),
+        (held, ROWS, OTHER_ROWS),
+        (tf.data.Dataset.from_tensors, LATE, SWAPPED),
+        (looked_up, LATE, SWAPPED),
+        (looked_up, tf.constant(LATE), tf.constant(SWAPPED)),
+        (
+            looked_up,
+            tf.constant(LATE.astype(str)),
+            tf.constant(SWAPPED.astype(str)),
+        ),
+    ],
+    ids=[
+        *("numbers", "names", "dict", "ragged", "large", "whole"),
+        *("looked up", "outside", "names outside"),
+    ],
+)
+def test_samples_that_differ_late_are_refused(meet, make, one, other):
+    meet(check_same_dataset, make(one), make(one))
+    with pytest.raises(ValueError, match="in another order, on worker 1"):
+        meet(check_same_dataset, make(one), make(other))
+
+
+def test_a_seed_of_its_own_is_a_workers(meet):
+    def drawn(worker):
+        return numbers().map(
+            lambda x, y: (x + tf.random.stateless_normal((), [7, worker]), y)
+        )
+
+    meet(check_same_dataset, drawn(0), drawn(1))
+
+
+def test_other_numbers_of_samples_before_workers_part_are_refused(meet):
+    def check(*samples):
+        def checked(worker, data):
+            own = samples[worker.worker_index]
+            check_same_dataset(worker, data, micro_batch=10, samples=own)
+
+        meet(checked, numbers(), numbers())
+
+    check(12, 12)
+    with pytest.raises(ValueError, match="`tfdp.shard`, by worker: 12, 13."):
+        check(12, 13)
 
 
 def overlap(meet, *datasets, at=0):

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tfdp
 from tfdp.cluster import membership as memberships
 from tfdp.cluster.membership import Membership, join, membership
-from tfdp.data import is_marked, pipeline
+from tfdp.data import cache_files, is_marked, pipeline
 
 SECOND_OF_TWO = Membership(1, 2)
 
@@ -20,6 +20,11 @@ def second_of_two(monkeypatch):
 
 def numbers(count=10):
     return tf.data.Dataset.range(count)
+
+
+def even():
+    """Numbers that workers and micro-batches divide."""
+    return numbers(12).apply(tfdp.shard)
 
 
 def listed(dataset):
@@ -112,6 +117,49 @@ REFUSED = {
     "`repeat` after the mark, of -2": lambda m: (
         numbers().filter(lambda x: x > 0).apply(tfdp.shard).repeat().batch(2)
     ),
+    "`repeat` after the mark, of 12": lambda _: (
+        numbers(12).apply(tfdp.shard).batch(8).repeat()
+    ),
+    "`repeat` after `filter`, after the mark": lambda _: (
+        even().filter(lambda x: x > 0).batch(2).repeat()
+    ),
+    "`repeat` after `filter`, after": lambda _: (
+        even().filter(lambda x: x > 0).map(abs).repeat(2).batch(2)
+    ),
+    "`repeat` after `flat_map`": lambda _: (
+        even().flat_map(tf.data.Dataset.range).batch(2).repeat()
+    ),
+    "`repeat` after `interleave`": lambda _: (
+        even()
+        .interleave(tf.data.Dataset.range, num_parallel_calls=2)
+        .repeat()
+        .batch(2)
+    ),
+    "`repeat` after `unbatch`": lambda _: (
+        even().batch(3).unbatch().batch(2).repeat()
+    ),
+    "`repeat` after `group_by_window`": lambda _: (
+        even()
+        .group_by_window(lambda x: x % 2, lambda key, window: window, 2)
+        .batch(2)
+        .repeat()
+    ),
+    "`filter` after the mark, `repeat` before it": lambda _: (
+        numbers(12)
+        .repeat()
+        .prefetch(1)
+        .apply(tfdp.shard)
+        .filter(lambda x: x > 0)
+        .batch(2)
+    ),
+    "`interleave` after the mark, `repeat` before it": lambda _: (
+        numbers(12)
+        .repeat()
+        .shuffle(12)
+        .apply(tfdp.shard)
+        .interleave(tf.data.Dataset.range)
+        .batch(2)
+    ),
 }
 
 
@@ -128,9 +176,16 @@ def test_a_mark_of_another_strategy_is_refused(second_of_two):
         pipeline(dataset, Membership(0, 1))
 
 
+def positive(number):
+    return number > 0
+
+
 def test_what_keeps_the_order_is_taken(second_of_two):
     twelve = numbers(12).apply(tfdp.shard)
     zipped = tf.data.Dataset.zip(twelve, twelve)
+    pairs = tf.data.Dataset.from_tensor_slices(tf.zeros((6, 2)))
+    pairs = pairs.apply(tfdp.shard)
+    drawn = tf.data.Dataset.random(1)
     for dataset, samples in [
         (
             numbers().repeat().apply(tfdp.shard).batch(4, drop_remainder=True),
@@ -148,7 +203,20 @@ def test_what_keeps_the_order_is_taken(second_of_two):
         (twelve.repeat(3).batch(4), 18),
         (twelve.batch(4).cache().repeat(2).prefetch(1), 12),
         (twelve.batch(4).repeat(), -1),
+        (twelve.shuffle(3).repeat(2).batch(4).repeat(), -1),
+        # Rows are not those of the marks: twice as many.
+        (pairs.unbatch().batch(4).repeat(2), 12),
+        # Each pass ends on its own; drawn without end, there are no passes.
+        (numbers(12).repeat(2).apply(tfdp.shard).filter(positive).batch(4), -2),
+        (drawn.apply(tfdp.shard).filter(positive).batch(4), -2),
         (zipped.batch(4, num_parallel_calls=2).map(lambda x, y: x), 6),
         (twelve.filter(lambda x: x > 0).shuffle(4).padded_batch(4), -2),
     ]:
         assert pipeline(dataset, SECOND_OF_TWO) == (4, samples)
+
+
+def test_files_that_own_samples_are_cached_in_are_found(second_of_two):
+    marked = numbers().cache("of all").apply(tfdp.shard)
+    assert cache_files(marked.cache().batch(2)) == []
+    zipped = tf.data.Dataset.zip(marked.cache("b").map(abs), marked)
+    assert cache_files(zipped.batch(2).cache("a").prefetch(1)) == ["a", "b"]

@@ -31,6 +31,14 @@ def test_a_strategy_makes_one(counted, source):
     assert counted.source.element_spec == source.element_spec
 
 
+def test_what_was_read_before_is_compared_where_it_is_begun(counted):
+    begun = []
+    counted.compare = lambda: begun.append(counted.times_begun)
+    for _ in range(2):
+        list(counted)
+    assert begun == [0, 1]
+
+
 def test_a_strategy_makes_one_of_a_function(two_replicas, source):
     """The first epoch of it too counts as the first."""
     counted = two_replicas.distribute_datasets_from_function(lambda _: source)

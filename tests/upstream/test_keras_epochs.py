@@ -81,8 +81,17 @@ def test_an_epoch_iterator_asks_itself_for_what_it_goes_through():
         iterator, np.zeros((4, 1)), batch_size=2
     )
     keras_epochs.begin_late(iterator, ValueError)
-    iterator._distributed_dataset = types.SimpleNamespace(later=Later)
-    assert list(iterator) == [(0, 0, "begun"), (1, 1, "begun")]
+    compared = []
+    iterator._distributed_dataset = types.SimpleNamespace(
+        later=Later, compare=lambda: compared.append(len(steps))
+    )
+    steps = []
+    with iterator.catch_stop_iteration():
+        for step in iterator:
+            steps.append(step)
+    assert steps == [(0, 0, "begun"), (1, 1, "begun")]
+    # After the first step, and at the end.
+    assert compared == [1, 2]
 
 
 @contract(

@@ -40,6 +40,7 @@ from tfdp.upstream.private import Member, MissingNameError, Name
 from tfdp.upstream.tensorflow import (
     tf_datasets,
     tf_functions,
+    tf_generators,
     tf_placement,
     tf_replicas,
     tf_runtime,
@@ -161,6 +162,13 @@ def take_length():
 
 def in_order():
     return keras_epochs.py_dataset_in_order(Epochs())
+
+
+def heard_generator(spec):
+    tf_generators.hear(
+        tf.data.Dataset.from_generator(lambda: iter([]), output_signature=spec),
+        object,
+    )
 
 
 def enter(context_manager):
@@ -313,6 +321,18 @@ USES = {
     ),
     "tf_datasets._inputs": lambda: tf_datasets.source_datasets(
         tf.data.Dataset.range(1)
+    ),
+    "tf_datasets._filename": lambda: tf_datasets.cache_file(
+        tf.data.Dataset.range(1).cache()
+    ),
+    "tf_datasets._tensors": lambda: tf_datasets.tensors(
+        tf.data.Dataset.from_tensors(1)
+    ),
+    "tf_generators._functions": lambda: heard_generator(tf.TensorSpec(())),
+    "tf_generators._registry": lambda: heard_generator(tf.TensorSpec(())),
+    "tf_generators._funcs": lambda: heard_generator(tf.TensorSpec(())),
+    "tf_generators._func": lambda: heard_generator(
+        tf.RaggedTensorSpec((2, None))
     ),
     "tf_functions._autograph_context": wrapped_function,
     "tf_functions._context_class": wrapped_function,

@@ -229,3 +229,109 @@ def test_random_numbers_are_no_source_to_look_at():
     assert tf_datasets.source_datasets(drawn.map(abs)) == []
     both = tf.data.Dataset.zip(samples.map(abs), drawn)
     assert tf_datasets.source_datasets(both) == [samples]
+
+
+@contract(
+    "_filename",
+    serves="workers that cache in one file are not noticed",
+)
+def test_a_cache_tells_its_file():
+    samples = tf.data.Dataset.range(8)
+    assert tf_datasets.cache_file(samples.cache("a file")) == "a file"
+    assert tf_datasets.cache_file(samples.cache()) == ""
+    assert tf_datasets.cache_file(samples) == ""
+
+
+@contract(
+    "_deterministic",
+    "_functions",
+    "DatasetToGraphV2",
+    serves="workers that read in different orders are not noticed",
+)
+def test_an_operation_tells_whether_it_leaves_the_order():
+    samples = tf.data.Dataset.range(8)
+    one = tf.data.Dataset.from_tensors
+    free = {"num_parallel_calls": 2, "deterministic": False}
+    kept = {"num_parallel_calls": 2, "deterministic": True}
+
+    def nested(**options):
+        return lambda x: one(x).map(abs, **options)
+
+    generated = tf.data.Dataset.from_generator(
+        lambda: iter([1]), output_signature=tf.TensorSpec((), tf.int64)
+    )
+    for leaving in (
+        samples.map(abs, **free),
+        samples.batch(2, **free),
+        samples.interleave(one, **free),
+        generated.interleave(one, **free),
+        samples.interleave(nested(**free)),
+        samples.flat_map(nested(**free)),
+        samples.apply(
+            tf.data.experimental.parallel_interleave(one, 2, sloppy=True)
+        ),
+    ):
+        assert tf_datasets.leaves_order(leaving)
+        # Only of the last one.
+        assert not tf_datasets.leaves_order(leaving.prefetch(2))
+    for keeping in (
+        samples,
+        generated,
+        samples.map(abs),
+        samples.map(abs, num_parallel_calls=2),
+        samples.interleave(one, **kept),
+        samples.interleave(nested(**kept), num_parallel_calls=2),
+        samples.shuffle(8).batch(2, **kept),
+    ):
+        assert not tf_datasets.leaves_order(keeping)
+
+
+def test_operations_are_named_as_users_call_them():
+    samples = tf.data.Dataset.range(8)
+    one = tf.data.Dataset.from_tensors
+    assert [
+        tf_datasets.called(node)
+        for node in (
+            samples.map(abs, num_parallel_calls=2),
+            samples.interleave(one, num_parallel_calls=2),
+            samples.interleave(one).flat_map(one),
+            samples.ignore_errors(),
+        )
+    ] == ["map", "interleave", "flat_map", "ignore_errors"]
+
+
+@contract(
+    "_tensors",
+    serves="workers that are given other samples are not noticed",
+)
+def test_a_source_tells_what_it_holds():
+    held = {"a": tf.range(3), "b": tf.constant(["x", "y", "z"])}
+    for source in (
+        tf.data.Dataset.from_tensor_slices(held),
+        tf.data.Dataset.from_tensors(held),
+    ):
+        a, b = tf_datasets.tensors(source)
+        assert a is held["a"]
+        assert b is held["b"]
+    assert tf_datasets.tensors(tf.data.Dataset.range(3)) == []
+
+
+@contract(
+    "_functions",
+    serves="workers that look up other samples are not noticed",
+)
+def test_tables_of_a_function_are_found():
+    # A few numbers from outside are copied to the inside.
+    outside, inside = tf.range(200), list(range(200))
+
+    def both(i):
+        return tf.gather(outside, i) + tf.gather(inside, i)
+
+    samples = tf.data.Dataset.range(3)
+    (found, octets) = tf_datasets.tables(samples.map(both), 200)
+    assert found is outside
+    assert isinstance(octets, bytes)
+    assert tf_datasets.tables(samples.map(both), 201) == []
+    assert tf_datasets.tables(samples, 0) == []
+    nested = samples.flat_map(lambda i: tf.data.Dataset.range(i).map(both))
+    assert len(tf_datasets.tables(nested, 200)) == 2

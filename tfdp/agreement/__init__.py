@@ -20,6 +20,7 @@ from tfdp.agreement.gathering import (
     gather_objects,
 )
 from tfdp.agreement.items import (
+    check_own_files,
     check_same_beginning,
     check_same_length,
     check_same_order,
@@ -28,3 +29,4 @@ from tfdp.agreement.items import (
 )
 from tfdp.agreement.same_program import program
 from tfdp.agreement.windows import gathered_window
+from tfdp.agreement.yields import check_same_yields

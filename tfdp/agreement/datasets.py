@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
+from tfdp.agreement.digests import digest_of_sources, octets_of
 from tfdp.agreement.gathering import Workers, all_gather
 from tfdp.upstream.tensorflow import tf_datasets
 
@@ -29,6 +30,7 @@ def check_same_dataset(
     dataset: tf.data.Dataset,
     *,
     micro_batch: int | None = None,
+    samples: int = 0,
 ) -> None:
     """Checks that workers that are to share a dataset all have the same.
 
@@ -37,11 +39,12 @@ def check_same_dataset(
         dataset: This worker's copy of the dataset.
         micro_batch: Size of its batches, to compare instead of their number,
             where each worker has read a part of its own.
+        samples: How many these are parts of, to compare.
 
     Raises:
         ValueError: On every worker, if the copies differ in their number of
-            batches, in the seeds of their shuffling, or in what they begin
-            with.
+            batches or samples, in the seeds of their shuffling, or in what
+            they read: arrays as a whole, and what other data begin with.
     """
     if strategy.num_workers == 1:
         return
@@ -51,10 +54,11 @@ def check_same_dataset(
         [
             micro_batch or int(dataset.cardinality()),
             zlib.crc32(str(seeds).encode()),
-            _digest_of_sources(dataset),
+            digest_of_sources(dataset),
+            samples,
         ],
     )
-    lengths, shufflings, sources = table.T
+    lengths, shufflings, sources, counts = table.T
     if (lengths != lengths[0]).any():
         what = "sizes" if micro_batch else "numbers"
         raise ValueError(
@@ -62,6 +66,12 @@ def check_same_dataset(
             f"batches, by worker: {', '.join(map(str, lengths))}. Give each "
             "worker the whole dataset, or, where each makes its own shard, "
             "use `strategy.distribute_datasets_from_function`."
+        )
+    if (counts != counts[0]).any():
+        raise ValueError(
+            "Every worker must be given the samples of all workers. Received "
+            "numbers of them before `tfdp.shard`, by worker: "
+            f"{', '.join(map(str, counts))}. Give each worker all of them."
         )
     if (shufflings != shufflings[0]).any():
         raise ValueError(
@@ -76,7 +86,7 @@ def check_same_dataset(
         differing = ", ".join(map(str, np.flatnonzero(sources != sources[0])))
         raise ValueError(
             "Every worker must be given the same samples in the same order. "
-            "Received: data that begins with other samples than the chief's "
+            "Received: other samples than the chief's, or in another order, "
             f"on worker {differing}. Shuffle with the same seed on every "
             "worker, or, where each worker makes its own shard, use "
             "`strategy.distribute_datasets_from_function`."
@@ -112,17 +122,6 @@ def warn_of_overlap(strategy: Workers, dataset: tf.data.Dataset) -> None:
             )
 
 
-def _digest_of_sources(dataset: tf.data.Dataset) -> int:
-    """CRC of the first elements that a pipeline reads, before any shuffling."""
-    digest = 0
-    for source in tf_datasets.source_datasets(dataset):
-        for element in source.take(64):
-            for leaf in tf.nest.flatten(element):
-                if isinstance(leaf, tf.Tensor) and leaf.dtype != tf.variant:
-                    digest = zlib.crc32(_octets(leaf), digest)
-    return digest
-
-
 def _digests_of_samples(
     dataset: tf.data.Dataset, count: int = 512
 ) -> np.ndarray:
@@ -132,13 +131,7 @@ def _digests_of_samples(
         leaves = [x for x in tf.nest.flatten(batch) if isinstance(x, tf.Tensor)]
         columns = [tf.unstack(x) for x in leaves if x.shape.rank]
         for row in zip(*columns, strict=False):
-            digests.append(zlib.crc32(b"".join(map(_octets, row))) or 1)
+            digests.append(zlib.crc32(b"".join(map(octets_of, row))) or 1)
         if len(digests) >= count:
             break
     return np.array((digests + [0] * count)[:count], np.int64)
-
-
-def _octets(tensor: tf.Tensor) -> bytes:
-    if tensor.dtype == tf.string:
-        tensor = tf.strings.to_hash_bucket_fast(tensor, 2**62)
-    return tensor.numpy().tobytes()

@@ -49,6 +49,30 @@ def check_same_beginning(strategy: Workers, digest: int) -> None:
         )
 
 
+def check_own_files(strategy: Workers, files: list[str]) -> None:
+    """Checks that workers cache their own samples in files of their own.
+
+    Args:
+        strategy: The strategy whose workers meet.
+        files: The names of this worker's.
+
+    Raises:
+        ValueError: On every worker, if two of them have one name.
+    """
+    by_worker = gather_objects(strategy, files)
+    names = [name for given in by_worker for name in set(given)]
+    shared = sorted({name for name in names if names.count(name) > 1})
+    if shared:
+        raise ValueError(
+            "After `tfdp.shard` each worker caches its own samples, in files "
+            f"of its own. Received: `cache({shared[0]!r})` on several "
+            "workers, of which each would read what another has written. "
+            "Name the worker and how many there are, "
+            "`cache(f'{name}-{strategy.worker_index}-of-"
+            "{strategy.num_workers}')`, or cache in memory: `cache()`."
+        )
+
+
 def check_same_order(
     strategy: Workers, method: str, changed: dict[str, int]
 ) -> None:

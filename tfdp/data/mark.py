@@ -63,3 +63,19 @@ def after_mark(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
     if mark_of(dataset) is None:
         for part in tf_datasets.inputs(dataset):
             yield from after_mark(part)
+
+
+def wholes(
+    dataset: tf.data.Dataset,
+) -> Iterator[tuple[Membership, tf.data.Dataset]]:
+    """Goes through the marks of a dataset, and what they part."""
+    for node in after_mark(dataset):
+        mark = mark_of(node)
+        if mark is not None:
+            yield mark, *tf_datasets.inputs(node)
+
+
+def cache_files(dataset: tf.data.Dataset) -> list[str]:
+    """Returns the files that this worker's own samples are cached in."""
+    own = [n for n in after_mark(dataset) if mark_of(n) is None]
+    return sorted(filter(None, map(tf_datasets.cache_file, own)))

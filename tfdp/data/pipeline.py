@@ -1,13 +1,12 @@
 """What a marked pipeline does with a worker's samples."""
 
-import re
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from tfdp.cluster.membership import Membership
 from tfdp.data.index_order import length
-from tfdp.data.mark import after_mark, mark_of, marks
+from tfdp.data.mark import after_mark, mark_of, marks, wholes
 from tfdp.upstream.tensorflow import tf_datasets
 
 _COMPOSED = (tf.SparseTensorSpec, tf.RaggedTensorSpec)
@@ -29,6 +28,7 @@ _LOOKS_AT_OTHERS = {
     "Scan": "scan",
     "Unique": "unique",
 }
+_NOT_AT_ALL = "Leave out `repeat`: `fit` begins the dataset anew in each epoch."
 _DROPS = {"PaddedBatch": "padded_batch", "Window": "window"}
 
 
@@ -82,7 +82,7 @@ def pipeline(dataset: tf.data.Dataset, own: Membership) -> Pipeline:
         if kind == "Repeat":
             repeats.append(node)
         elif kind not in _KEEPS_BATCHES:
-            name = re.sub("(?<!^)(?=[A-Z])", "_", kind).lower()
+            name = tf_datasets.called(node)
             last = f"`{name}` at its end, which moves before `batch`"
             if mark_of(node) is not None:
                 last = "no `batch` after it"
@@ -118,9 +118,11 @@ def _check_order(
             )
         _check_drops(node)
         if kind == "Repeat":
-            _check_repeats(node, 1)
+            (repeated,) = tf_datasets.inputs(node)
+            _check_repeats(node, repeated, 1)
     for node in repeats:
-        _check_repeats(node, micro_batch)
+        _check_repeats(node, samples, micro_batch)
+    _check_endless(samples)
 
 
 def _check_drops(node: tf.data.Dataset) -> None:
@@ -136,17 +138,25 @@ def _check_drops(node: tf.data.Dataset) -> None:
         )
 
 
-def _check_repeats(repeat: tf.data.Dataset, micro_batch: int) -> None:
-    for node in after_mark(repeat):
-        mark = mark_of(node)
-        if mark is None:
-            continue
-        (whole,) = tf_datasets.inputs(node)
+def _check_repeats(
+    repeat: tf.data.Dataset, samples: tf.data.Dataset, micro_batch: int
+) -> None:
+    own = int(samples.cardinality())
+    if own == tf.data.INFINITE_CARDINALITY:
+        return
+    changes = _changes_number(samples)
+    if changes is not None:
+        raise ValueError(
+            "After `tfdp.shard` a dataset is repeated only where all workers "
+            "have as many samples, or some would be ahead of others. Received: "
+            f"`repeat` after `{changes}`, after the mark. {_NOT_AT_ALL}"
+        )
+    for mark, whole in wholes(repeat):
         count = int(whole.cardinality())
-        workers = mark.num_workers
         if count == tf.data.INFINITE_CARDINALITY:
             continue
-        if count < 0 or count % workers or count % micro_batch:
+        workers = mark.num_workers
+        if count % workers or own < 0 or own * workers % micro_batch:
             raise ValueError(
                 "After `tfdp.shard` a dataset is repeated only where workers "
                 "and micro-batches divide it, or some workers would be ahead "
@@ -154,3 +164,31 @@ def _check_repeats(repeat: tf.data.Dataset, micro_batch: int) -> None:
                 f"samples on {workers} workers. Repeat before the mark, or "
                 "not at all: `fit` begins the dataset anew in each epoch."
             )
+
+
+def _check_endless(samples: tf.data.Dataset) -> None:
+    """Refuses what is endless by a `repeat`, of which workers keep parts."""
+    changes = _changes_number(samples)
+    for _, whole in wholes(samples) if changes is not None else []:
+        is_endless = int(whole.cardinality()) == tf.data.INFINITE_CARDINALITY
+        if is_endless and "Repeat" in tf_datasets.pipeline_steps(whole):
+            raise ValueError(
+                "After `tfdp.shard` samples of a dataset that is repeated "
+                "without end are kept one by one, or some workers would be "
+                "through with theirs more often than others. Received: "
+                f"`{changes}` after the mark, `repeat` before it. {_NOT_AT_ALL}"
+            )
+
+
+def _changes_number(dataset: tf.data.Dataset) -> str | None:
+    """Names what, after the mark, may give other numbers on each worker."""
+    for node in after_mark(dataset):
+        is_known = int(node.cardinality()) != tf.data.UNKNOWN_CARDINALITY
+        if is_known or mark_of(node) is not None:
+            continue
+        parts = tf_datasets.inputs(node)
+        if tf.data.UNKNOWN_CARDINALITY not in [
+            int(part.cardinality()) for part in parts
+        ]:
+            return tf_datasets.called(node)
+    return None

@@ -68,6 +68,7 @@ class CountedDataset(tf_datasets.DistributedDataset):
         order: As given.
         is_split: As given.
         times_begun: How many iterators were made of it.
+        compare: Called where all workers are, to compare what they have read.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class CountedDataset(tf_datasets.DistributedDataset):
         self._steps = steps
         self.is_split = is_split
         self.times_begun = 0
+        self.compare: Callable[[], None] = lambda: None
 
     def __iter__(self) -> Iterator[Any]:
         """Begins an epoch; or says what a batch is like, if that is asked."""
@@ -95,6 +97,8 @@ class CountedDataset(tf_datasets.DistributedDataset):
             batch = _unknown_batch(self.source.element_spec)
             if batch is not None:
                 return iter([batch])
+        if tf.executing_eagerly():
+            self.compare()
         self.times_begun += 1
         return _first_of(self.begun()) if is_look else self.begun()
 

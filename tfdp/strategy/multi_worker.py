@@ -1,8 +1,10 @@
 """`tf.distribute.MultiWorkerMirroredStrategy`, repaired for Keras 3."""
 
+import functools
 import itertools
 import random
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -11,18 +13,21 @@ from tfdp.agreement import (
     all_gather,
     check_same_dataset,
     check_same_packs,
+    check_same_yields,
     have_same_length,
     warn_of_overlap,
 )
 from tfdp.batch import checked_count, checked_number
 from tfdp.cluster import Cluster
 from tfdp.cluster.membership import Membership, join
+from tfdp.data import Yields, in_one_order, yields
 from tfdp.groups import beside, of_workers
 from tfdp.settings import pack_bytes, start_timeout
 from tfdp.strategy.data_parallel_strategy import (
     DataParallelStrategy,
     distribute_split,
 )
+from tfdp.strategy.distributed_dataset import CountedDataset
 from tfdp.strategy.joining import (
     check_not_started,
     endable_start,
@@ -166,10 +171,10 @@ class MultiWorkerMirroredStrategy(
 
         Raises:
             ValueError: If the dataset has no batches, is marked as sharded
-                already, or differs between workers in its number of batches
-                or in its shuffling; if `tfdp.shard` was applied to it, and
-                micro-batches would not be those of one device, or it is for
-                `predict`.
+                already, does not keep its order, or differs between workers
+                in its number of batches or in its shuffling; if `tfdp.shard`
+                was applied to it, and micro-batches would not be those of one
+                device, or it is for `predict`.
         """
         policy = dataset.options().experimental_distribute.auto_shard_policy
         if policy == tf.data.experimental.AutoShardPolicy.OFF:
@@ -180,12 +185,15 @@ class MultiWorkerMirroredStrategy(
                 "or, where each worker makes its own shard, use "
                 "`strategy.distribute_datasets_from_function`."
             )
+        if self.num_workers > 1:
+            dataset = in_one_order(dataset)
         self._datasets += 1
         seed = (tf_runtime.global_seed() or 0) + self._datasets
         epochs = keras_epochs.iterator_under_construction(within=1)
         part = split_of(self, dataset, epochs, seed)
+        heard = self._heard(dataset, epochs)
         if part is not None:
-            return distribute_split(self, part)
+            return self._comparing(distribute_split(self, part), heard)
         in_order = keras_epochs.py_dataset_in_order(
             epochs, shuffle=random.Random(seed).shuffle
         )
@@ -198,7 +206,20 @@ class MultiWorkerMirroredStrategy(
                 tf.data.experimental.AutoShardPolicy.DATA
             )
             dataset = dataset.with_options(by_samples)
-        return super().experimental_distribute_dataset(dataset, options)
+        distributed = super().experimental_distribute_dataset(dataset, options)
+        return self._comparing(distributed, heard)
+
+    def _heard(self, dataset: tf.data.Dataset, epochs: Any) -> list[Yields]:
+        # Items of a PyDataset may well be others, where they are augmented.
+        is_items = keras_epochs.py_dataset(epochs) is not None
+        return [] if self.num_workers == 1 or is_items else yields(dataset)
+
+    def _comparing(
+        self, dataset: CountedDataset, heard: list[Yields]
+    ) -> CountedDataset:
+        if heard:
+            dataset.compare = functools.partial(check_same_yields, self, heard)
+        return dataset
 
     def distribute_datasets_from_function(
         self,
@@ -217,12 +238,17 @@ class MultiWorkerMirroredStrategy(
 
         Returns:
             The distributed dataset.
+
+        Raises:
+            ValueError: If a dataset does not keep its order before `shard`.
         """
 
         def of_agreed_length(
             context: tf.distribute.InputContext,
         ) -> tf.data.Dataset:
             dataset = dataset_fn(context)
+            if self.num_workers > 1:
+                dataset = in_one_order(dataset, has_own_shards=True)
             warn_of_overlap(self, dataset)
             if not have_same_length(self, dataset):
                 # Of a filtered dataset Keras cannot know the length.

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdp.agreement import (
     all_gather,
+    check_own_files,
     check_same_beginning,
     check_same_dataset,
     check_same_length,
@@ -24,12 +25,14 @@ from tfdp.data import (
     WorkerItems,
     by_replica,
     by_rows,
+    cache_files,
     digest,
     is_marked,
     is_shard,
     orders,
     pipeline,
     split_arrays,
+    wholes,
 )
 from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
 from tfdp.upstream.keras import keras_data, keras_epochs
@@ -108,7 +111,11 @@ def _after_mark(
 ) -> Split:
     of_worker = pipeline(dataset, own)
     micro_batch = of_worker.micro_batch
-    check_same_dataset(strategy, dataset, micro_batch=micro_batch)
+    samples = [int(whole.cardinality()) for _, whole in wholes(dataset)]
+    check_same_dataset(
+        strategy, dataset, micro_batch=micro_batch, samples=sum(samples)
+    )
+    check_own_files(strategy, cache_files(dataset))
     steps = int(all_gather(strategy, [of_worker.samples]).min())
     if steps >= 0:
         own_steps = share.steps(of_worker.samples, micro_batch)

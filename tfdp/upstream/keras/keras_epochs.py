@@ -101,6 +101,7 @@ def begin_late(epoch_iterator: Any, no_data: Callable[[], Exception]) -> None:
                 if not steps and epoch_iterator.steps_per_execution == 1:
                     raise no_data() from None
                 raise
+        _distributed_dataset.of(epoch_iterator).compare()
 
     enumerate_later = _enumerate_iterator.of(epoch_iterator)
 
@@ -109,10 +110,14 @@ def begin_late(epoch_iterator: Any, no_data: Callable[[], Exception]) -> None:
             yield 0, 0, iter(_distributed_dataset.of(epoch_iterator))
             return
         nonlocal steps
+        is_first = True
         for begin, end, later in enumerate_later():
             yield begin, end, later.begun()
             # Keras comes back once it has made the step.
             steps += 1
+            if is_first:
+                _distributed_dataset.of(epoch_iterator).compare()
+            is_first = False
 
     def later() -> Any:
         # With a number of steps, an epoch may begin where the last one ended.

@@ -4,6 +4,9 @@ A doorway to private names of TensorFlow, each of which has a contract in
 `tests/upstream/test_tf_datasets.py`.
 """
 
+import contextlib
+import math
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -30,7 +33,15 @@ _asks_others = Member(
     "_enable_get_next_as_optional",
     serves="workers ask each other before each step whether there are data",
 )
+_tensors = Member(
+    "_tensors", serves="workers that are given other samples are not noticed"
+)
+_filename = Member(
+    "_filename", serves="workers would read each other's cached samples"
+)
 _DRAWS = ("Random", "TruncatedNormal", "Multinomial", "Stateful", "Rng")
+# As `tf.data.experimental.ExternalStatePolicy` has it, in C++.
+_IGNORE_STATE = 1
 BATCHES = ("Batch", "ParallelBatch", "PaddedBatch")
 
 
@@ -167,6 +178,13 @@ def inputs(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     return list(_inputs.of(dataset)())
 
 
+def through(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
+    """Goes through a dataset and all that it is made of."""
+    yield dataset
+    for part in inputs(dataset):
+        yield from through(part)
+
+
 def kind(dataset: tf.data.Dataset) -> str:
     """Returns what the last operation of a pipeline is.
 
@@ -175,6 +193,12 @@ def kind(dataset: tf.data.Dataset) -> str:
     """
     name = "".join(filter(str.isalnum, type(dataset).__name__))
     return name.partition("Dataset")[0]
+
+
+def called(dataset: tf.data.Dataset) -> str:
+    """Returns what users call the last operation of a pipeline."""
+    name = kind(dataset).removeprefix("Parallel")
+    return re.sub("(?<=.)([A-Z])", r"_\1", name).lower()
 
 
 def batching(dataset: tf.data.Dataset) -> Batching | None:
@@ -192,3 +216,89 @@ def drops_remainder(dataset: tf.data.Dataset) -> bool:
     """
     drops = kind(dataset) in (*BATCHES, "Window", "Rebatch")
     return drops and bool(_drop_remainder.of(dataset))
+
+
+def cache_file(dataset: tf.data.Dataset) -> str:
+    """Returns what file a dataset caches its elements in; "" for none."""
+    if kind(dataset) != "Cache":
+        return ""
+    return _filename.of(dataset).numpy().decode()
+
+
+def leaves_order(dataset: tf.data.Dataset) -> bool:
+    """Whether the last operation of a pipeline was told not to keep an order.
+
+    By its argument `deterministic=False`; or one of a dataset that a function
+    of it makes.
+    """
+    own = getattr(dataset, "_deterministic", None)
+    if own is None and kind(dataset) == "ParallelInterleave":
+        return _leaves_order(_graph_of(dataset))
+    return own == "false" or any(
+        _leaves_order(wrapper.function.graph.as_graph_def())
+        for wrapper in _functions.of(dataset)()
+    )
+
+
+def _leaves_order(graph: tf.compat.v1.GraphDef) -> bool:
+    return any(
+        "deterministic" in node.attr
+        and node.attr["deterministic"].s == b"false"
+        for nodes in (
+            graph.node,
+            *(f.node_def for f in graph.library.function),
+        )
+        for node in nodes
+    )
+
+
+def _graph_of(dataset: tf.data.Dataset) -> tf.compat.v1.GraphDef:
+    """Returns a pipeline as a graph; an empty one if it is too large for it."""
+    graph = tf.compat.v1.GraphDef()
+    with contextlib.suppress(tf.errors.OpError):
+        graph.ParseFromString(
+            tf.raw_ops.DatasetToGraphV2(
+                input_dataset=tf.data.experimental.to_variant(dataset),
+                external_state_policy=_IGNORE_STATE,
+            ).numpy()
+        )
+    return graph
+
+
+def tensors(source: tf.data.Dataset) -> list[tf.Tensor]:
+    """Returns what a source holds in memory; nothing if it reads elsewhere."""
+    if kind(source) not in ("Tensor", "TensorSlice"):
+        return []
+    return list(_tensors.of(source))
+
+
+def tables(dataset: tf.data.Dataset, least: int) -> list[tf.Tensor | bytes]:
+    """Returns tensors that the last function of a pipeline looks things up in.
+
+    Args:
+        dataset: Any.
+        least: How many elements they have, or more. Smaller ones may be seeds
+            and sizes.
+
+    Returns:
+        Tensors from outside of the function, and the octets of its own.
+    """
+    found: list[tf.Tensor | bytes] = []
+    for wrapper in _functions.of(dataset)():
+        found += [
+            tensor
+            for tensor in wrapper.function.captured_inputs
+            if tensor.dtype not in (tf.resource, tf.variant)
+            and (tensor.shape.num_elements() or 0) >= least
+        ]
+        graph = wrapper.function.graph.as_graph_def()
+        for nodes in (
+            graph.node,
+            *(f.node_def for f in graph.library.function),
+        ):
+            for node in nodes:
+                value = node.attr["value"].tensor
+                sizes = [each.size for each in value.tensor_shape.dim]
+                if node.op == "Const" and math.prod(sizes) >= least:
+                    found.append(value.SerializeToString())
+    return found
