@@ -88,6 +88,15 @@ REFUSED = {
     "`group_by_window` at its end": lambda marked: marked.group_by_window(
         lambda x: x % 2, lambda key, window: window.batch(2), 2
     ),
+    "no `batch` outside of `interleave`": lambda marked: marked.interleave(
+        lambda x: tf.data.Dataset.range(x).batch(2)
+    ),
+    "no `batch` outside of `flat_map`": lambda marked: marked.flat_map(
+        lambda x: tf.data.Dataset.range(x).batch(2)
+    ),
+    "a `batch` before it .*, and move `batch` after it": lambda _: (
+        numbers().batch(2).apply(tfdp.shard).prefetch(1)
+    ),
     "no `batch` after it": lambda marked: marked,
     "padded_batch.*drop_remainder=True": lambda marked: marked.padded_batch(
         2, drop_remainder=True

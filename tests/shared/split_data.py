@@ -95,6 +95,16 @@ WAYS = {
     "cached": lambda: trained(
         pairs().apply(tfdp.shard).cache().batch(BATCH).cache()
     ),
+    "no weights": lambda: trained(
+        pairs().apply(tfdp.shard).batch(BATCH).map(lambda x, y: (x, y, None))
+    ),
+    "one weight": lambda: trained(
+        pairs().apply(tfdp.shard).batch(BATCH).map(lambda x, y: (x, y, 2.0)),
+        validation_data=pairs(9)
+        .apply(tfdp.shard)
+        .batch(BATCH)
+        .map(lambda x, y: (x, y, 0.5)),
+    ),
     "arrays": lambda: trained((x, y), batch_size=BATCH, shuffle=False),
     "arrays validated": lambda: trained(
         (x, y), batch_size=BATCH, shuffle=False, validation_split=0.3

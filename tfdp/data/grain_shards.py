@@ -1,5 +1,6 @@
 """Datasets of Grain's, of which each worker reads its own elements."""
 
+import re
 import sys
 import zlib
 from typing import Any
@@ -17,6 +18,7 @@ from tfdp.data.grain_data import (
 )
 
 _MARK = "_tfdp_mark"
+_PLACE = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def shard_options(*, drop_remainder: bool = False) -> Any:
@@ -107,9 +109,20 @@ def digest(data: Any) -> int:
     for whole in _wholes(data):
         for place in range(min(len(whole), 3)):
             for leaf in keras.tree.flatten(whole[place]):
-                octets = np.ascontiguousarray(leaf).tobytes()
-                found = zlib.crc32(octets, found)
+                found = zlib.crc32(_octets(leaf), found)
     return found
+
+
+def _octets(leaf: Any) -> bytes:
+    """What an element holds; of objects, what they say of themselves.
+
+    Without where they are in memory, which differs between workers.
+    """
+    values = np.asarray(leaf)
+    if not values.dtype.hasobject:
+        return np.ascontiguousarray(values).tobytes()
+    told = [_PLACE.sub("", repr(each)) for each in values.reshape(-1).tolist()]
+    return repr(told).encode()
 
 
 def _marks(dataset: Any) -> list[Membership | None]:

@@ -29,6 +29,8 @@ _LOOKS_AT_OTHERS = {
     "Unique": "unique",
 }
 _NOT_AT_ALL = "Leave out `repeat`: `fit` begins the dataset anew in each epoch."
+# What makes samples, or batches of them, inside of a function.
+_NESTS = ("Interleave", "FlatMap")
 _DROPS = {"PaddedBatch": "padded_batch", "Window": "window"}
 
 
@@ -85,7 +87,12 @@ def pipeline(dataset: tf.data.Dataset, own: Membership) -> Pipeline:
             name = tf_datasets.called(node)
             last = f"`{name}` at its end, which moves before `batch`"
             if mark_of(node) is not None:
-                last = "no `batch` after it"
+                last = _where_batched(node)
+            elif kind.endswith(_NESTS):
+                last = (
+                    f"no `batch` outside of `{name}`; it follows after "
+                    f"`{name}`, not inside of it"
+                )
             raise ValueError(
                 "A dataset that is split by `tfdp.shard` is batched after the "
                 "mark, and its batches then kept: nothing but `map`, `cache` "
@@ -103,6 +110,15 @@ def pipeline(dataset: tf.data.Dataset, own: Membership) -> Pipeline:
         outer = int(repeat.cardinality())
         count = outer // inner * count if outer >= 0 else outer
     return Pipeline(batching.size, count)
+
+
+def _where_batched(mark: tf.data.Dataset) -> str:
+    if any(map(tf_datasets.batching, tf_datasets.through(mark))):
+        return (
+            "a `batch` before it and none after it; apply `tfdp.shard` to "
+            "samples, and move `batch` after it"
+        )
+    return "no `batch` after it"
 
 
 def _check_order(

@@ -42,9 +42,20 @@ def by_replica(
 
     # It would warn of what TensorFlow imports in there.
     @tf.autograph.experimental.do_not_convert
-    def parts(*batch: object) -> tf.data.Dataset:
-        whole = tf.data.Dataset.from_tensors(batch if is_tuple else batch[0])
-        return whole.rebatch(sizes).take(len(sizes))
+    def parts(*batch: Any) -> tf.data.Dataset:
+        whole = batch if is_tuple else batch[0]
+        leaves = tf.nest.flatten(whole)
+        own = tuple(leaf for leaf in leaves if _has_rows(leaf))
+
+        @tf.autograph.experimental.do_not_convert
+        def with_others(*rows: Any) -> Any:
+            left = iter(rows)
+            return tf.nest.map_structure(
+                lambda leaf: next(left) if _has_rows(leaf) else leaf, whole
+            )
+
+        split = tf.data.Dataset.from_tensors(own).rebatch(sizes)
+        return split.take(len(sizes)).map(with_others)
 
     split = dataset.flat_map(parts)
     if steps < 0 or not _may_be_empty(split):
@@ -98,7 +109,8 @@ def by_rows(dataset: tf.data.Dataset, share: Share, steps: int | None) -> Split:
 
 
 def _has_rows(leaf: Any) -> bool:
-    return isinstance(leaf, (tf.Tensor, tf.RaggedTensor, tf.SparseTensor))
+    kinds = (tf.Tensor, tf.RaggedTensor, tf.SparseTensor)
+    return isinstance(leaf, kinds) and leaf.shape.rank != 0
 
 
 def _num_rows(leaf: Any) -> tf.Tensor:
@@ -109,10 +121,17 @@ def _num_rows(leaf: Any) -> tf.Tensor:
 
 def _may_be_empty(dataset: tf.data.Dataset) -> bool:
     return all(
-        isinstance(spec, tf.TensorSpec) and spec.shape.rank
+        _is_nothing(spec) or isinstance(spec, tf.TensorSpec) and spec.shape.rank
         for spec in tf.nest.flatten(dataset.element_spec)
     )
 
 
-def _no_rows(spec: tf.TensorSpec) -> tf.Tensor:
+def _is_nothing(spec: Any) -> bool:
+    # The type of `None`, which has no public name.
+    return not hasattr(spec, "dtype")
+
+
+def _no_rows(spec: Any) -> tf.Tensor | None:
+    if _is_nothing(spec):
+        return None
     return tf.zeros([0, *(size or 1 for size in spec.shape[1:])], spec.dtype)

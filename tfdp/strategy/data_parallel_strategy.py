@@ -281,7 +281,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
         return CountedDataset(distributed, sources[0], is_split=True)
 
     def _divisible(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        return dataset if self.num_replicas_in_sync == 1 else as_rows(dataset)
+        return as_rows(dataset, has_empty=self.num_replicas_in_sync > 1)
 
 
 def distribute_split(
@@ -299,8 +299,9 @@ def distribute_split(
     if split.steps == 0:
         raise no_batches()
     dataset = _prepared(split.dataset)
+    rows = as_rows(dataset)
     theirs = tf.distribute.Strategy.distribute_datasets_from_function(
-        strategy, lambda _: dataset
+        strategy, lambda _: rows
     )
     if split.steps != tf.data.UNKNOWN_CARDINALITY:
         tf_datasets.end_together(theirs)

@@ -3,7 +3,8 @@
 A batch of fewer samples than replicas leaves some with none. TensorFlow cannot
 read a sparse tensor of no rows out of a dataset, nor a ragged one of vectors.
 One that is ragged of scalars it can: a batch travels as such, and is what it
-was again once it is on its replica.
+was again once it is on its replica. So it is with what has no rows at all: one
+number for a whole batch, and `None`, which TensorFlow cannot share out.
 """
 
 from collections.abc import Callable
@@ -40,20 +41,48 @@ class RaggedRows(NamedTuple):
     shape_of: tf.Tensor
 
 
-def as_rows(dataset: tf.data.Dataset) -> tf.data.Dataset:
+class OneForAll(NamedTuple):
+    """What a batch consists of beside its samples: one number for all.
+
+    Args:
+        rows: The number, once for each sample.
+    """
+
+    rows: tf.Tensor
+
+
+class Nothing(NamedTuple):
+    """What stands for `None`."""
+
+
+def as_rows(
+    dataset: tf.data.Dataset, *, has_empty: bool = True
+) -> tf.data.Dataset:
     """Returns a dataset of tensors that may have no rows.
 
     Args:
         dataset: A batched dataset. Its sparse tensors and those that are
-            ragged of vectors become `SparseRows` and `RaggedRows`; one
-            without any is returned as it is.
+            ragged of vectors become `SparseRows` and `RaggedRows`, scalars and
+            `None` become `OneForAll` and `Nothing`; one without any is
+            returned as it is.
+        has_empty: Whether replicas may be left without samples. Otherwise only
+            what has no rows is looked for. Defaults to `True`.
     """
     spec = dataset.element_spec
-    if not any(map(_is_batch, tf.nest.flatten(spec))):
+    specs = tf.nest.flatten(spec)
+    has_samples = any(map(_has_rows, specs))
+    if not has_samples or not any(
+        has_empty and _is_batch(each) or not _has_rows(each) for each in specs
+    ):
         return dataset
 
+    @tf.autograph.experimental.do_not_convert
     def rows(*element: Any) -> Any:
-        made = tf.nest.map_structure(_rows, element)
+        count = next(filter(_has_rows, tf.nest.flatten(element)))
+        made = tf.nest.map_structure(
+            lambda leaf: _rows(leaf) if _has_rows(leaf) else _all(leaf, count),
+            element,
+        )
         return made if isinstance(spec, tuple) else made[0]
 
     return dataset.map(rows)
@@ -69,6 +98,12 @@ def with_tensors(structure: Any) -> Any:
         return _sparse_tensor(structure)
     if isinstance(structure, RaggedRows):
         return _ragged_tensor(structure)
+    if isinstance(structure, OneForAll):
+        # Where there are no samples, there is no number either.
+        none = tf.zeros([1], structure.rows.dtype)
+        return tf.concat([structure.rows, none], 0)[0]
+    if isinstance(structure, Nothing):
+        return None
     if isinstance(structure, dict):
         keys, values = list(structure), list(structure.values())
     elif isinstance(structure, (list, tuple)):
@@ -82,6 +117,24 @@ def with_tensors(structure: Any) -> Any:
     if keys is not None:
         return make(zip(keys, made, strict=True))
     return make(*made) if hasattr(structure, "_fields") else make(made)
+
+
+def _has_rows(each: Any) -> bool:
+    """Whether a tensor, or the type of one, has a row for each sample."""
+    return hasattr(each, "dtype") and each.shape.rank != 0
+
+
+def _all(leaf: Any, samples: Any) -> OneForAll | Nothing:
+    """What stands for a leaf without rows beside samples."""
+    if leaf is None:
+        return Nothing()
+    if isinstance(samples, tf.RaggedTensor):
+        count = samples.nrows()
+    elif isinstance(samples, tf.SparseTensor):
+        count = samples.dense_shape[0]
+    else:
+        count = tf.shape(samples)[0]
+    return OneForAll(tf.fill([count], leaf))
 
 
 def _is_batch(each: Any) -> bool:
