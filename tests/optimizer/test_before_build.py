@@ -90,7 +90,7 @@ ABSTRACT = {"update_step", "stateless_apply"}
 @pytest.mark.parametrize(
     "stage", ["of an unbuilt model", "not built", "built", "loaded"]
 )
-@pytest.mark.filterwarnings("ignore:.*cycle that an epoch leaves unfinished")
+@pytest.mark.filterwarnings("ignore:What an epoch leaves unfinished")
 def test_all_that_is_public_answers_or_says_why_not(
     two_replicas, tmp_path, way, stage
 ):
