@@ -59,7 +59,8 @@ def _elements() -> list[str] | None:
     return [
         f"{leaf.dtype.name} {leaf.shape[1:]}"
         for leaf in tf.nest.flatten(spec)
-        if leaf is not None
+        # Where a sample has `None`, there is none.
+        if hasattr(leaf, "dtype")
     ]
 
 

@@ -20,7 +20,7 @@ from tfdp.agreement import (
 from tfdp.batch import checked_count, checked_number
 from tfdp.cluster import Cluster
 from tfdp.cluster.membership import Membership, join
-from tfdp.data import Yields, in_one_order, yields
+from tfdp.data import Yields, in_one_order, is_marked, yields
 from tfdp.groups import beside, of_workers
 from tfdp.settings import pack_bytes, start_timeout
 from tfdp.strategy.data_parallel_strategy import (
@@ -191,9 +191,10 @@ class MultiWorkerMirroredStrategy(
         seed = (tf_runtime.global_seed() or 0) + self._datasets
         epochs = keras_epochs.iterator_under_construction(within=1)
         part = split_of(self, dataset, epochs, seed)
-        heard = self._heard(dataset, epochs)
         if part is not None:
+            heard = self._heard(dataset, epochs) if is_marked(dataset) else []
             return self._comparing(distribute_split(self, part), heard)
+        heard = self._heard(dataset, epochs)
         in_order = keras_epochs.py_dataset_in_order(
             epochs, shuffle=random.Random(seed).shuffle
         )
