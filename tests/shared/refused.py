@@ -1,28 +1,20 @@
 """Gives the workers of one strategy data that it must refuse."""
 
-import keras
+import functools
+
+import refusing
 import tensorflow as tf
 
 import tfdp
 
 strategy = tfdp.auto_strategy()
-with strategy.scope():
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile(tfdp.DistributedOptimizer(keras.optimizers.SGD(0.0)), "mse")
+refusal = functools.partial(refusing.refusal, refusing.compiled(strategy))
 
 
 def pairs(count):
     return tf.data.Dataset.from_tensor_slices(
         (tf.zeros((count, 1)), tf.zeros((count, 1)))
     )
-
-
-def refusal(data):
-    try:
-        model.fit(data, verbose=0)
-    except ValueError as error:
-        return str(error)
-    return None
 
 
 off = tf.data.Options()

@@ -186,6 +186,8 @@ def refused_on_workers():
     note("not gathered", lambda: model.optimizer.save_own_variables({}))
     model.optimizer.gather_state()
     note("gathered", lambda: model.optimizer.save_own_variables({}))
+    checkpoint = tf.train.Checkpoint(model=model)
+    note("checkpoint", lambda: checkpoint.write("never"))
     return said
 
 

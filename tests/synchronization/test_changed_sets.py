@@ -5,6 +5,7 @@ import local_updates
 import numpy as np
 import pytest
 import tensorflow as tf
+from alike import check_alike
 
 import tfdp
 
@@ -44,13 +45,6 @@ def set_trainable(model, is_trainable):
     model.layers[0].trainable = is_trainable
     with model.distribute_strategy.scope():
         model.compile(model.optimizer, "mse")
-
-
-def check_alike(model):
-    strategy = model.distribute_strategy
-    for variable in model.weights:
-        one, other = strategy.experimental_local_results(variable.value)
-        np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -67,6 +67,7 @@ def test_what_workers_cannot_do_is_refused():
         assert "ShardedState(gradients=True) on 2 workers" in said["loaded"]
         assert "none for what replica 1 owns" in said["idle"]
         assert "Received: ModelCheckpoint, which" in said["save_freq"]
+        assert "holds what one worker has" in said["checkpoint"]
     assert "gathered never. Call `optimizer.gather" in chief["not gathered"]
     assert "gathered" not in chief
     # What others hold is gathered on the chief alone.

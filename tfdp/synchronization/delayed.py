@@ -142,7 +142,7 @@ class Delayed(Synchronous):
         key: int,
     ) -> None:
         def update() -> tf.Tensor:
-            self._sets.check_same(self._waits.value, variables)
+            self._sets.check_same(self._waits.value, key)
             call_for_each_replica(
                 strategy,
                 lambda g: super(Delayed, self).apply(Reduced(g), variables),

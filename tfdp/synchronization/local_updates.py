@@ -131,9 +131,9 @@ class LocalSGD(Synchronization):
         self, reduced: Reduced, variables: Sequence[keras.Variable]
     ) -> None:
         """Makes this replica's update, and ends a round when it is time."""
-        self._sets.add(variables)
+        key = self._sets.add(variables)
         tf.distribute.get_replica_context().merge_call(
-            lambda strategy, g, w: self._update(strategy, g, w, variables),
+            lambda strategy, g, w: self._update(strategy, g, w, key),
             args=(reduced.gradients, reduced.weight),
         )
 
@@ -175,9 +175,9 @@ class LocalSGD(Synchronization):
         strategy: tf.distribute.Strategy,
         gradients: Sequence[Gradient],
         weight: tf.Tensor,
-        variables: Sequence[keras.Variable],
+        key: int,
     ) -> None:
-        inner, key = self.inner_optimizer, self._sets.key(variables)
+        inner, variables = self.inner_optimizer, self._sets.of(key)
 
         def apply_own(own: Sequence[Gradient], weight: tf.Tensor) -> None:
             self._seen.assign_add(weight)
@@ -198,7 +198,7 @@ class LocalSGD(Synchronization):
         def alone() -> tf.Tensor:
             tf.cond(
                 self._round_step.value > 0,
-                lambda: self._sets.check_same(self._round_of.value, variables),
+                lambda: self._sets.check_same(self._round_of.value, key),
                 begin,
             )
             call_for_each_replica(strategy, apply_own, (gradients, weight))

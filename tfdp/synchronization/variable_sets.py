@@ -35,20 +35,12 @@ class VariableSets:
         Args:
             variables: Those of a step.
         """
-        key = self.key(variables)
-        self._sets.setdefault(key, list(variables))
-        return key
-
-    def key(self, variables: Sequence[keras.Variable]) -> int:
-        """Returns the key of a set.
-
-        Args:
-            variables: Those of a step.
-        """
         places = [
             keras_optimizers.place_of(self._optimizer, v) for v in variables
         ]
-        return zlib.crc32(repr(places).encode()) or 1
+        key = zlib.crc32(repr(places).encode()) or 1
+        self._sets.setdefault(key, list(variables))
+        return key
 
     def of(self, key: int) -> list[keras.Variable]:
         """Returns a set; all variables where none was taken in by that key.
@@ -58,25 +50,23 @@ class VariableSets:
         """
         return self._sets.get(key, self._all)
 
-    def check_same(
-        self, key: tf.Tensor, variables: Sequence[keras.Variable]
-    ) -> tf.Tensor:
+    def check_same(self, under_way: tf.Tensor, key: int) -> tf.Tensor:
         """Checks, when a step runs, that it is of the set that is under way.
 
         Args:
-            key: Scalar int64, that of the set under way.
-            variables: Those of the step.
+            under_way: Scalar int64, the key of that set.
+            key: That of the step's.
 
         Raises:
             tf.errors.InvalidArgumentError: If it is of another.
         """
         check = tf.debugging.Assert(
-            tf.equal(key, self.key(variables)),
+            tf.equal(under_way, key),
             [
                 "Until replicas meet, every update must be of the same "
-                f"variables. Received: an update of {len(variables)} variables "
-                "after one of others. Use a DistributedOptimizer for each set "
-                "of variables that a step updates, and call "
+                f"variables. Received: an update of {len(self.of(key))} "
+                "variables after one of others. Use a DistributedOptimizer for "
+                "each set of variables that a step updates, and call "
                 "`optimizer.flush()` before layers are frozen or thawed."
             ],
         )
