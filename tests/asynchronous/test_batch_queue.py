@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tfdp.asynchronous.batch_queue import BatchQueue, Position
+from tfdp.asynchronous.batch_queue import BatchQueue
+from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.staleness import Lost
 
 EPOCHS = 3

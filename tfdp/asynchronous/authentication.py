@@ -25,6 +25,8 @@ _GREETING = b"tfdp-exchange-1 "
 _NUMBER, _CODE = 32, 64
 _NO = b"0" * _CODE
 _SHOWN = 60
+# How long all of it may take.
+SECONDS = 5.0
 _ALLOWED = frozenset(b"0123456789abcdef \n")
 
 
@@ -32,7 +34,9 @@ class WrongSecret(Exception):
     """The other side knows another secret than this one."""
 
 
-def admit(stranger: socket.socket, secret: str, *, seconds: float) -> None:
+def admit(
+    stranger: socket.socket, secret: str, *, seconds: float = SECONDS
+) -> None:
     """Finds out, as the server, that who connects knows the secret.
 
     Args:
@@ -60,7 +64,9 @@ def admit(stranger: socket.socket, secret: str, *, seconds: float) -> None:
         raise Refused(error.strerror or str(error)) from None
 
 
-def introduce(server: socket.socket, secret: str, *, seconds: float) -> None:
+def introduce(
+    server: socket.socket, secret: str, *, seconds: float = SECONDS
+) -> None:
     """Proves, as a worker, to know the secret, and has the server do so.
 
     Args:

@@ -1,38 +1,10 @@
 """Which worker trains on which batch of an epoch, whoever is lost."""
 
-import dataclasses
 import threading
 from collections.abc import Callable, Collection
 
+from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.staleness import Lost
-
-
-@dataclasses.dataclass(frozen=True)
-class Position:
-    """How far an epoch is.
-
-    Every number below `following` in its row is done, but for those in `open`.
-
-    Attributes:
-        epoch: Number of the epoch.
-        total: How many batches it has, or `None` while nobody knows.
-        following: The number that each row has next; row w has w, w + n, ...
-        open: Numbers that were given to a worker and are not done.
-    """
-
-    epoch: int
-    total: int | None
-    following: tuple[int, ...]
-    open: tuple[int, ...] = ()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether all batches are done."""
-        return (
-            self.total is not None
-            and min(self.following) >= self.total
-            and not self.open
-        )
 
 
 class BatchQueue:

@@ -10,7 +10,6 @@ from tfdp.asynchronous import authentication
 from tfdp.asynchronous.message import Refused
 from tfdp.machine import listening, ports
 
-STRANGER_SECONDS = 5.0
 # Connections at a time of whom nobody knows yet.
 _STRANGERS = 64
 # How many lines of refusals are written at the most.
@@ -50,7 +49,7 @@ class Door:
         welcome: Callable[[socket.socket, str], object],
         *,
         say: Callable[[str], object] = say,
-        seconds: float = STRANGER_SECONDS,
+        seconds: float = authentication.SECONDS,
     ) -> None:
         if not secret:
             raise ValueError(

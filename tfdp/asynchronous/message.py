@@ -107,7 +107,7 @@ def encoded(message: Message) -> list[memoryview]:
 def memory(array: np.ndarray) -> memoryview:
     """Returns the bytes of an array that lies in one piece."""
     # Python knows no buffers of bfloat16.
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def lengths(prefix: bytes, *, most_bytes: int) -> tuple[int, int]:

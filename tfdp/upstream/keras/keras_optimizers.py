@@ -218,11 +218,16 @@ def stand_in(variable: keras.Variable, value: Any) -> keras.Variable:
         trainable=True,
         name=variable.name,
     )
-    _path.replace(made, variable.path)
+    name_as(made, variable.path)
     made.constraint = variable.constraint
     if getattr(variable, "overwrite_with_gradient", False):
         made.overwrite_with_gradient = True
     return made
+
+
+def name_as(variable: keras.Variable, path: str) -> None:
+    """Gives a variable the path of another, which slots are named by."""
+    _path.replace(variable, path)
 
 
 def with_missing_gradients(
