@@ -19,12 +19,11 @@ import secrets
 import socket
 import time
 
-from tfdp.asynchronous.message import Refused
+from tfdp.asynchronous.message import Refused, shown
 
 _GREETING = b"tfdp-exchange-1 "
 _NUMBER, _CODE = 32, 64
 _NO = b"0" * _CODE
-_SHOWN = 60
 # How long all of it may take.
 SECONDS = 5.0
 _ALLOWED = frozenset(b"0123456789abcdef \n")
@@ -117,5 +116,5 @@ def _received(
         if not text.startswith(begin[: len(text)]) or not _ALLOWED.issuperset(
             text[len(begin) :]
         ):
-            raise Refused(f"it says {text[:_SHOWN]!r}")
+            raise Refused(f"it says {shown(text)}")
     return text

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfdp.asynchronous.connection import Connection, Ended
 from tfdp.asynchronous.description import Description
-from tfdp.asynchronous.message import Message, Refused
+from tfdp.asynchronous.message import Message, Refused, shown
 from tfdp.asynchronous.staleness import Lost
 from tfdp.asynchronous.training import CHIEF, Batches, Broken, Training, Weights
 
@@ -114,7 +114,7 @@ class Conversation:
             return "it has left"
         lane = LANES.get(message.kind)
         if lane is None or self._waiting[lane] >= _MOST_WAITING:
-            raise Refused(f"it asks for {message.kind!r:.60}, and may not now")
+            raise Refused(f"it asks for {shown(message.kind)}, and may not now")
         if not self._has_joined and message.kind not in _FIRST:
             raise Refused(f"it asks for {message.kind!r} before it has joined")
         if message.kind == "join":
@@ -126,7 +126,7 @@ class Conversation:
     def _expect(self, message: Message) -> None:
         worker = message.fields.get("worker")
         if self.worker is not None or type(worker) is not int or worker < 0:
-            raise Refused(f"it joins as worker {worker!r:.60}")
+            raise Refused(f"it joins as worker {shown(str(worker))}")
         try:
             description = Description.from_fields(message.fields["model"])
         except (ValueError, KeyError) as error:

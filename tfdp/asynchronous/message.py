@@ -36,6 +36,17 @@ class Refused(Exception):
     """What somebody sends is not what may be sent; says why."""
 
 
+def shown(text: Any) -> str:
+    """Returns the beginning of what somebody has sent, for a short line.
+
+    Example:
+
+    >>> shown(b"GET / HTTP/1.1")
+    "b'GET / HTTP/1.1'"
+    """
+    return repr(text[:_SHOWN])[:_SHOWN]
+
+
 class Message(NamedTuple):
     """What one process tells another.
 
@@ -122,7 +133,7 @@ def lengths(prefix: bytes, *, most_bytes: int) -> tuple[int, int]:
     """
     begin, header, arrays = _PREFIX.unpack(prefix)
     if begin != _BEGIN:
-        raise Refused(f"it says {prefix[:_SHOWN]!r}, which begins no message")
+        raise Refused(f"it says {shown(prefix)}, which begins no message")
     if header > LONGEST_HEADER:
         raise Refused(
             f"it announces a header of {header} bytes, and {LONGEST_HEADER} "
@@ -158,7 +169,7 @@ def decoded(text: bytes, *, size: int) -> Header:
     except Refused:
         raise
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise Refused(f"its header is {text[:_SHOWN]!r}") from None
+        raise Refused(f"its header is {shown(text)}") from None
     if header.bytes != size:
         raise Refused(
             f"it announces {size} bytes of arrays, whose shapes take "
@@ -169,10 +180,10 @@ def decoded(text: bytes, *, size: int) -> Header:
 
 def _announced(dtype: Any, shape: Any) -> tuple[np.dtype, tuple[int, ...]]:
     if dtype not in _DTYPES:
-        raise Refused(f"it announces an array of dtype {str(dtype)[:_SHOWN]}")
+        raise Refused(f"it announces an array of dtype {shown(str(dtype))}")
     if len(shape) > _MOST_AXES or not all(
         type(axis) is int and 0 <= axis < 2**40 for axis in shape
     ):
-        raise Refused(f"it announces an array of shape {str(shape)[:_SHOWN]}")
+        raise Refused(f"it announces an array of shape {shown(str(shape))}")
     # ml_dtypes, which Keras brings, adds its names to those of NumPy.
     return np.dtype(dtype), tuple(shape)

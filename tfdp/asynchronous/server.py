@@ -5,7 +5,6 @@ by the command line, which others can see. It ends when its input does, which is
 when the chief has ended, however it did.
 """
 
-import dataclasses
 import importlib
 import json
 import os
@@ -15,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -23,56 +21,11 @@ from tfdp.asynchronous import door as doors
 from tfdp.asynchronous.connection import Connection
 from tfdp.asynchronous.conversation import Conversation
 from tfdp.asynchronous.door import Door
+from tfdp.asynchronous.server_settings import Settings
 from tfdp.asynchronous.training import CHIEF, Training
 
 _POLL_SECONDS = 0.5
 _SECONDS_TO_TELL = 2.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What a server is told by the chief.
-
-    Attributes:
-        address: `"host:port"` to listen on, and no other.
-        secret: That of the job.
-        num_workers: How many workers are expected.
-        max_staleness: The largest staleness of an update.
-        heartbeat_timeout: Seconds without a sign of life after which a worker
-            is lost. That it has ended is noticed at once.
-        start_timeout: Seconds after which a worker that has never come is
-            lost.
-        modules: Modules to import, which register what the optimizer is of.
-        path: Where to look for them.
-    """
-
-    address: str
-    secret: str = dataclasses.field(repr=False)
-    num_workers: int
-    max_staleness: int
-    heartbeat_timeout: float = 5.0
-    start_timeout: float = 600.0
-    modules: tuple[str, ...] = ()
-    path: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Checks the numbers that nobody checks later.
-
-        Raises:
-            ValueError: If there is no worker, or a time is not positive.
-        """
-        if self.num_workers < 1:
-            raise ValueError(
-                "A server is for one worker or more. Received: num_workers="
-                f"{self.num_workers}. Name the workers in the cluster."
-            )
-        for name in ("heartbeat_timeout", "start_timeout"):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"`{name}` must be a positive number of seconds. Received: "
-                    f"{name}={getattr(self, name)!r}. Leave it out for the "
-                    "default."
-                )
 
 
 class Server:
@@ -191,7 +144,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     parent = os.getppid()
-    settings = _settings(json.loads(sys.stdin.readline()))
+    settings = Settings.from_text(sys.stdin.readline())
     sys.path[:] = [*settings.path] or sys.path
     # The chief's own replicas need them.
     tf.config.set_visible_devices([], "GPU")
@@ -226,11 +179,6 @@ def _told(conversation: Conversation, why: str) -> threading.Thread:
     )
     thread.start()
     return thread
-
-
-def _settings(fields: dict[str, Any]) -> Settings:
-    lists = {name: tuple(fields[name]) for name in ("modules", "path")}
-    return Settings(**{**fields, **lists})
 
 
 if __name__ == "__main__":

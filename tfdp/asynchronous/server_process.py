@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 
-from tfdp.asynchronous.server import Settings
+from tfdp.asynchronous.server_settings import Settings
 
 _SECONDS_TO_END = 5.0
 
@@ -40,11 +40,12 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             text=True,
         )
-        fields = dataclasses.asdict(settings)
-        fields["path"] = list(settings.path) or sys.path
+        if not settings.path:
+            path = tuple(sys.path)
+            settings = dataclasses.replace(settings, path=path)
         # It says why where it has ended already.
         with contextlib.suppress(BrokenPipeError):
-            print(json.dumps(fields), file=self._process.stdin, flush=True)
+            print(settings.text, file=self._process.stdin, flush=True)
 
     def __enter__(self) -> "ServerProcess":
         """Returns the server, which is starting."""
