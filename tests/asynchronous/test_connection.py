@@ -9,8 +9,8 @@ import keras  # noqa: F401
 import numpy as np
 import pytest
 
-from tfdp.asynchronous.connection import Connection, Ended
-from tfdp.asynchronous.message import LONGEST_HEADER, Message, Refused
+from tfdp.asynchronous.wire.connection import Connection, Ended
+from tfdp.asynchronous.wire.message import LONGEST_HEADER, Message, Refused
 
 DTYPES = ["float32", "float64", "float16", "bfloat16", "int64", "uint8", "bool"]
 

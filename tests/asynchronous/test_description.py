@@ -10,6 +10,11 @@ import tfdp
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.served_model import ServedModel
 
+NAMES = [
+    *("SGD", "RMSprop", "Adam", "AdamW", "Adadelta", "Adagrad", "Adamax"),
+    *("Adafactor", "Nadam", "Ftrl", "Lion", "Lamb", "Muon", "LARS"),
+]
+
 
 def sgd():
     return keras.optimizers.SGD(0.5)
@@ -112,6 +117,42 @@ class Unsaid(keras.optimizers.schedules.LearningRateSchedule):
         return 0.1
 
 
+@keras.saving.register_keras_serializable("tests")
+class Forgetful(keras.optimizers.SGD):
+    def __init__(self, learning_rate=0.1, factor=1.0, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        self.factor = factor
+
+
+def test_an_optimizer_that_its_configuration_would_change_is_refused():
+    Description.of([variable()], Forgetful())
+    with pytest.raises(ValueError, match="its configuration loses factor"):
+        Description.of([variable()], Forgetful(factor=2.0))
+
+
+@pytest.mark.parametrize(
+    "name",
+    NAMES,
+)
+@pytest.mark.parametrize("is_built", [False, True])
+def test_every_optimizer_can_be_made_anew(name, is_built):
+    made = tfdp.LARS(0.1) if name == "LARS" else kerass(name)
+    made.exclude_from_weight_decay(var_names=["bias"])
+    variables = [variable((2, 2)), variable(name="bias")]
+    if is_built:
+        made.build(variables)
+    description = Description.of(variables, made)
+    model = ServedModel(description, [v.numpy() for v in variables])
+    model.apply([np.ones((2, 2), "float32"), np.ones(2, "float32")])
+    assert type(model.optimizer) is type(made)
+    assert [v.decays for v in description.variables] == [True, False]
+
+
+def kerass(name):
+    return getattr(keras.optimizers, name)()
+
+
+@keras.saving.register_keras_serializable("tests")
 class OnlyHere(keras.optimizers.SGD):
     pass
 
@@ -120,7 +161,8 @@ def test_a_class_that_the_server_cannot_find_is_refused(serving):
     served = serving(1, 1)
     made = OnlyHere(0.1)
     description = Description.of([variable()], made)
-    description.optimizer["module"] = "nowhere"
+    elsewhere = {"module": "nowhere", "registered_name": "tests>Unknown"}
+    description.optimizer.update(elsewhere)
     exchange = served.exchange(0)
     with pytest.raises(ValueError, match="OnlyHere, which it cannot make"):
         exchange.join(description, [np.zeros(2, "float32")])

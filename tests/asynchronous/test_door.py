@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from tfdp.asynchronous import authentication
-from tfdp.asynchronous.authentication import WrongSecret
-from tfdp.asynchronous.door import Door
-from tfdp.asynchronous.message import Refused
+from tfdp.asynchronous.wire import authentication
+from tfdp.asynchronous.wire.authentication import WrongSecret
+from tfdp.asynchronous.wire.door import Door
+from tfdp.asynchronous.wire.message import Refused
 from tfdp.machine import ports
 
 SECRET = "of this job"

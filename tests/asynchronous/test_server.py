@@ -19,15 +19,15 @@ import psutil
 import pytest
 from places import SHARED
 
-from tfdp.asynchronous import authentication
-from tfdp.asynchronous.connection import Connection, Ended
 from tfdp.asynchronous.description import Description
-from tfdp.asynchronous.door import Door
 from tfdp.asynchronous.exchange import Exchange
-from tfdp.asynchronous.message import Message
 from tfdp.asynchronous.server_process import ServerProcess
 from tfdp.asynchronous.server_settings import Settings
 from tfdp.asynchronous.session import ServerLost
+from tfdp.asynchronous.wire import authentication
+from tfdp.asynchronous.wire.connection import Connection, Ended
+from tfdp.asynchronous.wire.door import Door
+from tfdp.asynchronous.wire.message import Message
 from tfdp.machine import ports
 
 SECRET = "of this job"

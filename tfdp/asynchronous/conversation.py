@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tfdp.asynchronous.connection import Connection, Ended
 from tfdp.asynchronous.description import Description
-from tfdp.asynchronous.message import Message, Refused, shown
 from tfdp.asynchronous.staleness import Lost
 from tfdp.asynchronous.training import CHIEF, Batches, Broken, Training, Weights
+from tfdp.asynchronous.wire.connection import Connection, Ended
+from tfdp.asynchronous.wire.message import Message, Refused, shown
 
 # What a worker waits for at a time: a step, a batch ahead of it, a figure.
 LANES = {

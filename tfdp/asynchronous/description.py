@@ -222,7 +222,6 @@ def _plain(value: Any) -> Any:
 def _configuration(made: Any) -> Any:
     if made is None:
         return None
-    name = type(made).__name__
     try:
         with warnings.catch_warnings():
             # Of a rate that is a lambda, which is refused below.
@@ -230,13 +229,24 @@ def _configuration(made: Any) -> Any:
             configuration = keras.saving.serialize_keras_object(made)
         text = json.dumps(configuration)
         why = "it holds a lambda" if '"__lambda__"' in text else ""
+        why = why or _loss(made, json.loads(text))
     except Exception as error:
         why = str(error) or type(error).__name__
     if why:
         raise ValueError(
             "Asynchronous training needs what its server can make anew from "
-            f"a configuration. Received: {name}, which cannot be: {why}. Write "
-            "`get_config` for it and what it holds, and a schedule in place "
-            "of a function."
+            f"a configuration. Received: {type(made).__name__}, which cannot "
+            f"be: {why}. Write `get_config` for it and what it holds, and a "
+            "schedule in place of a function."
         )
     return json.loads(text)
+
+
+def _loss(made: Any, configuration: Any) -> str:
+    """Says what would be lost on the way; empty if nothing is."""
+    if not isinstance(made, keras.optimizers.Optimizer):
+        return ""
+    # Keras puts into it what it has made.
+    again = keras.saving.deserialize_keras_object(configuration)
+    lost = keras_optimizers.lost_by_configuration(made, again)
+    return f"its configuration loses {', '.join(lost)}" if lost else ""

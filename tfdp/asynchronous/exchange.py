@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfdp.asynchronous.description import Description
-from tfdp.asynchronous.message import Message
 from tfdp.asynchronous.session import Session
 from tfdp.asynchronous.staleness import Applied
+from tfdp.asynchronous.wire.message import Message
 
 
 class Weights(NamedTuple):

@@ -17,12 +17,12 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfdp.asynchronous import door as doors
-from tfdp.asynchronous.connection import Connection
 from tfdp.asynchronous.conversation import Conversation
-from tfdp.asynchronous.door import Door
 from tfdp.asynchronous.server_settings import Settings
 from tfdp.asynchronous.training import CHIEF, Training
+from tfdp.asynchronous.wire import door as doors
+from tfdp.asynchronous.wire.connection import Connection
+from tfdp.asynchronous.wire.door import Door
 
 _POLL_SECONDS = 0.5
 _SECONDS_TO_TELL = 2.0

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tfdp.asynchronous import authentication
-from tfdp.asynchronous.authentication import WrongSecret
-from tfdp.asynchronous.connection import Connection, Ended
 from tfdp.asynchronous.conversation import LANES
-from tfdp.asynchronous.message import Message, Refused
+from tfdp.asynchronous.wire import authentication
+from tfdp.asynchronous.wire.authentication import WrongSecret
+from tfdp.asynchronous.wire.connection import Connection, Ended
+from tfdp.asynchronous.wire.message import Message, Refused
 from tfdp.machine import ports
 
 _RETRY_SECONDS = 0.2

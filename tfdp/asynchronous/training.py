@@ -12,6 +12,7 @@ from tfdp.asynchronous.description import Description, check_arrays
 from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.served_model import ServedModel
 from tfdp.asynchronous.staleness import Lost, Staleness
+from tfdp.asynchronous.weighted_mean import weighted_mean
 
 CHIEF = 0
 
@@ -74,7 +75,7 @@ class Training:
         self._reads: dict[int, int] = {}
         self._skipped: dict[int, int] = {}
         self._rates: list[tuple[int, float]] = []
-        self._averages = Barrier[list[np.ndarray]](self._average)
+        self._averages = Barrier[list[np.ndarray]](weighted_mean)
         self._ends = Barrier[Weights](self._end)
         self._parts = (self.staleness, self.queue, self._averages, self._ends)
 
@@ -366,24 +367,6 @@ class Training:
             if life is None or self._living.get(worker) is not life:
                 raise Lost(f"worker {worker}")
             return fit == self._fits
-
-    def _average(
-        self, brought: Mapping[int, tuple[float, Sequence[np.ndarray]]]
-    ) -> list[np.ndarray]:
-        weights = [samples for samples, _ in brought.values()]
-        if not sum(weights):
-            weights = [1.0] * len(weights)
-        columns = zip(*(values for _, values in brought.values()), strict=True)
-        return [
-            np.asarray(
-                sum(
-                    w * np.asarray(value, "float64")
-                    for w, value in zip(weights, column, strict=True)
-                )
-                / sum(weights)
-            ).astype(column[0].dtype)
-            for column in columns
-        ]
 
     def _end(self, brought: Mapping[int, Any]) -> Weights:
         self.staleness.alone(self.model.finalize)

@@ -320,6 +320,38 @@ def _hand_over(
             setattr(copy, name, value)
 
 
+def lost_by_configuration(
+    optimizer: keras.optimizers.Optimizer, copy: keras.optimizers.Optimizer
+) -> list[str]:
+    """Returns what an optimizer has that one of its configuration has not.
+
+    Args:
+        optimizer: An optimizer.
+        copy: Another, made of what `get_config` of the first has returned.
+
+    Returns:
+        Names of attributes that the constructor has made, without exclusions
+        from weight decay.
+    """
+    return [
+        name
+        for name, value in vars(copy).items()
+        if name not in _kept_by_keras()
+        and name != "built"
+        and not name.startswith("_exclude_from_weight_decay")
+        and (name == _learning_rate.name or not _holds_variables(value))
+        and not attributes.are_same(
+            vars(optimizer).get(name), value, _pair(optimizer, copy)
+        )
+    ]
+
+
+def _holds_variables(value: Any) -> bool:
+    found: list[keras.Variable] = []
+    attributes.replaced(value, found.append, keras.Variable)
+    return bool(found)
+
+
 @functools.cache
 def _kept_by_keras() -> frozenset[str]:
     """Names of what every optimizer makes anew: variables, and lists."""

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from tfdp.asynchronous import message as messages
-from tfdp.asynchronous.message import Message
+from tfdp.asynchronous.wire import message as messages
+from tfdp.asynchronous.wire.message import Message
 
 # What the system takes at once, with a margin.
 _MOST_BUFFERS = 512

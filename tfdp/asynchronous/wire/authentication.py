@@ -19,7 +19,7 @@ import secrets
 import socket
 import time
 
-from tfdp.asynchronous.message import Refused, shown
+from tfdp.asynchronous.wire.message import Refused, shown
 
 _GREETING = b"tfdp-exchange-1 "
 _NUMBER, _CODE = 32, 64

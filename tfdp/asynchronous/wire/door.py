@@ -6,8 +6,8 @@ import sys
 import threading
 from collections.abc import Callable
 
-from tfdp.asynchronous import authentication
-from tfdp.asynchronous.message import Refused
+from tfdp.asynchronous.wire import authentication
+from tfdp.asynchronous.wire.message import Refused
 from tfdp.machine import listening, ports
 
 # Connections at a time of whom nobody knows yet.
