@@ -99,3 +99,11 @@ def test_a_machine_without_ipv6_listens_on_what_it_has(monkeypatch):
 def test_a_bound_port_is_not_heard():
     with listening.everywhere(0) as bound:
         assert not hears("127.0.0.1", bound.getsockname()[1])
+
+
+def test_only_the_address_is_listened_on():
+    (server,) = listening.at("127.0.0.1:0")
+    with server:
+        assert server.getsockname()[0] == "127.0.0.1"
+    with pytest.raises(OSError, match="192.0.2.1:80 is not an address of this"):
+        listening.at("192.0.2.1:80")

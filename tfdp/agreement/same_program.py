@@ -37,7 +37,7 @@ def program(model: keras.Model, params: dict[str, Any]) -> dict[str, Any]:
         "steps per execution": model.steps_per_execution,
         "elements of the data": _elements(),
         "shapes of weights": [
-            f"{_unnumbered(v.path)} {tuple(v.shape)} {v.dtype}"
+            f"{unnumbered(v.path)} {tuple(v.shape)} {v.dtype}"
             for v in model.weights
         ],
         **{
@@ -74,22 +74,36 @@ def _configuration(optimizer: keras.optimizers.Optimizer) -> str:
     except NotImplementedError:
         # A schedule need not say how it is made.
         return kind
-    config = json.dumps(_unnamed(config), sort_keys=True, default=_named)
+    config = json.dumps(unnamed(config), sort_keys=True, default=_named)
     return f"{kind} {config}"
 
 
-def _unnumbered(path: str) -> str:
+def unnumbered(path: str) -> str:
+    """Returns the path of a variable, as of the first model of a process.
+
+    Example:
+
+    >>> unnumbered("dense_3/kernel")
+    'dense/kernel'
+    """
     # Keras numbers names by what else the process has made.
     return re.sub(r"_\d+(?=/)", "", path)
 
 
-def _unnamed(config: Any) -> Any:
+def unnamed(config: Any) -> Any:
+    """Returns a configuration without names, and lambdas by the word.
+
+    Example:
+
+    >>> unnamed({"name": "adam_2", "learning_rate": 0.1})
+    {'learning_rate': 0.1}
+    """
     if isinstance(config, dict):
         if config.get("class_name") == "__lambda__":
             return "lambda"
-        return {k: _unnamed(v) for k, v in config.items() if k != "name"}
+        return {k: unnamed(v) for k, v in config.items() if k != "name"}
     if isinstance(config, list | tuple):
-        return [_unnamed(value) for value in config]
+        return [unnamed(value) for value in config]
     return config
 
 

@@ -68,6 +68,35 @@ def listeners(
     return [server]
 
 
+def at(address: str, *, backlog: int = 128) -> list[socket.socket]:
+    """Listens on an address, and on no other of this machine.
+
+    Args:
+        address: `"host:port"` of this process; port 0 for one that is free.
+        backlog: How many connections may wait. Defaults to 128.
+
+    Returns:
+        The sockets, one for each number of the host.
+
+    Raises:
+        OSError: If the address is not of this machine, or taken.
+
+    Example:
+
+    >>> (server,) = at("127.0.0.1:0")
+    >>> server.getsockname()[0]
+    '127.0.0.1'
+    >>> server.close()
+    """
+    found = _at(*ports.split_address(address), backlog)
+    if not found:
+        raise OSError(
+            errno.EADDRNOTAVAIL,
+            f"{address} is not an address of this machine",
+        )
+    return found
+
+
 def everywhere(port: int) -> socket.socket:
     """Returns a socket bound to a port on every interface; nobody hears yet.
 

@@ -235,11 +235,16 @@ def stand_in(variable: keras.Variable, value: Any) -> keras.Variable:
         trainable=True,
         name=variable.name,
     )
-    _path.replace(made, variable.path)
+    name_as(made, variable.path)
     made.constraint = variable.constraint
     if getattr(variable, "overwrite_with_gradient", False):
         made.overwrite_with_gradient = True
     return made
+
+
+def name_as(variable: keras.Variable, path: str) -> None:
+    """Gives a variable the path of another, which slots are named by."""
+    _path.replace(variable, path)
 
 
 def with_missing_gradients(
@@ -330,6 +335,38 @@ def _hand_over(
                 value, copy_of, keras.optimizers.Optimizer
             )
             setattr(copy, name, value)
+
+
+def lost_by_configuration(
+    optimizer: keras.optimizers.Optimizer, copy: keras.optimizers.Optimizer
+) -> list[str]:
+    """Returns what an optimizer has that one of its configuration has not.
+
+    Args:
+        optimizer: An optimizer.
+        copy: Another, made of what `get_config` of the first has returned.
+
+    Returns:
+        Names of attributes that the constructor has made, without exclusions
+        from weight decay.
+    """
+    return [
+        name
+        for name, value in vars(copy).items()
+        if name not in _kept_by_keras()
+        and name != "built"
+        and not name.startswith("_exclude_from_weight_decay")
+        and (name == _learning_rate.name or not _holds_variables(value))
+        and not attributes.are_same(
+            vars(optimizer).get(name), value, _pair(optimizer, copy)
+        )
+    ]
+
+
+def _holds_variables(value: Any) -> bool:
+    found: list[keras.Variable] = []
+    attributes.replaced(value, found.append, keras.Variable)
+    return bool(found)
 
 
 @functools.cache

@@ -1,0 +1,295 @@
+"""What a worker says to the server, as methods."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfdp.asynchronous.description import Description
+from tfdp.asynchronous.session import Session
+from tfdp.asynchronous.staleness import Applied
+from tfdp.asynchronous.wire.message import Message
+
+
+class Weights(NamedTuple):
+    """Weights of one version.
+
+    Attributes:
+        version: How many updates of all workers they have seen.
+        values: Their values, in the order of the variables; each array has
+            memory of its own.
+    """
+
+    version: int
+    values: list[np.ndarray]
+
+
+class Exchange:
+    """A worker's connection to the server; any thread may call the methods.
+
+    A worker joins, and then repeats: `take` a batch, `read` weights unless it
+    has, compute a gradient, `update`. Between, it holds a read, for which the
+    others wait once they are at the bound: it must update, `skip` or `release`.
+    Who waits for others (`average`, `end`), or for a batch (`take`) and has
+    none to train on, has its read released.
+
+    While a method waits, others may be called from other threads, of another of
+    these groups: `take` and `end_of_data`; `statistics` and `log`; the rest.
+
+    Args:
+        address: `"host:port"` of the server.
+        secret: That of the job.
+        worker: Index of this worker; 0 is the chief.
+        heartbeat_timeout: Seconds without a sign of life after which the
+            server counts as lost. That it has ended is noticed at once.
+        start_timeout: Seconds to wait for it to listen.
+
+    Raises:
+        ServerLost: If no server answers in that time.
+        ValueError: If what answers knows another secret.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        secret: str,
+        *,
+        worker: int,
+        heartbeat_timeout: float = 5.0,
+        start_timeout: float = 600.0,
+    ) -> None:
+        self.worker = worker
+        self._session = Session(
+            address,
+            secret,
+            worker=worker,
+            heartbeat_timeout=heartbeat_timeout,
+            start_timeout=start_timeout,
+        )
+        self._ask = self._session.ask
+        # The reads begun, and given back, by number.
+        self._lock = threading.Lock()
+        self._fit = self._read = self._released = 0
+
+    def join(
+        self, description: Description, values: Sequence[np.ndarray]
+    ) -> dict[str, Any]:
+        """Takes part; waits for the chief, which brings the first weights.
+
+        Args:
+            description: What this worker trains.
+            values: Its initial weights, which count on the chief alone.
+
+        Returns:
+            Where training is: `"version"`, `"epoch"` (`None` before one has
+            begun) and `"fit"`, how many have ended.
+
+        Raises:
+            ValueError: If the chief trains something else, or the server
+                cannot make the optimizer.
+        """
+        model = description.fields
+        answer = self._ask("join", worker=self.worker, model=model)
+        if answer.fields.get("needs_values"):
+            answer = self._ask("build", arrays=values)
+        where = {k: answer.fields[k] for k in ("version", "epoch", "fit")}
+        self._fit = where["fit"]
+        return where
+
+    def read(self) -> Weights | None:
+        """Begins a gradient: waits for room, and returns the weights.
+
+        Returns:
+            The weights to take it at, or `None` if the last ones still are.
+        """
+        with self._lock:
+            if self._read > self._released:
+                return None
+        return self._weights(self._ask("read", fit=self._fit))
+
+    def update(
+        self,
+        gradients: Sequence[np.ndarray | None],
+        *,
+        step: int,
+        epoch: int | None = None,
+        batches: Sequence[int] = (),
+        then_read: bool = False,
+    ) -> Weights:
+        """Sends a gradient; waits until it is applied.
+
+        Args:
+            gradients: Of each variable, dense, in its dtype; `None` where the
+                loss does not depend on it.
+            step: Number of the update among this worker's, for the log.
+            epoch: The epoch, where batches are taken from the queue.
+            batches: The numbers of those that the gradient is of.
+            then_read: Whether to begin the next gradient at once, which
+                saves a message and lets others wait for this one earlier.
+
+        Returns:
+            The newest weights, this update included.
+        """
+        absent = [i for i, gradient in enumerate(gradients) if gradient is None]
+        answer = self._ask(
+            "update",
+            arrays=[gradient for gradient in gradients if gradient is not None],
+            absent=absent,
+            step=step,
+            epoch=epoch,
+            numbers=list(batches),
+            then_read=then_read,
+        )
+        self._released_all()
+        return self._weights(answer)
+
+    def skip(
+        self,
+        *,
+        epoch: int | None = None,
+        batches: Sequence[int] = (),
+        then_read: bool = False,
+    ) -> Weights:
+        """Makes no update of a gradient that is not finite.
+
+        Args:
+            epoch: As for `update`.
+            batches: As for `update`; they are done.
+            then_read: As for `update`.
+
+        Returns:
+            The newest weights.
+        """
+        answer = self._ask(
+            "skip", epoch=epoch, numbers=list(batches), then_read=then_read
+        )
+        self._released_all()
+        return self._weights(answer)
+
+    def release(self) -> None:
+        """Gives a read back that no update will follow, if there is one."""
+        self._ask("release")
+        self._released_all()
+
+    def take(self, epoch: int) -> int | None:
+        """Returns the number of the next batch, or `None` at the end.
+
+        It waits where others have what is left, which may come to this worker
+        if they are lost. All get `None` when all batches are done.
+
+        Args:
+            epoch: Number of the epoch, in this `fit`.
+        """
+        answer = self._ask("take", epoch=epoch, fit=self._fit)
+        with self._lock:
+            released = answer.fields["released"]
+            self._released = max(self._released, released)
+        return answer.fields["number"]
+
+    def end_of_data(self, epoch: int, total: int) -> None:
+        """Says that an epoch has so many batches; what is beyond is nobody's.
+
+        Args:
+            epoch: Number of the epoch.
+            total: Its batches, of all workers together.
+
+        Raises:
+            ValueError: If another worker has said something else.
+        """
+        self._ask("end_of_data", epoch=epoch, total=total)
+
+    def average(
+        self, epoch: int, values: Sequence[np.ndarray], *, samples: float
+    ) -> list[np.ndarray]:
+        """Waits for all that live, and returns the mean of what they have.
+
+        Args:
+            epoch: Number of the epoch.
+            values: Of the description's statistics.
+            samples: How many this worker has trained on, its weight.
+        """
+        answer = self._ask(
+            "average",
+            arrays=values,
+            samples=samples,
+            epoch=epoch,
+            fit=self._fit,
+        )
+        self._released_all()
+        return list(answer.arrays)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Sets the rate of all updates from now on; for the chief.
+
+        Args:
+            rate: The learning rate.
+
+        Raises:
+            ValueError: If the optimizer has a schedule, or this is not the
+                chief.
+        """
+        self._ask("set_learning_rate", rate=float(rate))
+
+    def save(self) -> dict[str, np.ndarray]:
+        """Returns all that a training is made of, of one version, by name.
+
+        `weights/...` are in the order of the variables, `optimizer/...` in
+        that of `optimizer.variables`, and `queue/...` says which batches are
+        done.
+        """
+        answer = self._ask("save")
+        return dict(zip(answer.fields["names"], answer.arrays, strict=True))
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from a state, or a part of it; for the chief, at the start.
+
+        Args:
+            state: What `save` has returned.
+
+        Raises:
+            ValueError: If it is of another model, or this is not the chief.
+            RuntimeError: If a gradient is under way.
+        """
+        self._ask("load", arrays=list(state.values()), names=list(state))
+
+    def statistics(self) -> dict[str, Any]:
+        """Returns what a monitor shows.
+
+        By worker, whose index is text: `"staleness"`, how many updates were
+        how stale; `"updates"`; `"skipped"`; `"waited"`, seconds for room to
+        `"read"` and to `"update"`; `"lost"`, and why. Also `"version"`,
+        `"max_staleness"`, `"living"`, and `"learning_rates"` that were set,
+        with their versions.
+        """
+        return self._ask("statistics").fields["statistics"]
+
+    def log(self) -> list[Applied]:
+        """Returns all updates, in the order in which they were applied."""
+        (log,) = self._ask("log").arrays
+        return [Applied(*row) for row in log.tolist()]
+
+    def end(self) -> Weights:
+        """Ends a `fit`: waits for all that live, and returns the last weights.
+
+        They are what Keras would leave: averages of weights, if the optimizer
+        keeps them.
+        """
+        weights = self._weights(self._ask("end", fit=self._fit))
+        self._released_all()
+        self._fit += 1
+        return weights
+
+    def close(self) -> None:
+        """Leaves, for good; the chief's leaving ends all. Not waited for."""
+        self._session.close()
+
+    def _weights(self, answer: Message) -> Weights:
+        with self._lock:
+            self._read = max(self._read, answer.fields["read"])
+        return Weights(answer.fields["version"], list(answer.arrays))
+
+    def _released_all(self) -> None:
+        # The answer to what has released them may begin the next one.
+        with self._lock:
+            self._released = max(self._released, self._read)

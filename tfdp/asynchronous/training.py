@@ -1,0 +1,383 @@
+"""What all workers train together: one model, one queue, who takes part."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfdp.asynchronous.barrier import Barrier
+from tfdp.asynchronous.batch_queue import BatchQueue
+from tfdp.asynchronous.description import Description, check_arrays
+from tfdp.asynchronous.position import Position
+from tfdp.asynchronous.served_model import ServedModel
+from tfdp.asynchronous.staleness import Lost, Staleness
+from tfdp.asynchronous.weighted_mean import weighted_mean
+
+CHIEF = 0
+
+
+class Broken(Exception):
+    """An update has failed on its way; nobody can train on."""
+
+
+class Batches(NamedTuple):
+    """What a gradient is of, for the queue.
+
+    Attributes:
+        epoch: The epoch, or `None` where there is no queue.
+        numbers: The batches of it.
+    """
+
+    epoch: int | None = None
+    numbers: tuple[int, ...] = ()
+
+
+class Weights(NamedTuple):
+    """Weights of one version.
+
+    Attributes:
+        version: How many updates they have seen.
+        values: Their values, in the order of the model's variables.
+        read: Number of the read that was begun with them, from 1; 0 if none
+            was, so that no update may follow.
+    """
+
+    version: int
+    values: Sequence[np.ndarray]
+    read: int = 0
+
+
+class Training:
+    """Answers what workers ask for; a thread of each calls the methods.
+
+    Nobody reads before the chief does, so that it can load a state. After all
+    have ended a `fit`, the next one may begin, with epochs of any number.
+
+    Args:
+        max_staleness: The largest staleness of an update.
+        num_workers: How many workers are expected.
+
+    Raises:
+        ValueError: If `max_staleness` is no integer of at least 0.
+    """
+
+    def __init__(self, max_staleness: int, num_workers: int) -> None:
+        self.staleness = Staleness(max_staleness)
+        self.queue = BatchQueue(num_workers)
+        self._model: ServedModel | None = None
+        self._changed = threading.Condition()
+        # Of who joins and who is lost one at a time.
+        self._membership = threading.Lock()
+        self._living: dict[int, object] = {}
+        self._lost: dict[int, str] = {}
+        self._fits, self._is_open = 0, False
+        self._reads: dict[int, int] = {}
+        self._skipped: dict[int, int] = {}
+        self._rates: list[tuple[int, float]] = []
+        self._averages = Barrier[list[np.ndarray]](weighted_mean)
+        self._ends = Barrier[Weights](self._end)
+        self._parts = (self.staleness, self.queue, self._averages, self._ends)
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the chief has brought its model."""
+        return self._model is not None
+
+    @property
+    def model(self) -> ServedModel:
+        """The model, once the chief has brought it."""
+        if self._model is None:
+            raise RuntimeError(
+                "A model is built before it is trained. Received: none from "
+                "the chief. Send its variables first."
+            )
+        return self._model
+
+    def build(
+        self, description: Description, values: Sequence[np.ndarray]
+    ) -> None:
+        """Takes the chief's model, on which all others wait."""
+        model = ServedModel(description, values)
+        with self._changed:
+            self._model = model
+            self._changed.notify_all()
+
+    def join(self, worker: int, description: Description) -> dict[str, Any]:
+        """Lets a worker take part that trains what the chief trains.
+
+        Returns:
+            Where training is: `"version"`, `"epoch"`, `"fit"`.
+
+        Raises:
+            ValueError: If it trains something else.
+            Lost: If it is lost while it waits for the chief.
+        """
+        life = object()
+        with self._changed:
+            self._living[worker] = life
+            self._lost.pop(worker, None)
+            self._changed.wait_for(
+                lambda: (
+                    self._model is not None
+                    or self._living.get(worker) is not life
+                )
+            )
+        with self._membership:
+            if self._living.get(worker) is not life:
+                raise Lost(f"worker {worker}")
+            self.model.description.check_same(description, worker=worker)
+            for each in self._parts:
+                each.join(worker)
+            fit = self._fits
+        position = self.queue.position
+        return {
+            "version": self.staleness.version,
+            "epoch": position.epoch if position else None,
+            "fit": fit,
+        }
+
+    def lose(self, worker: int, why: str) -> None:
+        """Goes on without a worker, whether it had come or not."""
+        with self._membership:
+            with self._changed:
+                self._living.pop(worker, None)
+                self._lost[worker] = why
+                self._changed.notify_all()
+            # In this order: when others take what it had taken, it can update
+            # nothing any more.
+            for each in self._parts:
+                each.lose(worker)
+
+    def has_come(self, worker: int) -> bool:
+        """Whether a worker takes part, or did and was lost."""
+        with self._changed:
+            return worker in self._living or worker in self._lost
+
+    def read(self, worker: int, *, fit: int) -> Weights:
+        """Begins a gradient: returns the weights to take it at."""
+        if self._waits_until_open(worker, fit):
+            return self._read(worker)
+        return self._weights()
+
+    def update(
+        self,
+        worker: int,
+        gradients: Sequence[np.ndarray | None],
+        *,
+        step: int,
+        batches: Batches,
+        then_read: bool,
+    ) -> Weights:
+        """Applies a gradient.
+
+        Returns:
+            The newest weights, and the next read if it was asked for.
+        """
+        # What is wrong with the worker's own is not everybody's end.
+        model = self.model
+        check_arrays(gradients, model.description.variables, "a gradient")
+        if all(gradient is None for gradient in gradients):
+            raise ValueError(
+                "An update needs a gradient. Received: `None` for all "
+                f"variables, at step {step} of worker {worker}. Train a loss "
+                "that depends on one of them."
+            )
+
+        def apply() -> None:
+            self._check_taken(worker, batches)
+            try:
+                model.apply(gradients)
+            except Exception as error:
+                raise Broken(f"{type(error).__name__}: {error}") from error
+            self._done(worker, batches)
+
+        self.staleness.update(worker, step=step, apply=apply)
+        return self._after(worker, then_read=then_read)
+
+    def skip(
+        self, worker: int, *, batches: Batches, then_read: bool
+    ) -> Weights:
+        """Gives a read back whose gradient was not finite."""
+        self.staleness.release(worker)
+        self._done(worker, batches)
+        with self._changed:
+            self._skipped[worker] = self._skipped.get(worker, 0) + 1
+        return self._after(worker, then_read=then_read)
+
+    def release(self, worker: int) -> None:
+        """Gives a read back that no update will follow."""
+        self.staleness.release(worker)
+
+    def take(
+        self, worker: int, *, epoch: int, fit: int
+    ) -> tuple[int | None, int]:
+        """Returns the number of a worker's next batch, if there is one.
+
+        Also the number of the read that it had, and has no more: who has
+        nothing to train on must keep nobody waiting.
+        """
+        if not self._waits_until_open(worker, fit):
+            return None, 0
+        released = [0]
+
+        def release_if_idle() -> None:
+            if self.queue.is_idle(worker):
+                self.staleness.release(worker)
+                with self._changed:
+                    released[0] = self._reads.get(worker, 0)
+
+        number = self.queue.take(
+            worker, epoch=epoch, before_waiting=release_if_idle
+        )
+        return number, released[0]
+
+    def average(
+        self,
+        worker: int,
+        values: Sequence[np.ndarray],
+        *,
+        samples: float,
+        meeting: tuple[int, int],
+    ) -> list[np.ndarray]:
+        """Returns the mean of what all that live have, by samples."""
+        check_arrays(
+            values, self.model.description.statistics, "a value of statistics"
+        )
+        if meeting[0] < self._fits:
+            return list(values)
+        self.release(worker)
+        return self._averages.meet(worker, meeting, (samples, values))
+
+    def end(self, worker: int, *, fit: int) -> Weights:
+        """Waits until all that live have ended, and returns the last."""
+        self.release(worker)
+        return (
+            self._weights()
+            if fit < self._fits
+            else self._ends.meet(worker, fit)
+        )
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Sets the rate of all updates from now on."""
+
+        def change() -> None:
+            self.model.set_learning_rate(rate)
+            self._rates.append((self.staleness.version, rate))
+
+        self.staleness.alone(change)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns all that a training is made of, of one version."""
+
+        def copied() -> dict[str, np.ndarray]:
+            position = self.queue.position
+            arrays = {} if position is None else position.arrays()
+            return {**self.model.state(), **arrays}
+
+        return self.staleness.alone(copied)
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from what `state` has returned, or from a part of it."""
+        rest = dict(state)
+        position = Position.taken_from(rest)
+        self.model.check_state(rest)
+
+        def change() -> None:
+            # Refuses where somebody has read.
+            self.staleness.start_at(self.staleness.version)
+            self.model.load(rest)
+            self.staleness.start_at(self.model.iterations)
+            if position is not None:
+                self.queue.resume(position)
+
+        self.staleness.alone(change)
+
+    def statistics(self) -> dict[str, Any]:
+        """Returns what a monitor shows, by worker where it has one."""
+        histograms = self.staleness.histograms()
+        with self._changed:
+            return {
+                "version": self.staleness.version,
+                "max_staleness": self.staleness.bound,
+                "staleness": _by_text(
+                    {w: _by_text(h) for w, h in histograms.items()}
+                ),
+                "updates": _by_text(
+                    {w: sum(h.values()) for w, h in histograms.items()}
+                ),
+                "waited": _by_text(self.staleness.waited()),
+                "skipped": _by_text(self._skipped),
+                "learning_rates": list(self._rates),
+                "living": sorted(self._living),
+                "lost": _by_text(self._lost),
+            }
+
+    def _weights(self, read: int = 0) -> Weights:
+        return self.staleness.alone(
+            lambda: Weights(self.staleness.version, self.model.values(), read)
+        )
+
+    def _read(self, worker: int) -> Weights:
+        found: list[list[np.ndarray]] = []
+        version = self.staleness.read(
+            worker, then=lambda: found.append(self.model.values())
+        )
+        with self._changed:
+            read = self._reads[worker] = self._reads.get(worker, 0) + 1
+        return Weights(version, found[0], read)
+
+    def _after(self, worker: int, *, then_read: bool) -> Weights:
+        # Who waits for a batch elsewhere must hold no read meanwhile; it may
+        # begin to wait while this one waits for room.
+        if not then_read or self.queue.is_idle(worker):
+            return self._weights()
+        weights = self._read(worker)
+        if self.queue.is_idle(worker):
+            self.staleness.release(worker)
+            return weights._replace(read=0)
+        return weights
+
+    def _check_taken(self, worker: int, batches: Batches) -> None:
+        if batches.epoch is not None:
+            self.queue.check_taken(
+                worker, epoch=batches.epoch, numbers=batches.numbers
+            )
+
+    def _done(self, worker: int, batches: Batches) -> None:
+        if batches.epoch is not None:
+            self.queue.done(
+                worker, epoch=batches.epoch, numbers=batches.numbers
+            )
+
+    def _waits_until_open(self, worker: int, fit: int) -> bool:
+        """Whether the fit is under way; `False` if it is over."""
+        with self._changed:
+            if worker == CHIEF and fit == self._fits:
+                self._is_open = True
+                self._changed.notify_all()
+            life = self._living.get(worker)
+            self._changed.wait_for(
+                lambda: (
+                    fit < self._fits
+                    or (self._is_open and fit == self._fits)
+                    or self._living.get(worker) is not life
+                )
+            )
+            if life is None or self._living.get(worker) is not life:
+                raise Lost(f"worker {worker}")
+            return fit == self._fits
+
+    def _end(self, brought: Mapping[int, Any]) -> Weights:
+        self.staleness.alone(self.model.finalize)
+        weights = self._weights()
+        with self._changed:
+            self._fits, self._is_open = self._fits + 1, False
+            self._changed.notify_all()
+        self.queue.reset()
+        return weights
+
+
+def _by_text(by_number: Mapping[int, Any]) -> dict[str, Any]:
+    # JSON has no other keys.
+    return {str(key): value for key, value in sorted(by_number.items())}
