@@ -140,6 +140,10 @@ class Description:
         """Length of all values, of variables and of statistics."""
         return sum(v.bytes for v in (*self.variables, *self.statistics))
 
+    def is_same(self, other: "Description") -> bool:
+        """Whether another is of the same model and optimizer."""
+        return not any(_differences(self, other))
+
     def check_same(self, other: "Description", *, worker: int) -> None:
         """Checks that a worker trains what the chief trains.
 
