@@ -88,8 +88,8 @@ class Exchange:
 
         Returns:
             Where training is: `"version"`, `"epoch"` (`None` before one has
-            begun) and `"fit"`, how many have ended. If more than this worker
-            has ended, as it was lost or comes late, the one at hand is over.
+            begun), `"fit"`, how many have ended, and `"is_over"`, whether the
+            one at hand has, as this worker comes late.
 
         Raises:
             ValueError: If the chief trains something else, or the server
@@ -102,7 +102,8 @@ class Exchange:
         answer = self._ask("begin", model=model, fit=self._fit)
         if answer.fields.get("needs_values"):
             answer = self._ask("build", arrays=values, fit=self._fit)
-        return {k: answer.fields[k] for k in ("version", "epoch", "fit")}
+        where = {k: answer.fields[k] for k in ("version", "epoch", "fit")}
+        return {**where, "is_over": where["fit"] > self._fit}
 
     def read(self) -> Weights | None:
         """Begins a gradient: waits for room, and returns the weights.

@@ -21,18 +21,29 @@ class Feed:
     Each number that `take` returns becomes one step, in the same order; `use`
     says that a step has begun, and `used` which batches a gradient is of.
 
-    Args:
-        batches: Whom to ask.
-        looks_ahead: Whether to take one batch more before one is handed out,
-            so that `use` knows the last one there is, for now.
+    Data are given to a `fit` before it begins to take batches.
+
+    Attributes:
+        epoch: Index of the epoch, in the `fit` at hand.
+        is_used: Whether the data of the `fit` at hand are taken by numbers.
     """
 
-    def __init__(self, batches: Batches, *, looks_ahead: bool = False) -> None:
-        self._batches = batches
-        self._looks_ahead = looks_ahead
+    def __init__(self) -> None:
+        self._batches: Batches | None = None
+        self._looks_ahead = False
         self._lock = threading.Lock()
-        self.epoch = 0
+        self.is_used = False
         self.begin_epoch(0)
+
+    def begin(self, batches: Batches, *, looks_ahead: bool = False) -> None:
+        """Begins a `fit`.
+
+        Args:
+            batches: Whom to ask.
+            looks_ahead: Whether to take one batch more before one is handed
+                out, so that `use` knows the last one there is, for now.
+        """
+        self._batches, self._looks_ahead = batches, looks_ahead
 
     def begin_epoch(self, epoch: int) -> None:
         """Forgets what was taken in the epoch before.
@@ -54,6 +65,8 @@ class Feed:
         It waits while others have what is left.
         """
         epoch, number = self.epoch, self._next
+        if self._batches is None:
+            return None
         if number is None:
             number = self._batches.take(epoch)
         following = None
@@ -71,7 +84,8 @@ class Feed:
         Args:
             total: How many.
         """
-        self._batches.end_of_data(self.epoch, total)
+        if self._batches is not None:
+            self._batches.end_of_data(self.epoch, total)
 
     def use(self) -> bool:
         """Says that the step of the next batch begins.

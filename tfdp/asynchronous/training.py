@@ -262,7 +262,9 @@ class Training:
             self._is_stopped = True
             self.queue.stop()
 
-    def vote(self, worker: int, *, stops: bool, meeting: tuple[int, int]) -> bool:
+    def vote(
+        self, worker: int, *, stops: bool, meeting: tuple[int, int]
+    ) -> bool:
         """Waits for all that live; returns whether any of them stops."""
         self.release(worker)
         if meeting[0] < self._fits:
