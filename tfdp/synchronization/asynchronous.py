@@ -84,7 +84,7 @@ class Asynchronous(Synchronous):
         is_last.set_shape(())
 
         def assign() -> tf.Tensor:
-            self._assign(self._received(self._newest.pop, []))
+            self._assign(self._received(lambda: self._newest.pop(), []))
             return tf.constant(0)
 
         tf.cond(is_new, assign, lambda: tf.constant(0))
