@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.exchange import Exchange, Weights
 from tfdp.asynchronous.feed import Feed
+from tfdp.asynchronous.training import CHIEF
 from tfdp.step import Gradient
 from tfdp.strategy import AsynchronousStrategy
 from tfdp.synchronization.synchronization import Reduced, Synchronization
@@ -119,7 +120,9 @@ class Asynchronous(Synchronous):
         """Waits for all workers, and takes the last weights."""
         if self._exchange is not None:
             self.take_over(self._exchange.end())
-            self.load_state(self._exchange.save())
+            if self._exchange.worker == CHIEF:
+                # The server ends with the chief's program, not before.
+                self.load_state(self._exchange.save())
             self._exchange = self._feed = None
 
     def take_over(self, weights: Weights) -> None:
