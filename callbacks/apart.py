@@ -1,9 +1,11 @@
 """The edges of a fit of workers that do not wait for each other's steps."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfdp.optimizer import DistributedOptimizer
@@ -41,6 +43,14 @@ class Apart:
             for each in inspection.statistics(model)
             if tf.as_dtype(each.dtype).is_floating
         ]
+        self._sums = list(
+            {
+                id(variable): variable
+                for metric in inspection.metrics(model)
+                for variable in metric.variables
+            }.values()
+        )
+        self._logs: dict[str, Any] = {}
         _check_alone(callbacks)
         self._exchange = self._strategy.connect()
         self._epoch, self._settled = 0, -1
@@ -51,7 +61,7 @@ class Apart:
         """Joins the fit where the others are; the chief says what it is of."""
         exchange = self._exchange
         where = exchange.join(
-            self._way.describe(self._statistics),
+            self._way.describe(self._statistics, self._sums),
             self._way.values(),
         )
         if self._strategy.is_chief:
@@ -85,12 +95,35 @@ class Apart:
                     self._exchange.set_learning_rate(rate)
                 self._rate = rate
 
+    def naming(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function of steps whose errors are those of the exchange.
+
+        Args:
+            function: What Keras calls for a step.
+        """
+
+        @functools.wraps(function)
+        def naming(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except tf.errors.OpError as error:
+                # TensorFlow makes another of an error of Python's.
+                failure = self._exchange.failure
+                if failure is None:
+                    raise
+                raise failure from error
+
+        return naming
+
     def stop(self) -> None:
         """Has all workers end the fit, after what they compute now."""
         self._exchange.stop()
 
     def settle(self) -> None:
-        """Takes the weights that all have made, and averages statistics."""
+        """Takes the weights that all have made, and brings statistics together.
+
+        Metrics are of what all have seen from then on.
+        """
         if self._settled == self._epoch:
             return
         self._settled = self._epoch
@@ -99,13 +132,25 @@ class Apart:
         weights = exchange.read()
         if weights is not None:
             self._way.take_over(weights)
-        means = exchange.average(
+        variables = [*self._statistics, *self._sums]
+        together = exchange.average(
             self._epoch,
-            [v.numpy() for v in self._statistics],
+            [np.asarray(v.numpy()) for v in variables],
             samples=self._steps,
         )
-        for variable, mean in zip(self._statistics, means, strict=True):
-            variable.assign(mean)
+        with self._strategy.scope():
+            for variable, value in zip(variables, together, strict=True):
+                variable.assign(value)
+            self._logs = metrics_of(self._model)
+
+    def change(self, logs: dict[str, Any]) -> None:
+        """Has logs of the epoch say what all workers have seen.
+
+        Args:
+            logs: What Keras tells callbacks; changed in place.
+        """
+        for name in self._logs.keys() & logs.keys():
+            logs[name] = self._logs[name]
 
     def gather(self) -> None:
         """Takes the server's slots and counts, for whoever saves the model."""
@@ -127,6 +172,15 @@ class Apart:
             return None
         rate = keras_optimizers.given_rate(inner)
         return rate if isinstance(rate, float) else None
+
+
+def metrics_of(model: keras.Model) -> dict[str, float]:
+    """Returns what a model's metrics are now; nothing if they have no value."""
+    try:
+        results = model.get_metrics_result()
+        return {name: float(result) for name, result in results.items()}
+    except Exception:  # Of a step of the user's own, which uses others.
+        return {}
 
 
 def _only(

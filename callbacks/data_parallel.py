@@ -167,6 +167,8 @@ class DataParallel(keras.callbacks.Callback):
     ) -> None:
         """Completes the updates where no validation did."""
         self._settle()
+        if self._apart is not None and logs is not None:
+            self._apart.change(logs)
         if self._saves_models:
             self._gather()
 
@@ -291,10 +293,13 @@ class DataParallel(keras.callbacks.Callback):
     def _name_lost_workers(self, name: str) -> None:
         cluster = getattr(self.model.distribute_strategy, "cluster", None)
         function = getattr(self.model, name)
-        if function is None or cluster is None:
+        if function is None or (cluster is None and self._apart is None):
             return
         if not hasattr(function, "names_lost_workers"):
-            naming = naming_lost_workers(function, cluster)
+            if self._apart is not None:
+                naming = self._apart.naming(function)
+            else:
+                naming = naming_lost_workers(function, cluster)
             naming.names_lost_workers = True  # type: ignore[attr-defined]
             setattr(self.model, name, naming)
 

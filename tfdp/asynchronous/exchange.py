@@ -46,6 +46,9 @@ class Exchange:
             server counts as lost. That it has ended is noticed at once.
         start_timeout: Seconds to wait for it to listen.
 
+    Attributes:
+        failure: The last error of a method, if any.
+
     Raises:
         ServerLost: If no server answers in that time.
         ValueError: If what answers knows another secret.
@@ -68,7 +71,7 @@ class Exchange:
             heartbeat_timeout=heartbeat_timeout,
             start_timeout=start_timeout,
         )
-        self._ask = self._session.ask
+        self.failure: Exception | None = None
         # The reads begun, and given back, by number.
         self._lock = threading.Lock()
         self._fit = self._read = self._released = 0
@@ -312,6 +315,13 @@ class Exchange:
     def close(self) -> None:
         """Leaves, for good; the chief's leaving ends all. Not waited for."""
         self._session.close()
+
+    def _ask(self, kind: str, **fields: Any) -> Message:
+        try:
+            return self._session.ask(kind, **fields)
+        except Exception as error:
+            self.failure = error
+            raise
 
     def _weights(self, answer: Message) -> Weights:
         with self._lock:

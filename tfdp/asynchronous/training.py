@@ -12,7 +12,7 @@ from tfdp.asynchronous.description import Description, check_arrays
 from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.served_model import ServedModel
 from tfdp.asynchronous.staleness import Lost, Staleness
-from tfdp.asynchronous.weighted_mean import weighted_mean
+from tfdp.asynchronous.epoch_statistics import brought_together
 
 CHIEF = 0
 
@@ -78,7 +78,7 @@ class Training:
         self._reads: dict[int, int] = {}
         self._skipped: dict[int, int] = {}
         self._rates: list[tuple[int, float]] = []
-        self._averages = Barrier[list[np.ndarray]](weighted_mean)
+        self._averages = Barrier[list[np.ndarray]](self._average)
         self._votes = Barrier[bool](lambda votes: any(votes.values()))
         self._ends = Barrier[Weights](self._end)
         self._parts = (
@@ -279,7 +279,7 @@ class Training:
         samples: float,
         meeting: tuple[int, int],
     ) -> list[np.ndarray]:
-        """Returns the mean of what all that live have, by samples."""
+        """Returns the mean, or sum, of what all that live have."""
         check_arrays(
             values, self.model.description.statistics, "a value of statistics"
         )
@@ -413,6 +413,12 @@ class Training:
             if life is None or self._living.get(worker) is not life:
                 raise Lost(f"worker {worker}")
             return fit == self._fits
+
+    def _average(
+        self, brought: Mapping[int, tuple[float, Sequence[np.ndarray]]]
+    ) -> list[np.ndarray]:
+        described = self.model.description.statistics
+        return brought_together(brought, [v.summed for v in described])
 
     def _end(self, brought: Mapping[int, Any]) -> Weights:
         self.staleness.alone(self.model.finalize)

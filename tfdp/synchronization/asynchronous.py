@@ -53,13 +53,20 @@ class Asynchronous(Synchronous):
         self._newest: list[Weights] = []
         self._steps = 0
 
-    def describe(self, statistics: Sequence[keras.Variable]) -> Description:
+    def describe(
+        self,
+        statistics: Sequence[keras.Variable],
+        sums: Sequence[keras.Variable],
+    ) -> Description:
         """Returns what the server is to train.
 
         Args:
             statistics: Variables that are averaged at the end of an epoch.
+            sums: Variables that are added up then.
         """
-        return Description.of(self._variables, self.inner_optimizer, statistics)
+        return Description.of(
+            self._variables, self.inner_optimizer, statistics, sums
+        )
 
     def values(self) -> list[np.ndarray]:
         """Returns the weights as they are here."""
