@@ -540,8 +540,9 @@ def test_workers_measure_themselves_and_log_the_same():
     assert history["worker_1_samples_per_second"] == [93 / 3, 125 / 4]
     assert history["replica_1_samples_per_second"] == [93 / 3, 125 / 4]
     assert history["worker_skew"] == [2, 2]
-    # What the clock adds before a step looks like waiting for data.
-    assert history["input_wait_fraction"] == [1, 1]
+    # The clock moves before data is asked for.
+    assert history["start_fraction"] == [1, 1]
+    assert history["input_wait_fraction"] == [0, 0]
     assert chief["printed"].splitlines()[:2] == [
         "epoch 1: 62 samples/s | workers 62 31 | replicas 62 31 | skew 2.00",
         "epoch 2: 62.5 samples/s | workers 62.5 31.2 | replicas 62.5 31.2 "
