@@ -240,6 +240,7 @@ class Conversation:
             epoch=int(message.fields["epoch"]),
             fit=int(message.fields["fit"]),
             waits=bool(message.fields["waits"]),
+            helps=bool(message.fields["helps"]),
         )
         return _answered(number=number, released=released)
 
