@@ -10,6 +10,7 @@ import numpy as np
 
 from tfdp.asynchronous.batch_queue import Batches
 from tfdp.asynchronous.description import Description
+from tfdp.asynchronous.gradients import restored
 from tfdp.asynchronous.staleness import Lost
 from tfdp.asynchronous.training import CHIEF, Broken, Training, Weights
 from tfdp.asynchronous.wire.connection import Connection, Ended
@@ -205,12 +206,8 @@ class Conversation:
         return _weights(self._training.read(self._me, fit=fit))
 
     def _update(self, message: Message) -> Message:
-        fields, given = message.fields, iter(message.arrays)
-        absent = set(fields.get("absent", ()))
-        gradients = [
-            None if place in absent else next(given)
-            for place in range(len(message.arrays) + len(absent))
-        ]
+        fields = message.fields
+        gradients = restored(fields["kinds"], message.arrays)
         return _weights(
             self._training.update(
                 self._me,

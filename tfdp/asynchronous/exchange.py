@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfdp.asynchronous.description import Description
+from tfdp.asynchronous.gradients import Gradient, flattened
 from tfdp.asynchronous.session import Session
 from tfdp.asynchronous.staleness import Applied
 from tfdp.asynchronous.wire.message import Message
@@ -121,7 +122,7 @@ class Exchange:
 
     def update(
         self,
-        gradients: Sequence[np.ndarray | None],
+        gradients: Sequence[Gradient],
         *,
         step: int,
         epoch: int | None = None,
@@ -131,8 +132,8 @@ class Exchange:
         """Sends a gradient; waits until it is applied.
 
         Args:
-            gradients: Of each variable, dense, in its dtype; `None` where the
-                loss does not depend on it.
+            gradients: Of each variable, in its dtype: all of it, or `Rows`;
+                `None` where the loss does not depend on it.
             step: Number of the update among this worker's, for the log.
             epoch: The epoch, where batches are taken from the queue.
             batches: The numbers of those that the gradient is of.
@@ -142,11 +143,11 @@ class Exchange:
         Returns:
             The newest weights, this update included.
         """
-        absent = [i for i, gradient in enumerate(gradients) if gradient is None]
+        kinds, arrays = flattened(gradients)
         answer = self._ask(
             "update",
-            arrays=[gradient for gradient in gradients if gradient is not None],
-            absent=absent,
+            arrays=arrays,
+            kinds=kinds,
             step=step,
             epoch=epoch,
             numbers=list(batches),

@@ -11,6 +11,7 @@ from tfdp.asynchronous.batch_queue import Batches, BatchQueue
 from tfdp.asynchronous.description import Description, check_arrays
 from tfdp.asynchronous.epoch_statistics import brought_together
 from tfdp.asynchronous.fits import Fits
+from tfdp.asynchronous.gradients import Gradient, check_gradients
 from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.served_model import ServedModel
 from tfdp.asynchronous.staleness import Lost, Staleness
@@ -163,7 +164,7 @@ class Training:
     def update(
         self,
         worker: int,
-        gradients: Sequence[np.ndarray | None],
+        gradients: Sequence[Gradient],
         *,
         step: int,
         batches: Batches,
@@ -176,7 +177,7 @@ class Training:
         """
         # What is wrong with the worker's own is not everybody's end.
         model = self.model
-        check_arrays(gradients, model.description.variables, "a gradient")
+        check_gradients(gradients, model.description.variables)
         if all(gradient is None for gradient in gradients):
             raise ValueError(
                 "An update needs a gradient. Received: `None` for all "
