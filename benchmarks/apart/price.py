@@ -21,6 +21,24 @@ BATCH = 64
 SLOW = 3
 
 
+def optimizer(task, updates, scale):
+    """Returns the optimizer of a task, with a warm-up and a cosine decay.
+
+    Args:
+        task: `"digits"` or `"text"`.
+        updates: How many it will make.
+        scale: Factor of the rate.
+    """
+    name, rate = local_updates.INNER[task]
+    warmup = round(local_updates.WARMUP * updates)
+    schedule = tfdp.WarmupSchedule(
+        keras.optimizers.schedules.CosineDecay(scale * rate, updates - warmup),
+        warmup,
+    )
+    options = {"momentum": 0.9} if name == "SGD" else {}
+    return getattr(keras.optimizers, name)(schedule, **options)
+
+
 class Served:
     """A model, and the weights that gradients are applied to.
 
@@ -34,16 +52,7 @@ class Served:
         self._make = getattr(tasks, f"{task}_model")
         self._model = self._make()
         self._loss = keras.losses.SparseCategoricalCrossentropy(True)
-        name, rate = local_updates.INNER[task]
-        warmup = round(local_updates.WARMUP * updates)
-        schedule = tfdp.WarmupSchedule(
-            keras.optimizers.schedules.CosineDecay(
-                scale * rate, updates - warmup
-            ),
-            warmup,
-        )
-        options = {"momentum": 0.9} if name == "SGD" else {}
-        self._optimizer = getattr(keras.optimizers, name)(schedule, **options)
+        self._optimizer = optimizer(task, updates, scale)
         self._variables = self._model.trainable_variables
         self._optimizer.build(self._variables)
         self._first = {v.path: v.numpy() for v in self._optimizer.variables}

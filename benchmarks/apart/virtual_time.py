@@ -66,7 +66,8 @@ class VirtualTime:
         for worker in workers:
             self.staleness.join(worker)
             self._queue.join(worker)
-        for self._epoch in range(self._epochs):
+        for epoch in range(self._epochs):
+            self._epoch = epoch
             self._queue.end_of_data(0, epoch=self._epoch, total=self._batches)
             self._numbers, self._under_way = {}, []
             # Each in the order of asking.
