@@ -149,7 +149,9 @@ def checked(folder, bound):
         "updates": f"{len(log)}, of {epochs} x {BATCHES} batches",
         "batches seen twice, or never": "0",
         "largest staleness": f"{staleness}, of at most {bound}",
-        "loss of the first and last epoch": f"{losses[0]:.3f}, {losses[-1]:.5f}",
+        "loss of the first and last epoch": (
+            f"{losses[0]:.3f}, {losses[-1]:.5f}"
+        ),
         "difference from the updates made again on one device": difference,
     }
 
