@@ -15,6 +15,7 @@ costs a worker alone, beside `MirroredStrategy`.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import secrets
@@ -35,11 +36,13 @@ from tfdp.launch.worker_group import WHERE_UNSET
 from tfdp.machine.cores import thread_variables
 
 WORKER = pathlib.Path(__file__).with_name("asynchronous_worker.py")
+LAUNCH = (sys.executable, "-m", "tfdp.cli", "launch", "--asynchronous")
 PARTS = ("slow", "killed", "price", "exchange")
 BOUNDS = (0, 1, 2, 4, 8)
 STEP_SECONDS, BATCHES, BATCH = 0.05, 96, 32
 KILLED_WORKERS, KILLED_BOUND, KILL_EVERY = 3, 4, 20
-EPOCHS, SEEDS, PRICE_WORKERS = 20, 5, (2, 4)
+CHECKED_BOUND = 4
+EPOCHS, SEEDS, PRICE_WORKERS = 20, 3, (2, 4)
 NETWORKS = {"convolutional": 16, "dense": 8, "transformer": 8}
 
 
@@ -82,8 +85,7 @@ def print_killed(minutes):
 
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            *(sys.executable, "-m", "tfdp.cli", "launch", "--asynchronous"),
-            *("--workers", KILLED_WORKERS, "--max-restarts", 99),
+            *(*LAUNCH, "--workers", KILLED_WORKERS, "--max-restarts", 99),
             *(WORKER, "killed", folder, minutes, KILLED_BOUND),
         ]
         begin = time.monotonic()
@@ -134,7 +136,7 @@ def _kill_in_turns(job, folder):
 
 
 def print_price(bounds, counts, seeds, epochs):
-    from apart.price import print_prices
+    from apart.price import described, print_prices, spreads
 
     for task in ("digits", "text"):
         print(f"\n### {task}, {epochs} epochs\n")
@@ -143,6 +145,26 @@ def print_price(bounds, counts, seeds, epochs):
             *("held-out accuracy", "held-out loss"),
         )
         print_prices(task, bounds, counts, seeds, epochs)
+        # The simulation, beside the workers that it is of.
+        runs = [_in_real_time(task, seed, epochs) for seed in range(seeds)]
+        name, bound = "2 workers, in real time", CHECKED_BOUND
+        print_row(name, bound, described(runs), "", *spreads(runs))
+
+
+def _in_real_time(task, seed, epochs):
+    command = [
+        *(*LAUNCH, "--workers", "2", WORKER),
+        *("task", task, seed, epochs, CHECKED_BOUND),
+    ]
+    result = subprocess.run(
+        list(map(str, command)),
+        env={**os.environ, **thread_variables(1)},
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode:
+        raise SystemExit(f"{result.stderr[-3000:]}\nThis has failed: {command}")
+    return json.loads(result.stdout[result.stdout.index("{") :])
 
 
 def print_exchange(networks, rounds):

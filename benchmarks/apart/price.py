@@ -149,20 +149,20 @@ def print_prices(task, bounds, workers, seeds, epochs):
             for seed in range(seeds)
         ]
 
-    print_row("one device", "", "", "", *_spreads(runs()))
+    print_row("one device", "", "", "", *spreads(runs()))
     for count in workers:
         name = f"{count} workers"
         together = runs(count, served=_served(task, samples, epochs, count))
-        print_row(name, "synchronous", "", "1.00", *_spreads(together))
+        print_row(name, "synchronous", "", "1.00", *spreads(together))
         for bound in bounds:
             apart = runs(count, bound)
-            staleness, seconds = apart[0]["staleness"], apart[0]["seconds"]
+            seconds = apart[0]["seconds"]
             print_row(
                 name,
                 bound,
-                f"{statistics.mean(staleness):.2f}, {max(staleness)}",
+                described(apart),
                 f"{together[0]['seconds'] / seconds:.2f}",
-                *_spreads(apart),
+                *spreads(apart),
             )
 
 
@@ -172,7 +172,14 @@ def _served(task, samples, epochs, together):
     return Served(task, epochs * -(-samples // (together * BATCH)), scale)
 
 
-def _spreads(runs):
+def described(runs):
+    """Returns the staleness of the first of some runs, and its mean."""
+    staleness = runs[0]["staleness"]
+    return f"{statistics.mean(staleness):.2f}, {max(staleness)}"
+
+
+def spreads(runs):
+    """Returns the medians of what came out of runs, and the ranges."""
     return [
         local_updates.spread([run["accuracy"] for run in runs], "%", 1),
         local_updates.spread([run["loss"] for run in runs], "", 3),
