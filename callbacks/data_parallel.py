@@ -10,14 +10,16 @@ import keras
 from tfdp.agreement import Ballot, check_same, program
 from tfdp.audits.model_audit import audit
 from tfdp.backup import TrainingState
+from tfdp.callbacks.apart import Apart
 from tfdp.callbacks.chief_only import around_orbax, on_chief_only
+from tfdp.callbacks.last_word import LastWord
 from tfdp.callbacks.savers import check_saves, saves_models
 from tfdp.cluster import naming_lost_workers
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import (
+    AsynchronousStrategy,
     BatchStatistics,
     DataParallelStrategy,
-    no_batches,
 )
 from tfdp.upstream.keras import inspection, keras_fit
 
@@ -66,6 +68,7 @@ class DataParallel(keras.callbacks.Callback):
         self._at_epoch: list[Callable[[int], None]] = []
         self._at_update: list[Callable[[frozenset[str]], None]] = []
         self._at_vote: list[Callable[[], None]] = []
+        self._apart: Apart | None = None
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Silences the progress bar of every worker but the chief.
@@ -109,6 +112,14 @@ class DataParallel(keras.callbacks.Callback):
                 keras_fit.change_callbacks(on_chief_only)
                 self._saves_models = saves_models(callbacks, self._optimizers)
                 self._agree(strategy, callbacks)
+        if isinstance(strategy, AsynchronousStrategy):
+            if strategy.size > 1:
+                keras_fit.change_callbacks(on_chief_only)
+            self._saves_models = saves_models(callbacks, self._optimizers)
+            self._apart = Apart(
+                self.model, self.params, callbacks, self._optimizers
+            )
+            self._apart.begin()
 
     def hear(
         self,
@@ -156,12 +167,14 @@ class DataParallel(keras.callbacks.Callback):
     ) -> None:
         """Completes the updates where no validation did."""
         self._settle()
+        if self._apart is not None and logs is not None:
+            self._apart.change(logs)
         if self._saves_models:
             self._gather()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits for all workers."""
-        self._in_fit = False
+        self._in_fit, self._apart = False, None
         strategy = self.model.distribute_strategy
         if isinstance(strategy, DataParallelStrategy):
             if strategy.num_workers > 1:
@@ -169,16 +182,25 @@ class DataParallel(keras.callbacks.Callback):
             strategy.barrier()
             self.ballot.close()
 
+    @property
+    def may_have_none(self) -> bool:
+        """Whether an epoch may end without a step of this worker's."""
+        return self._apart is not None
+
     def begin_step(self) -> None:
         """Looks at what is trained, where a callback has compiled it again."""
         if self.model.train_function is not self._train_function:
             self._look()
             self._name_lost_workers("train_function")
             self._train_function = self.model.train_function
+        if self._apart is not None:
+            self._apart.begin_step()
 
     def end_update(self) -> None:
         """Hears what workers ask for, once all callbacks have seen a step."""
         strategy = self.model.distribute_strategy
+        if self._apart is not None and self.model.stop_training:
+            self._apart.stop()
         if strategy.num_workers == 1 and not self._at_update:
             return
         if self.model.stop_training:
@@ -206,6 +228,8 @@ class DataParallel(keras.callbacks.Callback):
         Args:
             epoch: Index of the epoch.
         """
+        if self._apart is not None:
+            self._apart.begin_epoch(epoch)
         for listener in self._at_epoch:
             listener(epoch)
 
@@ -214,6 +238,8 @@ class DataParallel(keras.callbacks.Callback):
         if self.model.stop_training:
             self.ballot.ask("stop")
         decided = self.ballot.count()
+        if self._apart is not None and self._apart.stops(own="stop" in decided):
+            decided |= {"stop"}
         # What else was asked for has its time at the end of an update.
         for question in decided - {"stop"}:
             self.ballot.ask(question)
@@ -222,8 +248,8 @@ class DataParallel(keras.callbacks.Callback):
     def _with_last_word(
         self, callbacks: list[keras.callbacks.Callback]
     ) -> list[keras.callbacks.Callback]:
-        others = [c for c in callbacks if not isinstance(c, _LastWord)]
-        return [*others, _LastWord(self)]
+        others = [c for c in callbacks if not isinstance(c, LastWord)]
+        return [*others, LastWord(self)]
 
     def _obey(self, decided: frozenset[str]) -> None:
         if decided & {"interrupt", "terminate"}:
@@ -266,13 +292,17 @@ class DataParallel(keras.callbacks.Callback):
 
     def _name_lost_workers(self, name: str) -> None:
         cluster = getattr(self.model.distribute_strategy, "cluster", None)
-        function = getattr(self.model, name)
-        if function is None or cluster is None:
+        function: Any = getattr(self.model, name)
+        if function is None or hasattr(function, "names_lost_workers"):
             return
-        if not hasattr(function, "names_lost_workers"):
-            naming = naming_lost_workers(function, cluster)
-            naming.names_lost_workers = True  # type: ignore[attr-defined]
-            setattr(self.model, name, naming)
+        if self._apart is not None:
+            function = self._apart.naming(function)
+        elif cluster is not None:
+            function = naming_lost_workers(function, cluster)
+        else:
+            return
+        function.names_lost_workers = True
+        setattr(self.model, name, function)
 
     def _settle(self) -> None:
         if self._in_fit:
@@ -280,8 +310,12 @@ class DataParallel(keras.callbacks.Callback):
             for optimizer in self._optimizers:
                 optimizer.flush()
             self._statistics.average()
+            if self._apart is not None:
+                self._apart.settle()
 
     def _gather(self) -> None:
+        if self._apart is not None:
+            self._apart.gather()
         for optimizer in self._optimizers:
             optimizer.gather_state()
 
@@ -322,42 +356,6 @@ class DataParallel(keras.callbacks.Callback):
             # As Keras does before the first step of a fit.
             with self.model.distribute_strategy.scope():
                 optimizer.build(variables)
-
-
-class _LastWord(keras.callbacks.Callback):
-    """Tells `DataParallel` when every other callback has been called."""
-
-    def __init__(self, edges: DataParallel) -> None:
-        super().__init__()
-        self._edges = edges
-        self._steps = 0
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._edges.begin_training()
-
-    def on_train_batch_begin(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        self._edges.begin_step()
-
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        self._steps += 1
-        self._edges.end_update()
-
-    def on_epoch_begin(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        self._edges.begin_epoch(epoch)
-
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        if not self._steps:
-            # Nor in the epochs before.
-            raise no_batches()
-        self._edges.end_epoch()
 
 
 def _check_first(

@@ -7,30 +7,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfdp.asynchronous.barrier import Barrier
-from tfdp.asynchronous.batch_queue import BatchQueue
+from tfdp.asynchronous.batch_queue import Batches, BatchQueue
 from tfdp.asynchronous.description import Description, check_arrays
+from tfdp.asynchronous.epoch_statistics import brought_together
+from tfdp.asynchronous.fits import Fits
 from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.served_model import ServedModel
 from tfdp.asynchronous.staleness import Lost, Staleness
-from tfdp.asynchronous.weighted_mean import weighted_mean
 
 CHIEF = 0
 
 
 class Broken(Exception):
     """An update has failed on its way; nobody can train on."""
-
-
-class Batches(NamedTuple):
-    """What a gradient is of, for the queue.
-
-    Attributes:
-        epoch: The epoch, or `None` where there is no queue.
-        numbers: The batches of it.
-    """
-
-    epoch: int | None = None
-    numbers: tuple[int, ...] = ()
 
 
 class Weights(NamedTuple):
@@ -66,23 +55,31 @@ class Training:
         self.staleness = Staleness(max_staleness)
         self.queue = BatchQueue(num_workers)
         self._model: ServedModel | None = None
-        self._changed = threading.Condition()
+        self._changed = threading.Lock()
         # Of who joins and who is lost one at a time.
         self._membership = threading.Lock()
         self._living: dict[int, object] = {}
         self._lost: dict[int, str] = {}
-        self._fits, self._is_open = 0, False
+        self._fits = Fits()
         self._reads: dict[int, int] = {}
         self._skipped: dict[int, int] = {}
         self._rates: list[tuple[int, float]] = []
-        self._averages = Barrier[list[np.ndarray]](weighted_mean)
+        self._averages = Barrier[list[np.ndarray]](self._average)
+        self._votes = Barrier[bool](lambda votes: any(votes.values()))
         self._ends = Barrier[Weights](self._end)
-        self._parts = (self.staleness, self.queue, self._averages, self._ends)
+        self._parts = (
+            self.staleness,
+            self.queue,
+            self._averages,
+            self._votes,
+            self._ends,
+        )
 
-    @property
-    def is_built(self) -> bool:
-        """Whether the chief has brought its model."""
-        return self._model is not None
+    def trains(self, description: Description) -> bool:
+        """Whether this is the model that the chief has brought."""
+        return self._model is not None and self._model.description.is_same(
+            description
+        )
 
     @property
     def model(self) -> ServedModel:
@@ -97,14 +94,24 @@ class Training:
     def build(
         self, description: Description, values: Sequence[np.ndarray]
     ) -> None:
-        """Takes the chief's model, on which all others wait."""
+        """Takes the chief's model, in place of one that it had before."""
         model = ServedModel(description, values)
         with self._changed:
+            if self._model is not None:
+                self.staleness.begin_anew()
             self._model = model
-            self._changed.notify_all()
 
-    def join(self, worker: int, description: Description) -> dict[str, Any]:
-        """Lets a worker take part that trains what the chief trains.
+    def join(self, worker: int) -> None:
+        """Notes that a worker lives; it takes part once it has begun."""
+        with self._changed:
+            self._living[worker] = object()
+            self._lost.pop(worker, None)
+        self._fits.join(worker)
+
+    def begin(
+        self, worker: int, description: Description, *, fit: int
+    ) -> dict[str, Any]:
+        """Lets a worker take part in a fit that trains what the chief trains.
 
         Returns:
             Where training is: `"version"`, `"epoch"`, `"fit"`.
@@ -113,28 +120,21 @@ class Training:
             ValueError: If it trains something else.
             Lost: If it is lost while it waits for the chief.
         """
-        life = object()
         with self._changed:
-            self._living[worker] = life
-            self._lost.pop(worker, None)
-            self._changed.wait_for(
-                lambda: (
-                    self._model is not None
-                    or self._living.get(worker) is not life
-                )
-            )
+            life = self._living.get(worker)
+        self._fits.begin(worker, fit, is_chief=worker == CHIEF)
         with self._membership:
-            if self._living.get(worker) is not life:
+            if life is None or self._living.get(worker) is not life:
                 raise Lost(f"worker {worker}")
-            self.model.description.check_same(description, worker=worker)
+            if fit >= self._fits.ended:
+                self.model.description.check_same(description, worker=worker)
             for each in self._parts:
                 each.join(worker)
-            fit = self._fits
         position = self.queue.position
         return {
             "version": self.staleness.version,
             "epoch": position.epoch if position else None,
-            "fit": fit,
+            "fit": self._fits.ended,
         }
 
     def lose(self, worker: int, why: str) -> None:
@@ -143,7 +143,7 @@ class Training:
             with self._changed:
                 self._living.pop(worker, None)
                 self._lost[worker] = why
-                self._changed.notify_all()
+            self._fits.lose(worker)
             # In this order: when others take what it had taken, it can update
             # nothing any more.
             for each in self._parts:
@@ -156,7 +156,7 @@ class Training:
 
     def read(self, worker: int, *, fit: int) -> Weights:
         """Begins a gradient: returns the weights to take it at."""
-        if self._waits_until_open(worker, fit):
+        if self._is_open(worker, fit):
             return self._read(worker)
         return self._weights()
 
@@ -210,14 +210,14 @@ class Training:
         self.staleness.release(worker)
 
     def take(
-        self, worker: int, *, epoch: int, fit: int
+        self, worker: int, *, epoch: int, fit: int, waits: bool = True
     ) -> tuple[int | None, int]:
         """Returns the number of a worker's next batch, if there is one.
 
         Also the number of the read that it had, and has no more: who has
         nothing to train on must keep nobody waiting.
         """
-        if not self._waits_until_open(worker, fit):
+        if not self._is_open(worker, fit, epoch):
             return None, 0
         released = [0]
 
@@ -228,9 +228,27 @@ class Training:
                     released[0] = self._reads.get(worker, 0)
 
         number = self.queue.take(
-            worker, epoch=epoch, before_waiting=release_if_idle
+            worker,
+            epoch=epoch,
+            before_waiting=release_if_idle,
+            waits=waits,
         )
         return number, released[0]
+
+    def stop(self, *, fit: int) -> None:
+        """Ends a fit where it is; workers hear of it when they vote."""
+        if self._fits.stop(fit):
+            self.queue.stop()
+
+    def vote(
+        self, worker: int, *, stops: bool, meeting: tuple[int, int]
+    ) -> bool:
+        """Waits for all that live; returns whether any of them stops."""
+        self.release(worker)
+        if meeting[0] < self._fits.ended:
+            return True
+        stopped = self._votes.meet(worker, meeting, stops)
+        return stopped or self._fits.is_stopped
 
     def average(
         self,
@@ -240,11 +258,11 @@ class Training:
         samples: float,
         meeting: tuple[int, int],
     ) -> list[np.ndarray]:
-        """Returns the mean of what all that live have, by samples."""
+        """Returns the mean, or sum, of what all that live have."""
         check_arrays(
             values, self.model.description.statistics, "a value of statistics"
         )
-        if meeting[0] < self._fits:
+        if meeting[0] < self._fits.ended:
             return list(values)
         self.release(worker)
         return self._averages.meet(worker, meeting, (samples, values))
@@ -254,7 +272,7 @@ class Training:
         self.release(worker)
         return (
             self._weights()
-            if fit < self._fits
+            if fit < self._fits.ended
             else self._ends.meet(worker, fit)
         )
 
@@ -350,30 +368,21 @@ class Training:
                 worker, epoch=batches.epoch, numbers=batches.numbers
             )
 
-    def _waits_until_open(self, worker: int, fit: int) -> bool:
-        """Whether the fit is under way; `False` if it is over."""
-        with self._changed:
-            if worker == CHIEF and fit == self._fits:
-                self._is_open = True
-                self._changed.notify_all()
-            life = self._living.get(worker)
-            self._changed.wait_for(
-                lambda: (
-                    fit < self._fits
-                    or (self._is_open and fit == self._fits)
-                    or self._living.get(worker) is not life
-                )
-            )
-            if life is None or self._living.get(worker) is not life:
-                raise Lost(f"worker {worker}")
-            return fit == self._fits
+    def _is_open(self, worker: int, fit: int, epoch: int = -1) -> bool:
+        return self._fits.is_open(
+            worker, (fit, epoch), is_chief=worker == CHIEF
+        )
+
+    def _average(
+        self, brought: Mapping[int, tuple[float, Sequence[np.ndarray]]]
+    ) -> list[np.ndarray]:
+        described = self.model.description.statistics
+        return brought_together(brought, [v.summed for v in described])
 
     def _end(self, brought: Mapping[int, Any]) -> Weights:
         self.staleness.alone(self.model.finalize)
         weights = self._weights()
-        with self._changed:
-            self._fits, self._is_open = self._fits + 1, False
-            self._changed.notify_all()
+        self._fits.end()
         self.queue.reset()
         return weights
 
