@@ -22,7 +22,6 @@ class Reader:
         self.queue, self.worker, self.totals = queue, worker, totals
         self.applied, self.rng, self.dies = applied, rng, dies
         self.ahead = rng.choice([1, 1, 3])
-        self.helps = rng.random() < 0.5
 
     def __call__(self):
         self.queue.join(self.worker)
@@ -41,7 +40,7 @@ class Reader:
         """Whether it has got to the end of the epoch alive."""
         mine = collections.deque()
         while True:
-            number = self.queue.take(self.worker, epoch=epoch, helps=self.helps)
+            number = self.queue.take(self.worker, epoch=epoch)
             if number is None:
                 assert not mine
                 return True
@@ -140,18 +139,6 @@ def test_nobody_takes_from_a_worker_that_is_only_slow(threads):
     assert waits(more)
     queue.lose(1)
     assert more.result(10) == 1
-
-
-def test_who_helps_takes_from_a_worker_that_is_slow():
-    queue = joined(2)
-    queue.end_of_data(0, epoch=0, total=8)
-    taken = [queue.take(1, epoch=0)]
-    taken += [queue.take(0, epoch=0, helps=True) for _ in range(6)]
-    assert taken == [1, 0, 2, 4, 6, 3, 5]
-    # Its next one stays the other's.
-    assert queue.take(0, epoch=0, helps=True, waits=False) is None
-    queue.done(0, epoch=0, numbers=taken[1:])
-    assert queue.take(1, epoch=0) == 7
 
 
 def test_who_never_comes_is_lost_too(threads):

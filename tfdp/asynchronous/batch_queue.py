@@ -27,9 +27,7 @@ class BatchQueue:
     nobody is lost. What a lost worker had taken and not done, and what it had
     still to take, is taken by those that are through with their own, and by the
     worker itself when it comes back. One that was not among the n takes what is
-    furthest behind. Who helps does so too, once it is through with its own, and
-    leaves each of the others its next one. An epoch ends for all at once, when
-    all of it is done.
+    furthest behind. An epoch ends for all at once, when all of it is done.
 
     Args:
         workers: How many are expected, n.
@@ -57,7 +55,6 @@ class BatchQueue:
         self._lives: dict[int, object] = {}
         self._lost: set[int] = set()
         self._waiting: dict[int, object] = {}
-        self._helping: set[int] = set()
         self._epoch: int | None = None
         self._total: int | None = None
         self._following: list[int] = []
@@ -94,7 +91,6 @@ class BatchQueue:
         epoch: int,
         before_waiting: Callable[[], object] | None = None,
         waits: bool = True,
-        helps: bool = False,
     ) -> int | None:
         """Returns the number of the worker's next batch.
 
@@ -107,8 +103,6 @@ class BatchQueue:
                 for it, and the one before is over.
             before_waiting: Called, if it has to wait, without the queue.
             waits: Whether to wait, instead of having none.
-            helps: Whether it may have batches of workers that are slower,
-                once its own are taken. It must be able to read them then.
 
         Returns:
             The number, or `None` where the epoch is over.
@@ -121,7 +115,6 @@ class BatchQueue:
             if life is None:
                 raise Lost(f"worker {worker}")
             self._begin_if_due(epoch)
-            (self._helping.add if helps else self._helping.discard)(worker)
             is_settled = self._is_settled(worker, epoch)
             if not (is_settled or waits):
                 return None
@@ -288,15 +281,11 @@ class BatchQueue:
             return rows[worker]
         if self._left:
             return min(self._left)
-        free = rows
         if worker < len(rows):
             # Those of nobody: a job of more workers has begun the epoch.
             owned = set(range(self._workers)) - self._lost
-            free = [n for row, n in enumerate(rows) if row not in owned]
-        free = [n for n in free if self._is_there(n)]
-        if not free and worker in self._helping:
-            free = [n for n in rows if self._is_there(n + len(rows))]
-        return min(free, default=None)
+            rows = [n for row, n in enumerate(rows) if row not in owned]
+        return min(filter(self._is_there, rows), default=None)
 
     def _is_there(self, number: int) -> bool:
         return self._total is None or number < self._total

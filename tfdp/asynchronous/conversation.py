@@ -237,7 +237,6 @@ class Conversation:
             epoch=int(message.fields["epoch"]),
             fit=int(message.fields["fit"]),
             waits=bool(message.fields["waits"]),
-            helps=bool(message.fields["helps"]),
         )
         return _answered(number=number, released=released)
 

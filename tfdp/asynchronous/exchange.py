@@ -184,9 +184,7 @@ class Exchange:
         self._ask("release")
         self._released_all()
 
-    def take(
-        self, epoch: int, *, waits: bool = True, helps: bool = False
-    ) -> int | None:
+    def take(self, epoch: int, *, waits: bool = True) -> int | None:
         """Returns the number of the next batch, or `None` at the end.
 
         It waits where others have what is left, which may come to this worker
@@ -197,12 +195,8 @@ class Exchange:
         Args:
             epoch: Number of the epoch, in this `fit`.
             waits: Whether to wait, rather than have none now.
-            helps: Whether it may be one of a worker that is slower, once this
-                one's own are taken.
         """
-        answer = self._ask(
-            "take", epoch=epoch, fit=self._fit, waits=waits, helps=helps
-        )
+        answer = self._ask("take", epoch=epoch, fit=self._fit, waits=waits)
         with self._lock:
             released = answer.fields["released"]
             self._released = max(self._released, released)

@@ -8,9 +8,7 @@ from typing import Protocol
 class Batches(Protocol):
     """Whom a feed asks for the numbers of batches; an `Exchange` is one."""
 
-    def take(
-        self, epoch: int, *, waits: bool = True, helps: bool = False
-    ) -> int | None:
+    def take(self, epoch: int, *, waits: bool = True) -> int | None:
         """Returns the number of the next batch, or `None` without one."""
 
     def end_of_data(self, epoch: int, total: int) -> None:
@@ -28,15 +26,13 @@ class Feed:
     Attributes:
         epoch: Index of the epoch, in the `fit` at hand.
         is_used: Whether the data of the `fit` at hand are taken by numbers.
-        helps: Whether to take batches of workers that are slower, once this
-            one's own are through: `False` where data cannot be read again.
     """
 
     def __init__(self) -> None:
         self._batches: Batches | None = None
         self._looks_ahead = False
         self._lock = threading.Lock()
-        self.is_used, self.helps = False, True
+        self.is_used = False
         self.begin_epoch(0)
 
     def begin(self, batches: Batches, *, looks_ahead: bool = False) -> None:
@@ -72,10 +68,10 @@ class Feed:
         if self._batches is None:
             return None
         if number is None:
-            number = self._batches.take(epoch, helps=self.helps)
+            number = self._batches.take(epoch)
         following = None
         if number is not None and self._looks_ahead:
-            following = self._batches.take(epoch, waits=False, helps=self.helps)
+            following = self._batches.take(epoch, waits=False)
         with self._lock:
             if number is not None and epoch == self.epoch:
                 self._next = following

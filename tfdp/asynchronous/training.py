@@ -211,13 +211,7 @@ class Training:
         self.staleness.release(worker)
 
     def take(
-        self,
-        worker: int,
-        *,
-        epoch: int,
-        fit: int,
-        waits: bool = True,
-        helps: bool = False,
+        self, worker: int, *, epoch: int, fit: int, waits: bool = True
     ) -> tuple[int | None, int]:
         """Returns the number of a worker's next batch, if there is one.
 
@@ -239,7 +233,6 @@ class Training:
             epoch=epoch,
             before_waiting=release_if_idle,
             waits=waits,
-            helps=helps,
         )
         return number, released[0]
 
