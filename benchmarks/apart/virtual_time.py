@@ -104,9 +104,7 @@ class VirtualTime:
     def _begins(self, worker):
         """Whether there is a batch for it, and room."""
         if worker not in self._numbers:
-            number = self._queue.take(
-                worker, epoch=self._epoch, waits=False, helps=True
-            )
+            number = self._queue.take(worker, epoch=self._epoch, waits=False)
             if number is None:
                 return False
             self._numbers[worker] = number
