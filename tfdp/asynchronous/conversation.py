@@ -191,7 +191,7 @@ class Conversation:
 
     def _read(self, message: Message) -> Message:
         fit = int(message.fields["fit"])
-        return _weights(self._training.read(self._me, fit=fit))
+        return self._weights(self._training.read(self._me, fit=fit))
 
     def _update(self, message: Message) -> Message:
         fields, given = message.fields, iter(message.arrays)
@@ -200,7 +200,7 @@ class Conversation:
             None if place in absent else next(given)
             for place in range(len(message.arrays) + len(absent))
         ]
-        return _weights(
+        return self._weights(
             self._training.update(
                 self._me,
                 gradients,
@@ -211,7 +211,7 @@ class Conversation:
         )
 
     def _skip(self, message: Message) -> Message:
-        return _weights(
+        return self._weights(
             self._training.skip(
                 self._me,
                 batches=_batches(message.fields),
@@ -251,7 +251,15 @@ class Conversation:
 
     def _end(self, message: Message) -> Message:
         fit = int(message.fields["fit"])
-        return _weights(self._training.end(self._me, fit=fit))
+        return self._weights(self._training.end(self._me, fit=fit))
+
+    def _weights(self, weights: Weights) -> Message:
+        fields = {
+            "version": weights.version,
+            "read": weights.read,
+            "waited": self._training.staleness.waited_by(self._me),
+        }
+        return Message("answer", fields, weights.values)
 
     def _set_learning_rate(self, message: Message) -> Message:
         self._known("set_learning_rate")
@@ -296,11 +304,6 @@ class Conversation:
 
 def _answered(**fields: Any) -> Message:
     return Message("answer", fields)
-
-
-def _weights(weights: Weights) -> Message:
-    fields = {"version": weights.version, "read": weights.read}
-    return Message("answer", fields, weights.values)
 
 
 def _batches(fields: Mapping[str, Any]) -> Batches:

@@ -1,6 +1,7 @@
 """What a worker says to the server, as methods."""
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,18 @@ class Weights(NamedTuple):
 
     version: int
     values: list[np.ndarray]
+
+
+class Spent(NamedTuple):
+    """Seconds of a worker, of which only differences count.
+
+    Attributes:
+        exchanging: Sending gradients and getting weights, all that takes.
+        waiting: Of these, waiting for room.
+    """
+
+    exchanging: float = 0.0
+    waiting: float = 0.0
 
 
 class Exchange:
@@ -71,6 +84,13 @@ class Exchange:
         # The reads begun, and given back, by number.
         self._lock = threading.Lock()
         self._fit = self._read = self._released = 0
+        self._spent = Spent()
+
+    @property
+    def spent(self) -> Spent:
+        """What reads, updates and skipped updates have taken so far."""
+        with self._lock:
+            return self._spent
 
     def join(
         self, description: Description, values: Sequence[np.ndarray]
@@ -106,7 +126,7 @@ class Exchange:
         with self._lock:
             if self._read > self._released:
                 return None
-        return self._weights(self._ask("read", fit=self._fit))
+        return self._weights(self._ask_for_weights("read", fit=self._fit))
 
     def update(
         self,
@@ -132,7 +152,7 @@ class Exchange:
             The newest weights, this update included.
         """
         absent = [i for i, gradient in enumerate(gradients) if gradient is None]
-        answer = self._ask(
+        answer = self._ask_for_weights(
             "update",
             arrays=[gradient for gradient in gradients if gradient is not None],
             absent=absent,
@@ -161,7 +181,7 @@ class Exchange:
         Returns:
             The newest weights.
         """
-        answer = self._ask(
+        answer = self._ask_for_weights(
             "skip", epoch=epoch, numbers=list(batches), then_read=then_read
         )
         self._released_all()
@@ -258,7 +278,8 @@ class Exchange:
 
         By worker, whose index is text: `"staleness"`, how many updates were
         how stale; `"updates"`; `"skipped"`; `"waited"`, seconds for room to
-        `"read"` and to `"update"`; `"lost"`, and why. Also `"version"`,
+        `"read"` and to `"update"`; `"computed"`, seconds from reads to
+        their updates without that; `"lost"`, and why. Also `"version"`,
         `"max_staleness"`, `"living"`, and `"learning_rates"` that were set,
         with their versions.
         """
@@ -283,6 +304,16 @@ class Exchange:
     def close(self) -> None:
         """Leaves, for good; the chief's leaving ends all. Not waited for."""
         self._session.close()
+
+    def _ask_for_weights(self, kind: str, *args: Any, **fields: Any) -> Message:
+        begin = time.monotonic()
+        answer = self._ask(kind, *args, **fields)
+        seconds = time.monotonic() - begin
+        with self._lock:
+            self._spent = Spent(
+                self._spent.exchanging + seconds, answer.fields["waited"]
+            )
+        return answer
 
     def _weights(self, answer: Message) -> Weights:
         with self._lock:
