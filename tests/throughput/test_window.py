@@ -8,13 +8,17 @@ from tfdp.throughput.step_times import StepTimes
 from tfdp.throughput.window import Memory, Window
 
 
-def times(seconds, samples=8.0, *, replicas=1, left_out=(), compute=0.5):
+def times(
+    seconds, samples=8.0, *, replicas=1, left_out=(), compute=0.5, room=0
+):
     entries = len(seconds)
     of_replica = np.ones((replicas, entries))
     return StepTimes(
         seconds=np.array(seconds, float),
         between=np.zeros(entries),
         voting=np.zeros(entries),
+        exchanging=room * np.ones(entries),
+        room=room * np.ones(entries),
         updates=np.ones(entries),
         is_left_out=np.isin(np.arange(entries), left_out).astype(float),
         samples=samples * of_replica,
@@ -110,6 +114,19 @@ def test_a_row_per_worker_has_its_replicas():
             assert sum(parts) == pytest.approx(row["seconds"])
         assert row["bounds"] == []
     assert json.loads(json.dumps(first)).keys() == first.keys()
+
+
+def test_waiting_for_room_is_a_part_where_workers_exchange():
+    found = window(times([1, 1], room=0.2))
+    assert found.as_logs()["room_wait_fraction"] == pytest.approx(0.2)
+    assert found.scalars()["throughput/room_wait_fraction"] == pytest.approx(
+        0.2
+    )
+    (row,) = found.rows()
+    (replica,) = row["replicas"]
+    assert replica["room_seconds"] == pytest.approx(0.4)
+    parts = [v for k, v in replica.items() if k.endswith("_seconds")]
+    assert sum(parts) == pytest.approx(row["seconds"])
 
 
 def test_asynchronous_devices_give_bounds():
