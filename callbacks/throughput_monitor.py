@@ -18,9 +18,10 @@ from tfdp.callbacks.counted_model import (
     check_measure,
     counts_samples,
 )
-from tfdp.callbacks.data_parallel import DataParallel
+from tfdp.callbacks.exchange_watch import ExchangeWatch
 from tfdp.callbacks.feeding import feed_of_fit
 from tfdp.callbacks.progress_bar import show_one_figure
+from tfdp.callbacks.vote_watch import VoteWatch
 from tfdp.step import CAPACITY, Settings, StepMeter
 from tfdp.throughput import (
     Limit,
@@ -69,6 +70,11 @@ class ThroughputMonitor(keras.callbacks.Callback):
     makes a graph, nor those of the warm-up. An epoch without others logs NaN:
     a key that the first epoch lacks would be missing from all of a
     `CSVLogger`'s file. `docs/throughput.md` says how each is computed.
+
+    Asynchronous workers each measure themselves alone, and also log
+    `room_wait_fraction`, waiting until a gradient is not too stale,
+    `staleness_mean` and `staleness_max` of their own updates, and
+    `updates_of_all_workers`. The chief's closing table has all workers.
 
     With accumulation, an update is one entry: the sum of its micro-batches.
     The flush of a short last cycle lies outside of the steps, and is not
@@ -181,6 +187,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
             self._cycle,
             self._feed,
             all_read_all=self._all_read_all,
+            asynchrony=self._exchanges.of_fit,
         )
 
     def listen(self, listener: Callable[[Window], None]) -> None:
@@ -209,10 +216,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks that samples are counted."""
         check_counted(self.model)
-        optimizer, strategy = (
-            self.model.optimizer,
-            self.model.distribute_strategy,
-        )
+        optimizer = self.model.optimizer
+        strategy = self.model.distribute_strategy
         self._strategy = strategy
         self._optimizer = optimizer
         self._replicas = strategy.num_replicas_in_sync // strategy.num_workers
@@ -231,11 +236,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
             key="samples_per_second",
             name=f"{self.unit}/s",
         )
-        for callback in callbacks:
-            if isinstance(callback, DataParallel):
-                callback.watch_votes(self._see_vote)
-        self._vote_begin: float | None = None
-        self._voting = 0.0
+        self._votes = VoteWatch(callbacks, self._clock)
+        self._exchanges = ExchangeWatch(strategy)
         self._total = None
         self._report = ""
         self._listeners = []
@@ -250,7 +252,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._update = inspection.updates([self.model.optimizer])
         self._of_epoch: Window | None = None
         self._log.begin_epoch()
-        self._voting = 0.0
+        self._votes.take()
+        self._exchanges.begin_epoch()
         self._epoch_begin = self._measured
         self._stamped = 0
         # Nobody else would see the end of a window.
@@ -268,6 +271,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         if not self._is_measured:
             self._is_measured = not is_replaying(self.model)
         self._traces = self._meter.traces
+        self._exchanges.begin_step()
         self._begin = self._clock()
 
     def on_train_batch_end(
@@ -284,9 +288,9 @@ class ThroughputMonitor(keras.callbacks.Callback):
             end,
             is_left_out=self._measured < self._warmup
             or self._meter.traces > self._traces,
-            voting=self._voting,
+            voting=self._votes.take(),
+            **self._exchanges.end_step(),
         )
-        self._voting = 0.0
         self._measured += self._at_once
         if self._measured >= self._read_at:
             self._read()
@@ -309,10 +313,12 @@ class ThroughputMonitor(keras.callbacks.Callback):
                 "`self.optimizer.apply_gradients(...)` in `train_step`."
             )
         self._total = self._total + found if self._total else found
+        figures = self._exchanges.end_epoch() | found.as_logs()
         if logs is not None:
-            logs.update(found.as_logs())
+            logs.update(figures)
         words = str(found) if found.rates.updates else "all of it was warm-up"
         if self.verbose > 1:
+            words += self._exchanges.in_words(figures)
             self._report = f"epoch {epoch + 1}: {words}"
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -322,6 +328,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         found = self.limit()
         if self.verbose and self._strategy.is_chief and found is not None:
             print_table(self.total, found)
+            self._exchanges.print_table(found)
 
     def _is_metered(self) -> bool:
         """Returns whether a graph was made that does not stamp its steps."""
@@ -345,13 +352,6 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._meter.start(self._strategy)
         self._plan_reading()
         self._plan_window()
-
-    def _see_vote(self) -> None:
-        if self._vote_begin is None:
-            self._vote_begin = self._clock()
-        else:
-            self._voting += self._clock() - self._vote_begin
-            self._vote_begin = None
 
     def _read(self) -> None:
         stamps = self._meter.read()

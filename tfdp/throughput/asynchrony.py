@@ -174,6 +174,19 @@ class Asynchrony:
             "updates_of_all_workers": self.updates,
         }
 
+    def scalars(self) -> dict[str, float]:
+        """Returns the figures of each worker by tags for TensorBoard."""
+        return {
+            f"asynchrony/worker/{worker}/{name}": value
+            for worker, share in sorted(self.workers.items())
+            for name, value in (
+                ("updates", share.updates),
+                ("staleness_mean", share.mean_staleness),
+                ("staleness_max", share.max_staleness),
+                ("room_wait_fraction", share.waiting_share),
+            )
+        }
+
     def rows(self) -> list[dict[str, Any]]:
         """Returns one row per worker, as a run's log has them."""
         return [
