@@ -10,11 +10,13 @@ import keras
 from tfdp.agreement import Ballot, check_same, program
 from tfdp.audits.model_audit import audit
 from tfdp.backup import TrainingState
+from tfdp.callbacks.apart import Apart
 from tfdp.callbacks.chief_only import around_orbax, on_chief_only
 from tfdp.callbacks.savers import check_saves, saves_models
 from tfdp.cluster import naming_lost_workers
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import (
+    AsynchronousStrategy,
     BatchStatistics,
     DataParallelStrategy,
     no_batches,
@@ -66,6 +68,7 @@ class DataParallel(keras.callbacks.Callback):
         self._at_epoch: list[Callable[[int], None]] = []
         self._at_update: list[Callable[[frozenset[str]], None]] = []
         self._at_vote: list[Callable[[], None]] = []
+        self._apart: Apart | None = None
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Silences the progress bar of every worker but the chief.
@@ -109,6 +112,14 @@ class DataParallel(keras.callbacks.Callback):
                 keras_fit.change_callbacks(on_chief_only)
                 self._saves_models = saves_models(callbacks, self._optimizers)
                 self._agree(strategy, callbacks)
+        if isinstance(strategy, AsynchronousStrategy):
+            if strategy.size > 1:
+                keras_fit.change_callbacks(on_chief_only)
+            self._saves_models = saves_models(callbacks, self._optimizers)
+            self._apart = Apart(
+                self.model, self.params, callbacks, self._optimizers
+            )
+            self._apart.begin()
 
     def hear(
         self,
@@ -156,12 +167,14 @@ class DataParallel(keras.callbacks.Callback):
     ) -> None:
         """Completes the updates where no validation did."""
         self._settle()
+        if self._apart is not None and logs is not None:
+            self._apart.change(logs)
         if self._saves_models:
             self._gather()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits for all workers."""
-        self._in_fit = False
+        self._in_fit, self._apart = False, None
         strategy = self.model.distribute_strategy
         if isinstance(strategy, DataParallelStrategy):
             if strategy.num_workers > 1:
@@ -169,16 +182,25 @@ class DataParallel(keras.callbacks.Callback):
             strategy.barrier()
             self.ballot.close()
 
+    @property
+    def may_have_none(self) -> bool:
+        """Whether an epoch may end without a step of this worker's."""
+        return self._apart is not None
+
     def begin_step(self) -> None:
         """Looks at what is trained, where a callback has compiled it again."""
         if self.model.train_function is not self._train_function:
             self._look()
             self._name_lost_workers("train_function")
             self._train_function = self.model.train_function
+        if self._apart is not None:
+            self._apart.begin_step()
 
     def end_update(self) -> None:
         """Hears what workers ask for, once all callbacks have seen a step."""
         strategy = self.model.distribute_strategy
+        if self._apart is not None and self.model.stop_training:
+            self._apart.stop()
         if strategy.num_workers == 1 and not self._at_update:
             return
         if self.model.stop_training:
@@ -206,6 +228,8 @@ class DataParallel(keras.callbacks.Callback):
         Args:
             epoch: Index of the epoch.
         """
+        if self._apart is not None:
+            self._apart.begin_epoch(epoch)
         for listener in self._at_epoch:
             listener(epoch)
 
@@ -214,6 +238,8 @@ class DataParallel(keras.callbacks.Callback):
         if self.model.stop_training:
             self.ballot.ask("stop")
         decided = self.ballot.count()
+        if self._apart is not None and self._apart.stops(own="stop" in decided):
+            decided |= {"stop"}
         # What else was asked for has its time at the end of an update.
         for question in decided - {"stop"}:
             self.ballot.ask(question)
@@ -267,10 +293,13 @@ class DataParallel(keras.callbacks.Callback):
     def _name_lost_workers(self, name: str) -> None:
         cluster = getattr(self.model.distribute_strategy, "cluster", None)
         function = getattr(self.model, name)
-        if function is None or cluster is None:
+        if function is None or (cluster is None and self._apart is None):
             return
         if not hasattr(function, "names_lost_workers"):
-            naming = naming_lost_workers(function, cluster)
+            if self._apart is not None:
+                naming = self._apart.naming(function)
+            else:
+                naming = naming_lost_workers(function, cluster)
             naming.names_lost_workers = True  # type: ignore[attr-defined]
             setattr(self.model, name, naming)
 
@@ -280,8 +309,12 @@ class DataParallel(keras.callbacks.Callback):
             for optimizer in self._optimizers:
                 optimizer.flush()
             self._statistics.average()
+            if self._apart is not None:
+                self._apart.settle()
 
     def _gather(self) -> None:
+        if self._apart is not None:
+            self._apart.gather()
         for optimizer in self._optimizers:
             optimizer.gather_state()
 
@@ -354,7 +387,7 @@ class _LastWord(keras.callbacks.Callback):
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        if not self._steps:
+        if not self._steps and not self._edges.may_have_none:
             # Nor in the epochs before.
             raise no_batches()
         self._edges.end_epoch()

@@ -25,6 +25,7 @@ from .metrics import DistributedMetric as DistributedMetric
 from .optimizer.optimizer import DistributedOptimizer as DistributedOptimizer
 from .precision import set_precision as set_precision
 from .step.whole_batch import gather as gather
+from .strategy.asynchronous import AsynchronousStrategy as AsynchronousStrategy
 from .strategy.auto import auto_strategy as auto_strategy
 from .strategy.mirrored import MirroredStrategy as MirroredStrategy
 from .strategy.multi_worker import (

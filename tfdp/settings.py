@@ -1,7 +1,9 @@
-"""Numbers that the environment sets for a training, or leaves as they are.
+"""What the environment sets for a training, or leaves as it is.
 
 - `TFDP_START_TIMEOUT`: seconds to wait for the other workers at the start.
 - `TFDP_PACK_MIB`: size of the packs that gradients travel in, in MiB.
+- `TFDP_ASYNCHRONOUS`: 1 where workers go on without each other, which
+  `tfdp launch --asynchronous` sets.
 """
 
 import math
@@ -53,6 +55,29 @@ def pack_bytes() -> int:
     default = DEFAULT_PACK / 2**20
     mebibytes = _positive("TFDP_PACK_MIB", "of MiB", default)
     return math.ceil(min(mebibytes * 2**20, _ALL_IN_ONE_PACK))
+
+
+def is_asynchronous() -> bool:
+    """Returns whether workers of this job go on without each other.
+
+    Returns:
+        Whether `TFDP_ASYNCHRONOUS` is 1; it is 0, or unset, or empty else.
+
+    Raises:
+        ValueError: If it is something else.
+
+    Example:
+
+    >>> is_asynchronous()
+    False
+    """
+    text = os.environ.get("TFDP_ASYNCHRONOUS", "").strip()
+    if text not in ("", "0", "1"):
+        raise ValueError(
+            "TFDP_ASYNCHRONOUS must be 1 or 0. Received: TFDP_ASYNCHRONOUS="
+            f"{text!r}. Leave it to `tfdp launch --asynchronous`."
+        )
+    return text == "1"
 
 
 def _positive(name: str, unit: str, default: float) -> float:

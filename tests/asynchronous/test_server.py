@@ -200,6 +200,9 @@ def test_a_worker_that_hangs_is_lost(serving, threads, variables, gradients):
     with contextlib.closing(connected(served.server.address)) as peer:
         peer.send(join(1, variables))
         assert peer.receive().kind == "answer"
+        model = join(1, variables).fields["model"]
+        peer.send(Message("begin", {"model": model, "fit": 0}))
+        assert peer.receive().kind == "answer"
         peer.send(Message("read", {"fit": 0, "question": 1}))
         assert peer.receive().fields["read"] == 1
         begin = time.monotonic()

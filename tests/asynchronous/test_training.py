@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.session import ServerLost
 
 
@@ -182,8 +183,12 @@ def test_a_second_fit_begins_with_any_epoch(serving, threads, variables):
         ending = threads.submit(other.end)
         chief.end()
         ending.result(10)
-    # Who joins later is in the third one.
-    assert served.joined(2, variables, sgd())._fit == 2
+    # Who joins later has two to go through that are over.
+    late = served.exchange(2)
+    values = [v.numpy() for v in variables]
+    where = late.join(Description.of(variables, sgd()), values)
+    assert where["fit"] == 2
+    assert late.take(0) is None
 
 
 def test_who_comes_too_late_is_let_go(serving, threads, variables):
@@ -193,7 +198,6 @@ def test_who_comes_too_late_is_let_go(serving, threads, variables):
     ending = threads.submit(chief.end)
     ending.result(10)
     late = served.joined(1, variables, sgd())
-    late._fit = 0
     assert late.take(0) is None
     assert late.read().version == 0
     assert late.average(0, [], samples=1) == []

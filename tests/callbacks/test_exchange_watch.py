@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+import types
 
 import exchanging
 import fake_exchange
@@ -207,7 +208,7 @@ def test_a_real_server_counts_what_the_watch_says():
     exchanges = [
         Exchange(server.address, secret, worker=worker) for worker in (0, 1)
     ]
-    strategy = fake_exchange.types.SimpleNamespace(exchange=exchanges[0])
+    strategy = types.SimpleNamespace(exchange=exchanges[0])
     watch = ExchangeWatch(strategy)
     watch.begin_epoch()
     pause = threading.Event()

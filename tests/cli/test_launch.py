@@ -553,3 +553,190 @@ def test_a_secret_of_ones_own_is_kept(script):
     path = script("print(os.environ['TFDP_JOB_SECRET'])")
     result = launch("--workers", "1", "--env", "TFDP_JOB_SECRET=mine", path)
     assert result.stdout == "[worker 0] mine\n"
+
+
+FALLS = """
+if index == 0:
+    while not os.path.exists(ready): time.sleep(0.01)
+    print('done')
+elif index == 1:
+    if os.environ['TFDP_RESTART_COUNT'] == '0':
+        print('out of data')
+        os.kill(os.getpid(), 9)
+    open(ready, 'w').close()
+"""
+
+
+def test_asynchronous_workers_are_started_again_by_themselves(script):
+    result = launch("--asynchronous", "--workers=2", script(FALLS))
+    assert result.returncode == 0
+    assert sorted(result.stdout.splitlines()) == [
+        "[worker 0] done",
+        "[worker 1] out of data",
+    ]
+    told = result.stderr.splitlines()
+    assert told[0].startswith(
+        "Worker 1 was killed by SIGKILL (exit code 137). "
+    )
+    assert told[0].endswith(
+        "The others go on. It is started again in 1 s (restart 1 of 3)."
+    )
+    assert told[1:3] == ["Last lines of worker 1:", "  out of data"]
+    assert [line.partition(" (")[0] for line in told[3:6]] == [
+        "worker 0",
+        "worker 1",
+        "worker 1",
+    ]
+    assert re.fullmatch(
+        r"2 workers ended after \d+ s: 1 restart \(worker 1: 1\)", told[6]
+    )
+
+
+def test_an_asynchronous_job_succeeds_with_its_chief(script):
+    path = script("sys.exit(3) if index else time.sleep(1.5)")
+    result = launch("--asynchronous", "--workers=3", "--max-restarts=0", path)
+    assert result.returncode == 0
+    assert result.stderr.count("The others go on without it.\n") == 2
+    last = result.stderr.splitlines()[-1]
+    assert re.fullmatch(
+        r"3 workers ended after \d+ s: 2 lost \(worker 1, 2\)", last
+    )
+
+
+def test_a_lost_chief_has_all_started_again(script):
+    path = script(
+        """
+        count = int(os.environ['TFDP_RESTART_COUNT'])
+        if index == 1:
+            print(os.getpid(), os.environ['TFDP_JOB_SECRET'])
+            open(f'{ready}{count}', 'w').close()
+            time.sleep(0 if count else 60)
+        while not os.path.exists(f'{ready}{count}'): time.sleep(0.01)
+        if index == 0 and count == 0:
+            print(os.getpid())
+            os.kill(os.getpid(), 9)
+        """
+    )
+    begin = time.monotonic()
+    result = launch("--asynchronous", "--workers=2", path)
+    assert time.monotonic() - begin < 15
+    assert result.returncode == 0
+    (told,) = [
+        line for line in result.stderr.splitlines() if "Worker 0" in line
+    ]
+    assert "was killed by SIGKILL" in told
+    assert told.endswith(
+        "It is the chief, without which nobody trains: all other workers "
+        "were ended."
+    )
+    assert "restart 1 of 3\n" in result.stderr
+    assert "Worker 1" not in result.stderr
+    lines = [x.split() for x in result.stdout.splitlines() if "worker 1" in x]
+    assert all(is_gone(pid) for _, _, pid, _ in lines)
+    assert len({secret for *_, secret in lines}) == 2
+
+
+def test_the_last_failure_of_the_chief_is_the_exit_code(script):
+    path = script("sys.exit(5) if index == 0 else time.sleep(60)")
+    result = launch("--asynchronous", "--workers=2", "--max-restarts=1", path)
+    assert result.returncode == 5
+    assert result.stderr.count("restart 1 of 1\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_the_launcher_end_asynchronous_workers(script, number):
+    path = script(
+        "print(os.getpid())\nif index < 2: time.sleep(60)\nsys.exit(3)"
+    )
+    command = [*LAUNCH, "--asynchronous", "--workers", "3", path]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as launcher:
+        pids = [launcher.stdout.readline().split()[-1] for _ in range(3)]
+        assert "Worker 2 failed with exit code 3." in launcher.stderr.readline()
+        launcher.send_signal(number)
+        _, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode == 128 + number
+    assert all(map(is_gone, pids))
+    assert "a second signal kills them\n" in errors
+
+
+def test_who_runs_on_after_the_chief_has_the_grace_period(script):
+    path = script("if index: time.sleep(60)")
+    options = ["--workers=2", "--grace-seconds=0.7"]
+    begin = time.monotonic()
+    result = launch("--asynchronous", *options, path)
+    assert result.returncode == 0
+    assert time.monotonic() - begin < 30
+    assert "It still ran 0.7 s after the chief had ended" in result.stderr
+
+
+def test_the_secret_of_a_job_is_in_the_environment_alone(script, tmp_path):
+    path = script(
+        """
+        import psutil
+        secret = os.environ['TFDP_JOB_SECRET']
+        for process in psutil.process_iter(['cmdline']):
+            assert secret not in ' '.join(process.info['cmdline'] or ())
+        print(len(secret))
+        with open(f'{ready}{index}', 'w') as file: file.write(secret)
+        sys.exit(index)
+        """
+    )
+    logs = tmp_path / "logs"
+    options = ["--workers=2", "--max-restarts=0", f"--log-dir={logs}"]
+    result = launch("--asynchronous", *options, path)
+    assert result.returncode == 0
+    assert sorted(result.stdout.splitlines()) == [
+        "[worker 0] 32",
+        "[worker 1] 32",
+    ]
+    secrets = {(tmp_path / f"ready{i}").read_text() for i in range(2)}
+    (secret,) = secrets
+    written = [result.stdout, result.stderr]
+    written += [file.read_text() for file in logs.iterdir()]
+    assert len(written) == 4
+    assert secret not in "".join(written)
+
+
+def test_asynchronous_workers_of_several_nodes_need_one_secret(script):
+    path = script("print(os.environ['TFDP_JOB_SECRET'])")
+    nodes = f"127.0.0.1:{free_port()},elsewhere:45"
+    options = ["--asynchronous", "--nodes", nodes, "--node-rank", "0", path]
+    variables = {k: v for k, v in os.environ.items() if k != "TFDP_JOB_SECRET"}
+    for without in ({}, {"TFDP_JOB_SECRET": ""}):
+        result = launch(*options, env={**variables, **without})
+        assert (result.returncode, result.stdout) == (2, "")
+        assert (
+            "must know one secret. Received: TFDP_JOB_SECRET unset or empty."
+        ) in " ".join(result.stderr.split())
+    result = launch(*options, env={**variables, "TFDP_JOB_SECRET": "of all"})
+    assert result.stdout == "[worker 0] of all\n"
+    # A node alone is none of several.
+    alone = ["--nodes", nodes.split(",")[0], "--node-rank", "0", path]
+    result = launch("--asynchronous", *alone, env=variables)
+    assert (result.returncode, len(result.stdout)) == (0, 44)
+
+
+def test_a_node_without_the_chief_fails_where_all_its_workers_do(script):
+    path = script("sys.exit(index + 2)")
+    nodes = f"elsewhere:45,127.0.0.1:{free_port()}"
+    result = launch(
+        *("--asynchronous", "--nodes", nodes, "--node-rank", "1"),
+        *("--max-restarts=1", path),
+        env={**os.environ, "TFDP_JOB_SECRET": "of all"},
+    )
+    assert result.returncode == 3
+    assert result.stderr.count("Worker 1 failed with exit code 3.") == 2
+    assert "1 lost (worker 1); 1 restart (worker 1: 1)" in result.stderr
+
+
+def test_a_secret_is_no_argument_of_an_asynchronous_job(script):
+    result = launch(
+        *("--asynchronous", "--workers=1"),
+        *("--env", "TFDP_JOB_SECRET=mine", script("print('started')")),
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    said = " ".join(result.stderr.split())
+    assert "Received: --env TFDP_JOB_SECRET=(not shown). Leave it out" in said
+    assert "mine" not in said

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import types
 
 import keras
 
@@ -80,8 +79,8 @@ def asynchronous(strategy, exchange):
     """Has a strategy look as if its workers were asynchronous."""
     strategy.exchange = exchange
     strategy.max_staleness = exchange.bound
-    strategy.cluster = types.SimpleNamespace(num_workers=2)
+    strategy.size = 2
     try:
         yield exchange
     finally:
-        del strategy.exchange, strategy.max_staleness, strategy.cluster
+        del strategy.exchange, strategy.max_staleness, strategy.size

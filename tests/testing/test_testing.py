@@ -3,6 +3,7 @@ import subprocess
 import sys
 import textwrap
 
+import asynchronous_workers
 import plain
 import pytest
 
@@ -247,3 +248,87 @@ def test_workers_are_forked_again_after_the_server_was_killed():
     assert testing.run_workers(plain.place, 1, [1])[0][:2] == [0, [1]]
     workers._kept[0]._process.wait()
     assert is_forked()
+
+
+def test_asynchronous_workers_go_on_without_those_that_fall(script):
+    path = script(
+        """
+        if index == 1: os.kill(os.getpid(), 9)
+        if index == 2:
+            print('out of data')
+            sys.exit(3)
+        time.sleep(1)
+        report([index, os.environ['TFDP_ASYNCHRONOUS']])
+        """
+    )
+    first, second, third, fourth = testing.run_workers(
+        path, 4, asynchronous=True
+    )
+    assert (first, fourth) == ([0, "1"], [3, "1"])
+    assert isinstance(second, testing.WorkerFailure)
+    assert (second.exit_code, second.signal_name) == (137, "SIGKILL")
+    assert (third.exit_code, third.last_lines) == (3, ("out of data",))
+
+
+def test_a_worker_that_was_started_again_reports_once(script):
+    path = script(
+        """
+        count = int(os.environ['TFDP_RESTART_COUNT'])
+        folder = os.path.dirname(__file__)
+        report(count)
+        if index == 1:
+            if count == 0: os.kill(os.getpid(), 9)
+            open(os.path.join(folder, 'again'), 'w').close()
+        while not os.path.exists(os.path.join(folder, 'again')):
+            time.sleep(0.01)
+        """
+    )
+    run = testing.run_workers
+    assert run(path, 2, asynchronous=True, max_restarts=1) == [0, 1]
+
+
+def test_a_chief_of_asynchronous_workers_that_fails_is_told(script):
+    path = script("sys.exit(3) if index == 0 else time.sleep(60)")
+    with pytest.raises(RuntimeError, match="It is the chief, without which"):
+        testing.run_workers(path, 2, asynchronous=True)
+
+
+def test_an_asynchronous_worker_that_ends_well_reports(script):
+    path = script("report(1) if index == 0 else None")
+    with pytest.raises(RuntimeError, match=r"Received: \[1, 0\] reports"):
+        testing.run_workers(path, 2, asynchronous=True)
+
+
+def test_workers_that_end_together_are_not_started_again():
+    with pytest.raises(ValueError, match="max_restarts=1, asynchronous=False"):
+        testing.run_workers(plain.place, 1, max_restarts=1)
+    with pytest.raises(ValueError, match="`max_restarts` must be at least 0"):
+        testing.run_workers(plain.place, 1, asynchronous=True, max_restarts=-1)
+
+
+def test_a_killed_worker_comes_back_to_its_server(tmp_path):
+    log, *done = testing.run_workers(
+        asynchronous_workers.train,
+        3,
+        [[1]],
+        asynchronous=True,
+        max_restarts=1,
+        log_dir=tmp_path,
+        timeout=200,
+        env={"TFDP_JOB_SECRET": "of this job"},
+    )
+    count, epochs, bound = (
+        asynchronous_workers.COUNT,
+        asynchronous_workers.EPOCHS,
+        asynchronous_workers.BOUND,
+    )
+    assert sorted(step for _, step, _, _ in log) == list(range(count * epochs))
+    assert max(applied - read for _, _, read, applied in log) <= bound
+    by_worker = [sum(worker == w for worker, *_ in log) for w in range(3)]
+    # Two of the second one's were made before.
+    assert [by_worker[1] - 2, by_worker[2]] == done
+    assert min(done) > 0
+    logs = {p.name: p.read_text() for p in tmp_path.iterdir()}
+    assert "tfdp server: worker 1 at 127.0.0.1" in logs["worker-0.log"]
+    assert logs["worker-1.log"].count("=== worker 1, attempt ") == 2
+    assert "of this job" not in "".join(logs.values())

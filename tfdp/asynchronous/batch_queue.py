@@ -47,6 +47,7 @@ class BatchQueue:
         self._following: list[int] = []
         self._taken: dict[int, int] = {}
         self._left: set[int] = set()
+        self._is_stopped = False
 
     @property
     def position(self) -> Position | None:
@@ -76,6 +77,7 @@ class BatchQueue:
         *,
         epoch: int,
         before_waiting: Callable[[], object] | None = None,
+        waits: bool = True,
     ) -> int | None:
         """Returns the number of the worker's next batch.
 
@@ -87,6 +89,7 @@ class BatchQueue:
             epoch: Number of the epoch. The next one begins when somebody asks
                 for it, and the one before is over.
             before_waiting: Called, if it has to wait, without the queue.
+            waits: Whether to wait, instead of having none.
 
         Returns:
             The number, or `None` where the epoch is over.
@@ -99,11 +102,13 @@ class BatchQueue:
             if life is None:
                 raise Lost(f"worker {worker}")
             self._begin_if_due(epoch)
-            waits = not self._is_settled(worker, epoch)
-            if waits:
+            is_settled = self._is_settled(worker, epoch)
+            if not (is_settled or waits):
+                return None
+            if not is_settled:
                 self._waiting[worker] = life
         try:
-            if waits and before_waiting is not None:
+            if not is_settled and before_waiting is not None:
                 before_waiting()
             with self._changed:
                 return self._wait_and_take(worker, epoch, life)
@@ -183,6 +188,12 @@ class BatchQueue:
         with self._changed:
             return self._is_idle(worker)
 
+    def stop(self) -> None:
+        """Ends the epoch as it is, and begins no other, until `reset`."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+
     def resume(self, position: Position) -> None:
         """Goes on in the middle of an epoch: what was open is open again."""
         with self._changed:
@@ -196,6 +207,7 @@ class BatchQueue:
         with self._changed:
             self._epoch, self._total = None, None
             self._following, self._taken, self._left = [], {}, set()
+            self._is_stopped = False
             self._changed.notify_all()
 
     def _position(self) -> Position | None:
@@ -242,9 +254,12 @@ class BatchQueue:
 
     def _is_past(self, epoch: int) -> bool:
         position = self._position()
-        return position is not None and (
-            epoch < position.epoch
-            or (epoch == position.epoch and position.is_over)
+        return self._is_stopped or (
+            position is not None
+            and (
+                epoch < position.epoch
+                or (epoch == position.epoch and position.is_over)
+            )
         )
 
     def _next_of(self, worker: int) -> int | None:

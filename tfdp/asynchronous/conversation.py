@@ -17,16 +17,18 @@ from tfdp.asynchronous.wire.message import Message, Refused, shown
 # What a worker waits for at a time: a step, a batch ahead of it, a figure.
 LANES = {
     **dict.fromkeys(("take", "end_of_data"), "batches"),
-    **dict.fromkeys(("statistics", "log"), "figures"),
+    **dict.fromkeys(("statistics", "log", "stop"), "figures"),
     **dict.fromkeys(
         (
             "join",
+            "begin",
             "build",
             "read",
             "update",
             "skip",
             "release",
             "average",
+            "vote",
             "end",
             "set_learning_rate",
             "save",
@@ -35,8 +37,6 @@ LANES = {
         "steps",
     ),
 }
-# Answered before a worker has joined.
-_FIRST = ("join", "build")
 _OF_THE_CHIEF = ("build", "set_learning_rate", "load")
 # A queue, and room for the names of a state.
 _MARGIN = 2**20
@@ -71,7 +71,6 @@ class Conversation:
         self.worker: int | None = None
         self._connection, self._training = connection, training
         self._arrive, self._leave, self._fail = arrive, leave, fail
-        self._has_joined = False
         self._description: Description | None = None
         self._lanes: dict[str, queue.SimpleQueue[Message | None]] = {}
         self._waiting: collections.Counter[str] = collections.Counter()
@@ -115,10 +114,10 @@ class Conversation:
         lane = LANES.get(message.kind)
         if lane is None or self._waiting[lane] >= _MOST_WAITING:
             raise Refused(f"it asks for {shown(message.kind)}, and may not now")
-        if not self._has_joined and message.kind not in _FIRST:
-            raise Refused(f"it asks for {message.kind!r} before it has joined")
         if message.kind == "join":
             self._expect(message)
+        elif self.worker is None:
+            raise Refused(f"it asks for {message.kind!r} before it has joined")
         self._waiting[lane] += 1
         self._lanes[lane].put(message)
         return ""
@@ -127,14 +126,21 @@ class Conversation:
         worker = message.fields.get("worker")
         if self.worker is not None or type(worker) is not int or worker < 0:
             raise Refused(f"it joins as worker {shown(str(worker))}")
+        self._describe(message)
+        self.worker = worker
+        self._arrive(self, worker)
+
+    def _describe(self, message: Message) -> Description:
         try:
             description = Description.from_fields(message.fields["model"])
         except (ValueError, KeyError) as error:
             raise Refused(str(error)) from None
-        self.worker, self._description = worker, description
+        self._description = description
         # From now on as much as its variables take, and not a byte more.
-        self._connection.most_bytes = description.bytes
-        self._arrive(self, worker)
+        self._connection.most_bytes = max(
+            self._connection.most_bytes, description.bytes
+        )
+        return description
 
     def _answer(
         self, name: str, lane: "queue.SimpleQueue[Message | None]"
@@ -170,23 +176,27 @@ class Conversation:
                 return
 
     def _join(self, message: Message) -> Message:
-        worker, description = self._known("join")
-        if worker == CHIEF and not self._training.is_built:
+        self._training.join(self._me)
+        return _answered()
+
+    def _begin(self, message: Message) -> Message:
+        worker, description = self._me, self._describe(message)
+        if worker == CHIEF and not self._training.trains(description):
             return _answered(needs_values=True)
-        return self._joined(worker, description)
+        return self._begun(worker, description, int(message.fields["fit"]))
 
     def _build(self, message: Message) -> Message:
         worker, description = self._known("build")
-        if not self._training.is_built:
-            self._training.build(description, message.arrays)
-        return self._joined(worker, description)
+        self._training.build(description, message.arrays)
+        return self._begun(worker, description, int(message.fields["fit"]))
 
-    def _joined(self, worker: int, description: Description) -> Message:
-        where = self._training.join(worker, description)
+    def _begun(
+        self, worker: int, description: Description, fit: int
+    ) -> Message:
+        where = self._training.begin(worker, description, fit=fit)
         self._connection.most_bytes = max(
             description.bytes, self._training.model.state_bytes + _MARGIN
         )
-        self._has_joined = True
         return _answered(**where)
 
     def _read(self, message: Message) -> Message:
@@ -228,6 +238,7 @@ class Conversation:
             self._me,
             epoch=int(message.fields["epoch"]),
             fit=int(message.fields["fit"]),
+            waits=bool(message.fields["waits"]),
         )
         return _answered(number=number, released=released)
 
@@ -248,6 +259,19 @@ class Conversation:
             meeting=(int(fields["fit"]), int(fields["epoch"])),
         )
         return Message("answer", {}, values)
+
+    def _stop(self, message: Message) -> Message:
+        self._training.stop(fit=int(message.fields["fit"]))
+        return _answered()
+
+    def _vote(self, message: Message) -> Message:
+        fields = message.fields
+        stops = self._training.vote(
+            self._me,
+            stops=bool(fields["stops"]),
+            meeting=(int(fields["fit"]), int(fields["epoch"])),
+        )
+        return _answered(stops=stops)
 
     def _end(self, message: Message) -> Message:
         fit = int(message.fields["fit"])

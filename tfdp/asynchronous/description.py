@@ -25,6 +25,8 @@ class Described:
         constraint: Configuration of its constraint, if it has one.
         decays: Whether the optimizer was not told to leave it undecayed.
         overwritten: Whether its gradient takes its place.
+        summed: Whether workers add it up at the end of an epoch, instead of
+            taking the mean.
     """
 
     path: str
@@ -33,6 +35,7 @@ class Described:
     constraint: Any = None
     decays: bool = True
     overwritten: bool = False
+    summed: bool = False
 
     @property
     def bytes(self) -> int:
@@ -51,7 +54,7 @@ class Description:
 
     Attributes:
         variables: What is trained.
-        statistics: What is averaged over workers at the end of an epoch.
+        statistics: What workers bring together at the end of an epoch.
         optimizer: Configuration of the optimizer.
         floatx: Keras's default dtype.
     """
@@ -67,6 +70,7 @@ class Description:
         variables: Sequence[keras.Variable],
         optimizer: keras.optimizers.Optimizer,
         statistics: Sequence[keras.Variable] = (),
+        sums: Sequence[keras.Variable] = (),
     ) -> "Description":
         """Describes what a worker trains.
 
@@ -74,6 +78,7 @@ class Description:
             variables: The trainable variables.
             optimizer: What updates them, built for them or not.
             statistics: Variables that are averaged at the end of an epoch.
+            sums: Variables that are added up then.
 
         Raises:
             ValueError: If the optimizer or a constraint cannot be made anew
@@ -96,8 +101,10 @@ class Description:
                     variable.path,
                     tuple(variable.shape),
                     keras.backend.standardize_dtype(variable.dtype),
+                    summed=summed,
                 )
-                for variable in statistics
+                for summed, variables in ((False, statistics), (True, sums))
+                for variable in variables
             ),
             _configuration(optimizer),
             keras.config.floatx(),
@@ -139,6 +146,10 @@ class Description:
     def bytes(self) -> int:
         """Length of all values, of variables and of statistics."""
         return sum(v.bytes for v in (*self.variables, *self.statistics))
+
+    def is_same(self, other: "Description") -> bool:
+        """Whether another is of the same model and optimizer."""
+        return not any(_differences(self, other))
 
     def check_same(self, other: "Description", *, worker: int) -> None:
         """Checks that a worker trains what the chief trains.

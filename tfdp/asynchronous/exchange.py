@@ -44,11 +44,12 @@ class Exchange:
     A worker joins, and then repeats: `take` a batch, `read` weights unless it
     has, compute a gradient, `update`. Between, it holds a read, for which the
     others wait once they are at the bound: it must update, `skip` or `release`.
-    Who waits for others (`average`, `end`), or for a batch (`take`) and has
-    none to train on, has its read released.
+    Who waits for others (`average`, `vote`, `end`), or for a batch (`take`) and
+    has none to train on, has its read released.
 
     While a method waits, others may be called from other threads, of another of
-    these groups: `take` and `end_of_data`; `statistics` and `log`; the rest.
+    these groups: `take` and `end_of_data`; `statistics`, `log` and `stop`; the
+    rest.
 
     Args:
         address: `"host:port"` of the server.
@@ -57,6 +58,9 @@ class Exchange:
         heartbeat_timeout: Seconds without a sign of life after which the
             server counts as lost. That it has ended is noticed at once.
         start_timeout: Seconds to wait for it to listen.
+
+    Attributes:
+        failure: The last error of a method, if any.
 
     Raises:
         ServerLost: If no server answers in that time.
@@ -80,10 +84,11 @@ class Exchange:
             heartbeat_timeout=heartbeat_timeout,
             start_timeout=start_timeout,
         )
-        self._ask = self._session.ask
+        self.failure: Exception | None = None
         # The reads begun, and given back, by number.
         self._lock = threading.Lock()
         self._fit = self._read = self._released = 0
+        self._has_joined = False
         self._spent = Spent()
 
     @property
@@ -95,7 +100,10 @@ class Exchange:
     def join(
         self, description: Description, values: Sequence[np.ndarray]
     ) -> dict[str, Any]:
-        """Takes part; waits for the chief, which brings the first weights.
+        """Takes part in the next `fit`; waits for the chief to begin it.
+
+        The chief brings the weights of the first one, and of one that trains
+        another model.
 
         Args:
             description: What this worker trains.
@@ -103,19 +111,22 @@ class Exchange:
 
         Returns:
             Where training is: `"version"`, `"epoch"` (`None` before one has
-            begun) and `"fit"`, how many have ended.
+            begun), `"fit"`, how many have ended, and `"is_over"`, whether the
+            one at hand has, as this worker comes late.
 
         Raises:
             ValueError: If the chief trains something else, or the server
                 cannot make the optimizer.
         """
         model = description.fields
-        answer = self._ask("join", worker=self.worker, model=model)
+        if not self._has_joined:
+            self._ask("join", worker=self.worker, model=model)
+            self._has_joined = True
+        answer = self._ask("begin", model=model, fit=self._fit)
         if answer.fields.get("needs_values"):
-            answer = self._ask("build", arrays=values)
+            answer = self._ask("build", arrays=values, fit=self._fit)
         where = {k: answer.fields[k] for k in ("version", "epoch", "fit")}
-        self._fit = where["fit"]
-        return where
+        return {**where, "is_over": where["fit"] > self._fit}
 
     def read(self) -> Weights | None:
         """Begins a gradient: waits for room, and returns the weights.
@@ -192,16 +203,19 @@ class Exchange:
         self._ask("release")
         self._released_all()
 
-    def take(self, epoch: int) -> int | None:
+    def take(self, epoch: int, *, waits: bool = True) -> int | None:
         """Returns the number of the next batch, or `None` at the end.
 
         It waits where others have what is left, which may come to this worker
         if they are lost. All get `None` when all batches are done.
 
+        The chief opens an epoch: others wait until it has asked.
+
         Args:
             epoch: Number of the epoch, in this `fit`.
+            waits: Whether to wait, rather than have none now.
         """
-        answer = self._ask("take", epoch=epoch, fit=self._fit)
+        answer = self._ask("take", epoch=epoch, fit=self._fit, waits=waits)
         with self._lock:
             released = answer.fields["released"]
             self._released = max(self._released, released)
@@ -238,6 +252,24 @@ class Exchange:
         )
         self._released_all()
         return list(answer.arrays)
+
+    def stop(self) -> None:
+        """Ends the epoch for all, as it is: there is no next batch.
+
+        May be called while another method waits.
+        """
+        self._ask("stop", fit=self._fit)
+
+    def vote(self, epoch: int, *, stops: bool) -> bool:
+        """Waits for all that live; returns whether one of them stops.
+
+        Args:
+            epoch: Number of the epoch that has ended.
+            stops: Whether this one does.
+        """
+        answer = self._ask("vote", epoch=epoch, fit=self._fit, stops=stops)
+        self._released_all()
+        return answer.fields["stops"]
 
     def set_learning_rate(self, rate: float) -> None:
         """Sets the rate of all updates from now on; for the chief.
@@ -305,9 +337,16 @@ class Exchange:
         """Leaves, for good; the chief's leaving ends all. Not waited for."""
         self._session.close()
 
-    def _ask_for_weights(self, kind: str, *args: Any, **fields: Any) -> Message:
+    def _ask(self, kind: str, **fields: Any) -> Message:
+        try:
+            return self._session.ask(kind, **fields)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def _ask_for_weights(self, kind: str, **fields: Any) -> Message:
         begin = time.monotonic()
-        answer = self._ask(kind, *args, **fields)
+        answer = self._ask(kind, **fields)
         seconds = time.monotonic() - begin
         with self._lock:
             self._spent = Spent(

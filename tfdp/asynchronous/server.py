@@ -5,6 +5,7 @@ by the command line, which others can see. It ends when its input does, which is
 when the chief has ended, however it did.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -153,9 +154,9 @@ def main() -> None:
             importlib.import_module(module)
         server = Server(settings)
     except Exception as error:
-        print(json.dumps({"error": str(error)}), flush=True)
+        _say(error=str(error))
         return
-    print(json.dumps({"address": server.address}), flush=True)
+    _say(address=server.address)
     gone = "the chief's process has ended"
 
     def read_to_the_end() -> None:
@@ -168,9 +169,14 @@ def main() -> None:
     while not server.wait(_POLL_SECONDS):
         if os.getppid() != parent:
             server.end(gone)
-    sys.stdout.flush()
     # Threads that wait for the dead would be waited for.
     os._exit(0)
+
+
+def _say(**fields: str) -> None:
+    # The chief may have ended before it asked.
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(fields), flush=True)
 
 
 def _told(conversation: Conversation, why: str) -> threading.Thread:

@@ -260,6 +260,14 @@ class Staleness:
                 )
             self._version = version
 
+    def begin_anew(self) -> None:
+        """Forgets all updates, as those of other weights."""
+        self.start_at(0)
+        with self._changed:
+            del self._log[:]
+            for each in self._histograms.values():
+                each.clear()
+
     def histograms(self) -> dict[int, dict[int, int]]:
         """Returns how many updates were how stale, by worker."""
         with self._changed:

@@ -12,7 +12,7 @@ from tfdp.asynchronous.description import Description, check_arrays
 from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.served_model import ServedModel
 from tfdp.asynchronous.staleness import Lost, Staleness
-from tfdp.asynchronous.weighted_mean import weighted_mean
+from tfdp.asynchronous.epoch_statistics import brought_together
 
 CHIEF = 0
 
@@ -71,18 +71,29 @@ class Training:
         self._membership = threading.Lock()
         self._living: dict[int, object] = {}
         self._lost: dict[int, str] = {}
-        self._fits, self._is_open = 0, False
+        self._fits = 0
+        self._is_stopped = False
+        # What the chief has begun: the newest fit, and its newest epoch.
+        self._begun, self._open = -1, (-1, -1)
         self._reads: dict[int, int] = {}
         self._skipped: dict[int, int] = {}
         self._rates: list[tuple[int, float]] = []
-        self._averages = Barrier[list[np.ndarray]](weighted_mean)
+        self._averages = Barrier[list[np.ndarray]](self._average)
+        self._votes = Barrier[bool](lambda votes: any(votes.values()))
         self._ends = Barrier[Weights](self._end)
-        self._parts = (self.staleness, self.queue, self._averages, self._ends)
+        self._parts = (
+            self.staleness,
+            self.queue,
+            self._averages,
+            self._votes,
+            self._ends,
+        )
 
-    @property
-    def is_built(self) -> bool:
-        """Whether the chief has brought its model."""
-        return self._model is not None
+    def trains(self, description: Description) -> bool:
+        """Whether this is the model that the chief has brought."""
+        return self._model is not None and self._model.description.is_same(
+            description
+        )
 
     @property
     def model(self) -> ServedModel:
@@ -97,14 +108,23 @@ class Training:
     def build(
         self, description: Description, values: Sequence[np.ndarray]
     ) -> None:
-        """Takes the chief's model, on which all others wait."""
+        """Takes the chief's model, in place of one that it had before."""
         model = ServedModel(description, values)
         with self._changed:
+            if self._model is not None:
+                self.staleness.begin_anew()
             self._model = model
-            self._changed.notify_all()
 
-    def join(self, worker: int, description: Description) -> dict[str, Any]:
-        """Lets a worker take part that trains what the chief trains.
+    def join(self, worker: int) -> None:
+        """Notes that a worker lives; it takes part once it has begun."""
+        with self._changed:
+            self._living[worker] = object()
+            self._lost.pop(worker, None)
+
+    def begin(
+        self, worker: int, description: Description, *, fit: int
+    ) -> dict[str, Any]:
+        """Lets a worker take part in a fit that trains what the chief trains.
 
         Returns:
             Where training is: `"version"`, `"epoch"`, `"fit"`.
@@ -113,28 +133,29 @@ class Training:
             ValueError: If it trains something else.
             Lost: If it is lost while it waits for the chief.
         """
-        life = object()
         with self._changed:
-            self._living[worker] = life
-            self._lost.pop(worker, None)
+            life = self._living.get(worker)
+            if worker == CHIEF:
+                self._begun = max(self._begun, fit)
+                self._changed.notify_all()
             self._changed.wait_for(
                 lambda: (
-                    self._model is not None
-                    or self._living.get(worker) is not life
+                    self._begun >= fit or self._living.get(worker) is not life
                 )
             )
         with self._membership:
-            if self._living.get(worker) is not life:
+            if life is None or self._living.get(worker) is not life:
                 raise Lost(f"worker {worker}")
-            self.model.description.check_same(description, worker=worker)
+            if fit >= self._fits:
+                self.model.description.check_same(description, worker=worker)
             for each in self._parts:
                 each.join(worker)
-            fit = self._fits
+            fits = self._fits
         position = self.queue.position
         return {
             "version": self.staleness.version,
             "epoch": position.epoch if position else None,
-            "fit": fit,
+            "fit": fits,
         }
 
     def lose(self, worker: int, why: str) -> None:
@@ -210,14 +231,14 @@ class Training:
         self.staleness.release(worker)
 
     def take(
-        self, worker: int, *, epoch: int, fit: int
+        self, worker: int, *, epoch: int, fit: int, waits: bool = True
     ) -> tuple[int | None, int]:
         """Returns the number of a worker's next batch, if there is one.
 
         Also the number of the read that it had, and has no more: who has
         nothing to train on must keep nobody waiting.
         """
-        if not self._waits_until_open(worker, fit):
+        if not self._waits_until_open(worker, fit, epoch):
             return None, 0
         released = [0]
 
@@ -228,9 +249,27 @@ class Training:
                     released[0] = self._reads.get(worker, 0)
 
         number = self.queue.take(
-            worker, epoch=epoch, before_waiting=release_if_idle
+            worker,
+            epoch=epoch,
+            before_waiting=release_if_idle,
+            waits=waits,
         )
         return number, released[0]
+
+    def stop(self, *, fit: int) -> None:
+        """Ends a fit where it is; workers hear of it when they vote."""
+        if fit == self._fits:
+            self._is_stopped = True
+            self.queue.stop()
+
+    def vote(
+        self, worker: int, *, stops: bool, meeting: tuple[int, int]
+    ) -> bool:
+        """Waits for all that live; returns whether any of them stops."""
+        self.release(worker)
+        if meeting[0] < self._fits:
+            return True
+        return self._votes.meet(worker, meeting, stops) or self._is_stopped
 
     def average(
         self,
@@ -240,7 +279,7 @@ class Training:
         samples: float,
         meeting: tuple[int, int],
     ) -> list[np.ndarray]:
-        """Returns the mean of what all that live have, by samples."""
+        """Returns the mean, or sum, of what all that live have."""
         check_arrays(
             values, self.model.description.statistics, "a value of statistics"
         )
@@ -351,17 +390,24 @@ class Training:
                 worker, epoch=batches.epoch, numbers=batches.numbers
             )
 
-    def _waits_until_open(self, worker: int, fit: int) -> bool:
-        """Whether the fit is under way; `False` if it is over."""
+    def _waits_until_open(
+        self, worker: int, fit: int, epoch: int | None = None
+    ) -> bool:
+        """Whether the fit is under way; `False` if it is over.
+
+        The chief opens an epoch, when its callbacks have seen the begin.
+        """
+        asked = (fit, -1 if epoch is None else epoch)
         with self._changed:
             if worker == CHIEF and fit == self._fits:
-                self._is_open = True
+                self._open = max(self._open, asked)
                 self._changed.notify_all()
             life = self._living.get(worker)
             self._changed.wait_for(
                 lambda: (
                     fit < self._fits
-                    or (self._is_open and fit == self._fits)
+                    or self._is_stopped
+                    or self._open >= asked
                     or self._living.get(worker) is not life
                 )
             )
@@ -369,11 +415,17 @@ class Training:
                 raise Lost(f"worker {worker}")
             return fit == self._fits
 
+    def _average(
+        self, brought: Mapping[int, tuple[float, Sequence[np.ndarray]]]
+    ) -> list[np.ndarray]:
+        described = self.model.description.statistics
+        return brought_together(brought, [v.summed for v in described])
+
     def _end(self, brought: Mapping[int, Any]) -> Weights:
         self.staleness.alone(self.model.finalize)
         weights = self._weights()
         with self._changed:
-            self._fits, self._is_open = self._fits + 1, False
+            self._fits, self._is_stopped = self._fits + 1, False
             self._changed.notify_all()
         self.queue.reset()
         return weights

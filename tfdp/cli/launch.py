@@ -1,8 +1,10 @@
 """`tfdp launch`: a script as several worker processes."""
 
+import functools
 import io
 import os
 import sys
+from collections.abc import Callable
 
 import click
 
@@ -11,11 +13,19 @@ from tfdp.cli.worker_lines import WorkerLines, say
 from tfdp.cluster import Nodes
 from tfdp.launch import (
     MOST_WORKERS,
+    SECRET,
     SET_FOR_WORKERS,
+    AsynchronousGroup,
     Launcher,
+    Restarts,
     WorkerGroup,
+    check_secret,
+    worker_variables,
 )
 from tfdp.machine import core_shares, is_of_this_machine, isolate
+
+# Of a job whose workers go on without each other, if nobody says how many.
+_RESTARTS_ALONE = 3
 
 
 def _check_workers(
@@ -91,6 +101,13 @@ def _variables(
     help="Place of this machine among --nodes, from 0.",
 )
 @click.option(
+    "--asynchronous",
+    is_flag=True,
+    help="For tfdp.AsynchronousStrategy: a worker that falls is started again "
+    "by itself, and the others go on. With --nodes, set TFDP_JOB_SECRET to the "
+    "same text on all of them.",
+)
+@click.option(
     "--isolated",
     is_flag=True,
     help="Give the workers a network of their own, in which there is nothing "
@@ -128,10 +145,10 @@ def _variables(
 @click.option(
     "--max-restarts",
     type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
     metavar="M",
-    help="How often to start all workers again after one has failed.",
+    help="How often to start all workers again after one has failed; by "
+    "default 0. With --asynchronous how often each by itself, and all after "
+    "the chief, worker 0, has failed; by default 3.",
 )
 @click.option(
     "--start-timeout",
@@ -160,12 +177,13 @@ def launch(
     num_workers: int | None,
     nodes: str | None,
     node_rank: int | None,
+    asynchronous: bool,
     isolated: bool,
     cpus_per_worker: int | None,
     variables: dict[str, str],
     log_dir: str | None,
     verbose: bool,
-    max_restarts: int,
+    max_restarts: int | None,
     start_timeout: float | None,
     timeout: float | None,
     grace_seconds: float,
@@ -183,9 +201,13 @@ def launch(
     TFDP_RESTART_COUNT how often. SIGINT and SIGTERM are passed on to the
     workers, so that they may save a backup; a second signal kills them.
 
+    With --asynchronous a worker that fails is started again by itself, and the
+    others go on; only the chief, worker 0, ends all. Once it has ended, the
+    others have --grace-seconds to do so.
+
     \b
     Exit codes:
-      0      every worker ended with 0
+      0      every worker ended with 0; with --asynchronous, the chief did
       2      the command line is wrong, or a port is taken
       124    the workers were ended after --timeout
       128+n  the launcher was sent signal n, or the worker that failed first
@@ -196,6 +218,7 @@ def launch(
     Examples:
       tfdp launch --workers 2 train.py --epochs 3
       tfdp launch --isolated --workers 2 train.py
+      tfdp launch --asynchronous --workers 4 --max-restarts 9 train.py
       tfdp launch --nodes a:12345,b:12345 --node-rank 0 train.py   (on a)
       tfdp launch --nodes a:12345,b:12345 --node-rank 1 train.py   (on b)
     """
@@ -221,16 +244,37 @@ def launch(
                     "the ports by a firewall."
                 )
             isolate()
+        if asynchronous:
+            if SECRET in variables:
+                raise ValueError(
+                    "The secret of an asynchronous job must not be an "
+                    "argument, which others on this machine can read. "
+                    f"Received: --env {SECRET}=(not shown). Leave it out: one "
+                    f"is drawn, unless with --nodes; then export {SECRET}."
+                )
+            are_all_here = not place or len(place.addresses) == count
+            secret = worker_variables().get(SECRET, "")
+            check_secret(secret, are_all_here=are_all_here)
         if place:
             place.check_ports()
     except (ValueError, RuntimeError) as error:
         raise click.UsageError(str(error)) from error
     if start_timeout is not None:
         variables["TFDP_START_TIMEOUT"] = f"{start_timeout:g}"
+    if max_restarts is None:
+        max_restarts = _RESTARTS_ALONE if asynchronous else 0
     lines = WorkerLines()
 
     def start_group(restart_count: int) -> WorkerGroup:
-        return WorkerGroup(
+        group: Callable[..., WorkerGroup] = WorkerGroup
+        if asynchronous:
+            group = functools.partial(
+                AsynchronousGroup,
+                restarts=Restarts(max_restarts),
+                patience=grace_seconds,
+                on_fall=lambda failure: say(str(failure)),
+            )
+        return group(
             [sys.executable, "-u", script, *args],
             count,
             addresses=place.addresses if place else None,

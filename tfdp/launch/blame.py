@@ -57,6 +57,11 @@ class Blame:
         self._stopped_since: dict[int, float] = {}
         self._failed: dict[int, tuple[float, int]] = {}
 
+    @property
+    def has_seen_failure(self) -> bool:
+        """Whether a worker has failed, judged or not."""
+        return bool(self._failed)
+
     def look(
         self,
         now: float,

@@ -41,7 +41,7 @@ class Guardian:
         """Starts the process that waits for the death of this one."""
         self._mark = mark
         self._sessions: set[int] = set()
-        self._keepers: list[psutil.Process] = []
+        self._keepers: dict[int, psutil.Process] = {}
         # Its input ends when this process does, also by SIGKILL; a death
         # signal of the kernel's would spare the workers' children, and needs
         # a `preexec_fn`, which may deadlock in a process with threads.
@@ -70,15 +70,29 @@ class Guardian:
             pid: Its process id.
             keeper: That of its keeper, where it was forked.
         """
-        self._sessions.add(pid)
-        if keeper is not None:
-            self._keepers += _processes([keeper])
         numbers = [pid] if keeper is None else [pid, keeper]
+        _watch(self._sessions, self._keepers, *numbers)
         print(*numbers, file=self._process.stdin, flush=True)
+
+    def release(self, pid: int) -> None:
+        """Kills what a worker that has ended has left, and forgets it.
+
+        What has cleared both mark and session stays until the group ends.
+
+        Args:
+            pid: Its process id, which may then be another's.
+        """
+        keepers = [self._keepers[pid]] if pid in self._keepers else []
+        _kill((), {pid}, keepers)
+        _forget(self._sessions, self._keepers, pid)
+        # Who was killed reads nothing.
+        with contextlib.suppress(BrokenPipeError):
+            print(-pid, file=self._process.stdin, flush=True)
 
     def members(self) -> list[psutil.Process]:
         """Returns the processes of the group that have not ended."""
-        return _members(self._mark, self._sessions, self._keepers)
+        keepers = self._keepers.values()
+        return _members((self._mark,), self._sessions, keepers)
 
     def signal_members(self, number: signal.Signals) -> None:
         """Sends a signal to all of them; those that are stopped go on.
@@ -94,7 +108,7 @@ class Guardian:
 
     def kill_members(self) -> None:
         """Kills all of them, and waits until they are gone."""
-        _kill(self._mark, self._sessions, self._keepers)
+        _kill((self._mark,), self._sessions, self._keepers.values())
 
     def close(self) -> None:
         """Ends the guardian's own process. May be called twice."""
@@ -102,16 +116,29 @@ class Guardian:
             self._process.kill()
 
 
-def _processes(pids: Collection[int]) -> list[psutil.Process]:
-    found = []
-    for pid in pids:
+def _watch(
+    sessions: set[int],
+    keepers: dict[int, psutil.Process],
+    pid: int,
+    keeper: int | None = None,
+) -> None:
+    sessions.add(pid)
+    if keeper is not None:
         with contextlib.suppress(psutil.Error):
-            found.append(psutil.Process(pid))
-    return found
+            keepers[pid] = psutil.Process(keeper)
+
+
+def _forget(
+    sessions: set[int], keepers: dict[int, psutil.Process], pid: int
+) -> None:
+    sessions.discard(pid)
+    keepers.pop(pid, None)
 
 
 def _members(
-    mark: str, sessions: Collection[int], keepers: Collection[psutil.Process]
+    marks: Collection[str],
+    sessions: Collection[int],
+    keepers: Collection[psutil.Process],
 ) -> list[psutil.Process]:
     kept = set()
     for keeper in keepers:
@@ -124,19 +151,21 @@ def _members(
             if (
                 process.pid in kept
                 or os.getsid(process.pid) in sessions
-                or (process.info["environ"] or {}).get(MARK) == mark
+                or (process.info["environ"] or {}).get(MARK) in marks
             ) and process.info["status"] != psutil.STATUS_ZOMBIE:
                 members.append(process)
     return members
 
 
 def _kill(
-    mark: str, sessions: Collection[int], keepers: Collection[psutil.Process]
+    marks: Collection[str],
+    sessions: Collection[int],
+    keepers: Collection[psutil.Process],
 ) -> None:
     # Repeated, as a process may fork while it is looked for; bounded, as one
     # that hangs in the kernel cannot be killed.
     for _ in range(100):
-        members = _members(mark, sessions, keepers)
+        members = _members(marks, sessions, keepers)
         if not members:
             return
         for process in members:
@@ -147,12 +176,14 @@ def _kill(
 
 def _main(mark: str) -> None:
     sessions: set[int] = set()
-    keepers: list[psutil.Process] = []
+    keepers: dict[int, psutil.Process] = {}
     for line in sys.stdin:
         pid, *keeper = map(int, line.split())
-        sessions.add(pid)
-        keepers += _processes(keeper)
-    _kill(mark, sessions, keepers)
+        if pid < 0:
+            _forget(sessions, keepers, -pid)
+        else:
+            _watch(sessions, keepers, pid, *keeper)
+    _kill((mark,), sessions, keepers.values())
 
 
 if __name__ == "__main__":

@@ -61,14 +61,15 @@ class Launcher:
         self._started = math.nan
         self._group: WorkerGroup | None = None
         self._signal = 0
+        self._remark = ""
 
     def run(self) -> int:
         """Runs the workers until they have succeeded, or may not go on.
 
         Returns:
-            0 where all workers of the last attempt ended with 0; after a
-            signal to this process 128 plus its number; after `timeout` 124;
-            else the exit code of the worker that failed.
+            0 where all workers of the last attempt ended with 0, or the group
+            says so; after a signal to this process 128 plus its number; after
+            `timeout` 124; else the exit code of the worker that failed.
 
         Raises:
             OSError: If a worker cannot be started, or its output not be
@@ -110,7 +111,8 @@ class Launcher:
             self._say(timeout_message)
             return _TIMED_OUT, True
         if failure is None:
-            return 0, True
+            self._remark = group.remark
+            return group.exit_code, True
         self._say(str(failure))
         return failure.exit_code, False
 
@@ -144,13 +146,14 @@ class Launcher:
     def _summarize(
         self, outcomes: list[list[WorkerOutcome]], exit_code: int
     ) -> None:
-        if exit_code == 0 and len(outcomes) == 1:
-            count = len(outcomes[0])
+        if exit_code or len(outcomes) > 1 or self._remark:
+            for attempt, group in enumerate(outcomes, start=1):
+                prefix = f"attempt {attempt}, " if len(outcomes) > 1 else ""
+                for outcome in group:
+                    self._say(f"{prefix}{outcome}")
+        if self._remark or (exit_code == 0 and len(outcomes) == 1):
+            count = len({outcome.worker for outcome in outcomes[-1]})
             seconds = time.monotonic() - self._started
             workers = f"{count} worker{'s' if count > 1 else ''}"
-            self._say(f"{workers} ended after {seconds:.0f} s")
-            return
-        for attempt, group in enumerate(outcomes, start=1):
-            for outcome in group:
-                prefix = f"attempt {attempt}, " if len(outcomes) > 1 else ""
-                self._say(f"{prefix}{outcome}")
+            remark = self._remark and f": {self._remark}"
+            self._say(f"{workers} ended after {seconds:.0f} s{remark}")

@@ -8,6 +8,7 @@ _OUT_OF_MEMORY = (
     "The kernel's out-of-memory killer has ended a process meanwhile, most "
     "likely this one: memory has run out."
 )
+_ENDED_TOGETHER = "All other workers were ended."
 _HINT_AT_MEMORY = (
     "Out of memory is the usual cause of a SIGKILL that nobody sent."
 )
@@ -15,10 +16,11 @@ _HINT_AT_MEMORY = (
 
 @dataclasses.dataclass(frozen=True)
 class WorkerFailure:
-    """The failure that ended a group of workers; `str()` tells it to a user.
+    """The failure of a worker; `str()` tells it to a user.
 
     Attributes:
-        worker: Index of the worker that is to blame.
+        worker: Index of the worker: of those that end together, the one that
+            is to blame.
         exit_code: Its exit code; 128 plus the signal where one killed or
             stopped it.
         signal_name: Name of that signal (`"SIGSEGV"`), or `None`.
@@ -26,6 +28,7 @@ class WorkerFailure:
         stopped_seconds: How long it had been stopped; `None` where it has
             ended.
         remark: A sentence about the cause; empty where nothing is known.
+        fate: What has become of it, or of the others, then.
 
     Example:
 
@@ -41,6 +44,7 @@ class WorkerFailure:
     last_lines: tuple[str, ...]
     stopped_seconds: float | None = None
     remark: str = ""
+    fate: str = _ENDED_TOGETHER
 
     @classmethod
     def of(
@@ -51,6 +55,7 @@ class WorkerFailure:
         *,
         last_lines: Collection[str],
         is_out_of_memory: bool = False,
+        fate: str = _ENDED_TOGETHER,
     ) -> "WorkerFailure":
         """Returns the failure that a return code means.
 
@@ -62,6 +67,8 @@ class WorkerFailure:
             last_lines: The end of its output.
             is_out_of_memory: Whether the kernel's out-of-memory killer has
                 acted meanwhile.
+            fate: What has become of it, or of the others, then. Defaults to
+                the end of all.
 
         Returns:
             The failure.
@@ -73,13 +80,13 @@ class WorkerFailure:
         """
         lines = tuple(last_lines)
         if returncode > 0:
-            return cls(worker, returncode, None, lines)
+            return cls(worker, returncode, None, lines, fate=fate)
         remark = ""
         if returncode == -signal.SIGKILL:
             remark = _OUT_OF_MEMORY if is_out_of_memory else _HINT_AT_MEMORY
         name = signal_name(-returncode)
         return cls(
-            worker, 128 - returncode, name, lines, stopped_seconds, remark
+            worker, 128 - returncode, name, lines, stopped_seconds, remark, fate
         )
 
     def __str__(self) -> str:
@@ -96,8 +103,8 @@ class WorkerFailure:
             how = f"failed with exit code {self.exit_code}"
         remark = self.remark and f"{self.remark} "
         return (
-            f"Worker {self.worker} {how}. {remark}All other workers were "
-            f"ended.\n{_quoted(self.worker, self.last_lines)}"
+            f"Worker {self.worker} {how}. {remark}{self.fate}\n"
+            f"{_quoted(self.worker, self.last_lines)}"
         )
 
 

@@ -3,12 +3,13 @@
 Environment variables set for a worker: `TF_CONFIG`, `PYTHONUNBUFFERED`,
 `TFDP_RESTART_COUNT`, `TFDP_WORKER_GROUP`, by which every process of the group
 can be found; `TFDP_JOB_SECRET`, by which they know each other, where all of
-them are started here; and where they are unset `TF_CPP_MIN_LOG_LEVEL`, to 2
-(errors only), and `GLIBC_TUNABLES`, as in `tfdp.machine.allocator`.
+them are started here; `TFDP_ASYNCHRONOUS`, where they go on without each other;
+and where they are unset `TF_CPP_MIN_LOG_LEVEL`, to 2 (errors only), and
+`GLIBC_TUNABLES`, as in `tfdp.machine.allocator`.
 """
 
 import contextlib
-import dataclasses
+import functools
 import math
 import os
 import secrets
@@ -16,17 +17,24 @@ import signal
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
 from tfdp.batch import checked_count, checked_number
 from tfdp.cluster import Cluster, free_addresses
-from tfdp.launch.blame import Blame
+from tfdp.launch.blame import Blame, Culprit
 from tfdp.launch.fork_server import ForkServer
 from tfdp.launch.guardian import MARK, Guardian
 from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, lateness
 from tfdp.launch.worker_output import WorkerOutput
 from tfdp.launch.worker_pipe import LONGEST_LINE
 from tfdp.launch.worker_process import WorkerProcess
-from tfdp.launch.worker_settings import checked_variables, checked_workers
+from tfdp.launch.worker_settings import (
+    ASYNCHRONOUS,
+    SECRET,
+    check_secret,
+    checked_variables,
+    checked_workers,
+)
 from tfdp.machine import core_shares, oom_kills, thread_variables, tunables
 
 WHERE_UNSET = {"TF_CPP_MIN_LOG_LEVEL": "2", **tunables()}
@@ -45,7 +53,7 @@ def worker_variables() -> dict[str, str]:
     return {**WHERE_UNSET, **os.environ, "PYTHONUNBUFFERED": "1"}
 
 
-class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
+class WorkerGroup(contextlib.AbstractContextManager):
     """Runs a command as several processes that find each other by `TF_CONFIG`.
 
     Making the object starts the processes. They read no input, and end
@@ -95,6 +103,10 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
     None
     """
 
+    # Of the whole group, once one is to blame.
+    _fate = "All other workers were ended."
+    _is_asynchronous = False
+
     def __init__(
         self,
         command: Sequence[str],
@@ -136,13 +148,19 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
                 **thread_variables(cpus_per_worker),
                 **env,
             }
-        variables["TFDP_RESTART_COUNT"] = str(restart_count)
-        if len(addresses) == num_workers:
-            drawn = {"TFDP_JOB_SECRET": secrets.token_hex(16)}
-            variables = {**variables, **drawn, **env}
+        # That of a group which this process is of is not theirs.
+        variables.pop(ASYNCHRONOUS, None)
+        are_all_here = len(addresses) == num_workers
+        if are_all_here:
+            variables = {**variables, SECRET: secrets.token_hex(16), **env}
+        if self._is_asynchronous:
+            variables[ASYNCHRONOUS] = "1"
+            check_secret(variables.get(SECRET, ""), are_all_here=are_all_here)
         self._grace_seconds = grace_seconds
         self._kill_at = math.inf
         self._oom_kills = oom_kills()
+        self._blame = Blame()
+        self._restart_count = restart_count
         self._processes: dict[int, WorkerProcess] = {}
         self._output = WorkerOutput(
             indices,
@@ -154,25 +172,32 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
         mark = uuid.uuid4().hex
         self._guardian = Guardian(mark, env=variables)
         variables[MARK] = mark
+        self._makers = {
+            index: functools.partial(
+                WorkerProcess,
+                command,
+                index=index,
+                cores=cores,
+                on_line=self._output.hear,
+                server=server,
+                longest_line=longest_line,
+            )
+            for index, cores in zip(indices, shares, strict=True)
+        }
+        self._environments = {
+            index: {**variables, "TF_CONFIG": cluster.to_tf_config()}
+            for index, cluster in zip(indices, clusters, strict=True)
+        }
         try:
-            for index, cluster, cores in zip(
-                indices, clusters, shares, strict=True
-            ):
-                self._processes[index] = WorkerProcess(
-                    command,
-                    index=index,
-                    env={**variables, "TF_CONFIG": cluster.to_tf_config()},
-                    cores=cores,
-                    on_line=self._output.hear,
-                    server=server,
-                    longest_line=longest_line,
-                )
-                process = self._processes[index]
-                self._guardian.watch(process.pid, process.keeper)
-                process.begin()
+            for index in indices:
+                self._start(index)
         except BaseException:
             self.stop()
             raise
+
+    def __enter__(self) -> Self:
+        """Returns the group, whose workers run."""
+        return self
 
     def __exit__(self, *exception: object) -> None:
         """Ends what still runs."""
@@ -187,6 +212,21 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
     def outcomes(self) -> list[WorkerOutcome]:
         """What has become of each worker so far."""
         return [p.outcome for p in self._processes.values()]
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the job, where `wait` has found no failure."""
+        return 0
+
+    @property
+    def lost(self) -> Mapping[int, WorkerFailure]:
+        """Failures of the workers without which the others went on."""
+        return {}
+
+    @property
+    def remark(self) -> str:
+        """What else there is to say of a job that has succeeded."""
+        return ""
 
     def signal(self, worker: int, number: int) -> None:
         """Sends a signal to one worker, if it runs, not to its children.
@@ -214,7 +254,7 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
         Args:
             number: The signal to send.
         """
-        if self._kill_at < math.inf:
+        if self._is_ending:
             self._kill_at = -math.inf
             return
         self._kill_at = time.monotonic() + self._grace_seconds
@@ -248,34 +288,26 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
             deadline = time.monotonic() + checked_number(
                 "timeout", timeout, zero_allowed=True
             )
-        blame, culprit = Blame(), None
+        culprit: Culprit | None = None
         late: list[int] = []
         while culprit is None and not self._output.error:
             now = time.monotonic()
             codes = {i: p.poll() for i, p in self._processes.items()}
-            running = [i for i, code in codes.items() if code is None]
-            if self._kill_at == math.inf:
-                stopped = [i for i in running if self._processes[i].is_stopped]
-                culprit = blame.look(now, codes, stopped)
-                if now >= deadline and not any(codes.values()):
-                    late = running
+            if not self._is_ending:
+                culprit = self._judge(now, codes)
+                if now >= deadline and not self._blame.has_seen_failure:
+                    late = self._unfinished(codes)
                     self.end(signal.SIGTERM)
-            if culprit is None and (not running or now >= self._kill_at):
+            is_over = not self._unfinished(codes)
+            if culprit is None and (is_over or now >= self._kill_at):
                 break
             time.sleep(_POLL_SECONDS)
         self.stop()
         if self._output.error:
             raise self._output.error
-        last_lines = self._output.last_lines
         if late and timeout is not None:
-            raise lateness(timeout, late, last_lines)
-        if culprit is None:
-            return None
-        return WorkerFailure.of(
-            *dataclasses.astuple(culprit),
-            last_lines=last_lines[culprit.worker],
-            is_out_of_memory=oom_kills() > self._oom_kills,
-        )
+            raise lateness(timeout, late, self._output.last_lines)
+        return self._failure(culprit, self._fate) if culprit else None
 
     def stop(self) -> None:
         """Ends what is left of the group: SIGTERM, then SIGKILL."""
@@ -293,3 +325,42 @@ class WorkerGroup(contextlib.AbstractContextManager["WorkerGroup"]):
         for index, process in self._processes.items():
             self._output.leave(index, process.close())
         self._output.close()
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._kill_at < math.inf
+
+    def _start(self, index: int, restarts: int = 0) -> None:
+        count = self._restart_count + restarts
+        process = self._makers[index](
+            env={**self._environments[index], "TFDP_RESTART_COUNT": str(count)}
+        )
+        self._processes[index] = process
+        self._guardian.watch(process.pid, process.keeper)
+        process.begin()
+
+    def _judge(
+        self, now: float, codes: Mapping[int, int | None]
+    ) -> Culprit | None:
+        """Returns whose failure has ended the job, if it has."""
+        stopped = [
+            index
+            for index, code in codes.items()
+            if code is None and self._processes[index].is_stopped
+        ]
+        return self._blame.look(now, codes, stopped)
+
+    def _unfinished(self, codes: Mapping[int, int | None]) -> list[int]:
+        """Returns the workers to wait for."""
+        return [index for index, code in codes.items() if code is None]
+
+    def _failure(self, culprit: Culprit, fate: str) -> WorkerFailure:
+        kills_before, self._oom_kills = self._oom_kills, oom_kills()
+        return WorkerFailure.of(
+            culprit.worker,
+            culprit.returncode,
+            culprit.stopped_seconds,
+            last_lines=self._output.last_lines[culprit.worker],
+            is_out_of_memory=self._oom_kills > kills_before,
+            fate=fate,
+        )

@@ -67,13 +67,24 @@ class WorkerOutput:
             return
         folder = pathlib.Path(log_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        moment = time.strftime("%Y-%m-%d %H:%M:%S")
         for worker in self.last_lines:
             path = folder / f"worker-{worker}.log"
             # By line, so that one can watch it grow.
             file = path.open("a", encoding="utf-8", buffering=1)
             self._files[worker] = self._stack.enter_context(file)
-            heading = f"worker {worker}, attempt {restart_count + 1}, {moment}"
+            self.begin(worker, restart_count)
+
+    def begin(self, worker: int, restart_count: int) -> None:
+        """Takes note that a worker starts, and has printed nothing yet.
+
+        Args:
+            worker: Index of the worker.
+            restart_count: How often it had been started again before.
+        """
+        moment = time.strftime("%Y-%m-%d %H:%M:%S")
+        heading = f"worker {worker}, attempt {restart_count + 1}, {moment}"
+        with self._lock:
+            self.last_lines[worker].clear()
             self._write(worker, f"=== {heading} ===")
 
     def hear(self, worker: int, line: str, is_end: bool = True) -> None:

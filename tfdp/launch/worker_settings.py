@@ -10,8 +10,12 @@ from tfdp.batch import checked_count
 MOST_WORKERS = 1024
 # More seconds than a process lives, and what the system can still wait for.
 MOST_SECONDS = 1e8
+# Set to 1 for workers that go on without each other: `tfdp.settings` reads it.
+ASYNCHRONOUS = "TFDP_ASYNCHRONOUS"
+SECRET = "TFDP_JOB_SECRET"
 SET_FOR_WORKERS = (
     "TF_CONFIG",
+    ASYNCHRONOUS,
     "TFDP_RESTART_COUNT",
     "TFDP_WORKER_GROUP",
     "PYTHONUNBUFFERED",
@@ -93,3 +97,27 @@ def checked_variables(
                 f"env={{{name!r}: {value!r}}}. Leave it out."
             )
     return variables
+
+
+def check_secret(secret: str, *, are_all_here: bool) -> None:
+    """Checks that workers which let in who knows their secret have one.
+
+    Args:
+        secret: What their environment says; empty for nothing.
+        are_all_here: Whether all workers are started here, so that one can be
+            drawn.
+
+    Raises:
+        ValueError: If there is none.
+
+    Example:
+
+    >>> check_secret("", are_all_here=True)
+    """
+    if not (secret or are_all_here):
+        raise ValueError(
+            "Asynchronous workers of several nodes must know one secret. "
+            f"Received: {SECRET} unset or empty. Draw one, as by `openssl rand "
+            f"-hex 16`, and export it as {SECRET} on every node before the "
+            "launcher starts."
+        )

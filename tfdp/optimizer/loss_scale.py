@@ -133,6 +133,7 @@ class LossScale:
         strategy: tf.distribute.Strategy,
         gradients: Sequence[Gradient],
         update: Callable[[], None],
+        skip: Callable[[], None],
     ) -> None:
         """Makes the update, or skips it, and adapts the scale.
 
@@ -143,6 +144,7 @@ class LossScale:
             strategy: The strategy in whose context this is called.
             gradients: Reduced gradients, as distributed values.
             update: Makes the update, from cross-replica context.
+            skip: Called in its place where it is skipped.
         """
         first = tf.nest.map_structure(
             lambda g: strategy.experimental_local_results(g)[0],
@@ -163,11 +165,12 @@ class LossScale:
                 self._scale.assign(self._scale.value * factor)
             return tf.constant(0)
 
-        def skip() -> tf.Tensor:
+        def leave_out() -> tf.Tensor:
+            skip()
             self._skipped_updates.assign(self._skipped_updates.value + 1)
             if self._is_dynamic:
                 self._finite_updates.assign(0)
                 self._scale.assign(tf.maximum(self._scale.value / 2.0, FLOOR))
             return tf.constant(0)
 
-        tf.cond(finite, make, skip)
+        tf.cond(finite, make, leave_out)

@@ -19,6 +19,7 @@ from tfdp.synchronization import (
     Synchronization,
     check_devices,
     checked_synchronization,
+    way_in,
 )
 from tfdp.upstream.keras import keras_optimizers as doorway
 
@@ -118,7 +119,8 @@ class DistributedOptimizer(Measured):
         )
         loss_scale = resolved_loss_scale(loss_scale)
         synchronization = checked_synchronization(synchronization)
-        own = synchronization.of(
+        strategy = tf.distribute.get_strategy()
+        own = way_in(strategy, synchronization).of(
             inner_optimizer,
             compression,
             loss_scale=loss_scale,
@@ -134,7 +136,7 @@ class DistributedOptimizer(Measured):
         self.accumulation_steps = accumulation_steps
         self.loss_scale = loss_scale
         self.synchronization = synchronization
-        self.strategy = tf.distribute.get_strategy()
+        self.strategy = strategy
         self.synchronized_by = own
         self._edges_are_kept = False
         self.measurement = Measurement(

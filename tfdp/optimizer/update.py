@@ -222,7 +222,12 @@ class Update:
             self._synchronization.overwrite()
 
         if self._scaling:
-            self._scaling.update_if_finite(strategy, reduced.gradients, update)
+            self._scaling.update_if_finite(
+                strategy,
+                reduced.gradients,
+                update,
+                self._synchronization.skip,
+            )
         else:
             update()
 

@@ -50,7 +50,7 @@ def run_header(model: keras.Model, *, unit: str = "samples") -> dict[str, Any]:
     if (bound := getattr(strategy, "max_staleness", None)) is not None:
         header["asynchronous"] = {
             "max_staleness": bound,
-            "workers": strategy.cluster.num_workers,
+            "workers": strategy.size,
         }
     return header
 

@@ -4,6 +4,7 @@ Knows steps, the cluster and what workers agree on. How an update is made, and
 who watches it, it must not know.
 """
 
+from tfdp.strategy.asynchronous import AsynchronousStrategy
 from tfdp.strategy.auto import auto_strategy
 from tfdp.strategy.batch_statistics import BatchStatistics
 from tfdp.strategy.data_parallel_strategy import DataParallelStrategy

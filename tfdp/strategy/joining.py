@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfdp.cluster import Cluster, exit_in_time, meet, unreachable
 from tfdp.groups import count_of
-from tfdp.settings import start_timeout
+from tfdp.settings import is_asynchronous, start_timeout
 from tfdp.upstream.tensorflow import tf_runtime, tf_start
 
 # Larger ones gain nothing, and take twice the time in a worker without the
@@ -36,12 +36,13 @@ def joined(
         What TensorFlow's strategy is made with.
 
     Raises:
-        RuntimeError: If TensorFlow has started already, or this worker's port
-            cannot be listened on.
+        RuntimeError: If TensorFlow has started already, this worker's port
+            cannot be listened on, or the job is an asynchronous one.
         TimeoutError: If another worker is not there in time.
     """
     cluster.check_port()
     if cluster.num_workers > 1:
+        check_synchronous()
         check_not_started()
         meet(cluster, timeout=start_timeout())
         tf_runtime.send_in_chunks(_BYTES_PER_CHUNK)
@@ -86,6 +87,22 @@ def with_replicas(
         rpc_layer=getattr(resolver, "rpc_layer", None),
         num_accelerators={"GPU": gpus},
     )
+
+
+def check_synchronous() -> None:
+    """Checks that the workers of this job end together.
+
+    Raises:
+        RuntimeError: If they go on without each other: this strategy would
+            wait for one that has fallen, and end with it.
+    """
+    if is_asynchronous():
+        raise RuntimeError(
+            "A strategy whose workers wait for each other is for workers that "
+            "end together. Received: TFDP_ASYNCHRONOUS=1, as `tfdp launch "
+            "--asynchronous` sets it. Use `tfdp.AsynchronousStrategy`, or "
+            "start the job without --asynchronous."
+        )
 
 
 def check_not_started() -> None:

@@ -30,6 +30,7 @@ from tfdp.strategy.data_parallel_strategy import (
 from tfdp.strategy.distributed_dataset import CountedDataset
 from tfdp.strategy.joining import (
     check_not_started,
+    check_synchronous,
     endable_start,
     joined,
     with_replicas,
@@ -83,7 +84,8 @@ class MultiWorkerMirroredStrategy(
             `devices_per_replica` does not divide the worker's GPUs, or is
             larger than the number of its CPUs.
         RuntimeError: If TensorFlow was used before, this worker's port cannot
-            be listened on, or workers pack gradients in different ways.
+            be listened on, workers pack gradients in different ways, or the
+            job was started by `tfdp launch --asynchronous`.
         TimeoutError: If another worker is not there within the seconds of the
             variable `TFDP_START_TIMEOUT`; 600 where it is unset.
     """
@@ -111,6 +113,7 @@ class MultiWorkerMirroredStrategy(
         if self.cluster is not None and self.cluster.is_training:
             cluster_resolver = joined(self.cluster, heartbeat_timeout)
         elif cluster_resolver and _num_tasks(cluster_resolver) > 1:
+            check_synchronous()
             check_not_started()
         groups = None
         if devices_per_replica is not None:

@@ -6,6 +6,7 @@ Knows steps and the scope of a strategy; must not know cycles of micro-batches,
 loss scales, callbacks or files.
 """
 
+from tfdp.synchronization.asynchronous import Asynchronous, way_in
 from tfdp.synchronization.compression import check_devices
 from tfdp.synchronization.fused import add_weighted
 from tfdp.synchronization.gradient_statistics import (

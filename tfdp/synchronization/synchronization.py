@@ -209,6 +209,9 @@ class Synchronization:
         """
         raise NotImplementedError
 
+    def skip(self) -> None:
+        """Hears, in cross-replica context, of an update that is not made."""
+
     @property
     def variables(self) -> list[keras.Variable]:
         """State beyond that of the owner and of the inner optimizer."""

@@ -1,3 +1,4 @@
 from .devices import logical_cpus as logical_cpus
+from .workers import WorkerFailure as WorkerFailure
 from .workers import report as report
 from .workers import run_workers as run_workers

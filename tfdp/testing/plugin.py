@@ -63,6 +63,8 @@ def run_workers(
         timeout: float | None = None,
         env: Mapping[str, str] | None = None,
         log_dir: str | os.PathLike[str] | None = None,
+        asynchronous: bool = False,
+        max_restarts: int = 0,
     ) -> list[Any]:
         if timeout is None:
             timeout = request.config.stash[_timeout_key]
@@ -76,6 +78,8 @@ def run_workers(
                 timeout=timeout,
                 env=env,
                 log_dir=log_dir,
+                asynchronous=asynchronous,
+                max_restarts=max_restarts,
             )
         except (RuntimeError, TimeoutError) as error:
             error.add_note(f"All that the workers printed: {log_dir}")

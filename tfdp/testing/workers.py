@@ -1,6 +1,7 @@
 """Several workers out of one machine, inside of a test."""
 
 import atexit
+import functools
 import json
 import os
 import sys
@@ -9,7 +10,10 @@ from typing import Any, Literal
 
 from tfdp.batch import checked_number
 from tfdp.launch import (
+    AsynchronousGroup,
     ForkServer,
+    Restarts,
+    WorkerFailure,
     WorkerGroup,
     checked_variables,
     checked_workers,
@@ -32,6 +36,8 @@ def run_workers(
     env: Mapping[str, str] | None = None,
     log_dir: str | os.PathLike[str] | None = None,
     start_method: Literal["forkserver", "spawn"] | None = None,
+    asynchronous: bool = False,
+    max_restarts: int = 0,
 ) -> list[Any]:
     """Runs a script or a function as several workers; returns their findings.
 
@@ -56,19 +62,28 @@ def run_workers(
             reads of `env` it cannot change, so that workers with such
             variables are started anew all the same. Defaults to `None`:
             `"forkserver"` on Linux, else `"spawn"`.
+        asynchronous: Whether workers go on without those that fall, as with
+            `tfdp launch --asynchronous`; all but the first, the chief, may.
+            Defaults to `False`: they end together.
+        max_restarts: How often each of those is started again by itself.
+            Defaults to 0.
 
     Returns:
-        The reported or returned values, by index of the worker.
+        The reported or returned values, by index of the worker. Of an
+        asynchronous one that has fallen for good its `WorkerFailure`, with
+        `exit_code`, `signal_name` and `last_lines`.
 
     Raises:
         TypeError: If `script` is neither a path nor a function, a number is
             none, or a variable not a text.
         ValueError: If `num_workers` is below 1 or above 1024, `timeout` not
             positive, a variable one that is set for each worker anyhow,
-            `start_method` neither, or the function cannot be found by its name
-            in another process.
+            `start_method` neither, the function cannot be found by its name
+            in another process, or `max_restarts` is negative, or is there for
+            workers that end together.
         RuntimeError: If a worker fails, with its exit code and output, or
-            does not report exactly once.
+            does not report exactly once; of asynchronous workers the chief, or
+            one that ends with 0.
         TimeoutError: If a worker still runs after `timeout`, with the last
             lines of each.
 
@@ -90,6 +105,13 @@ def run_workers(
             "`start_method` must be 'forkserver', 'spawn' or None. Received: "
             f"start_method={start_method!r}."
         )
+    restarts = Restarts(max_restarts)
+    if restarts.most and not asynchronous:
+        raise ValueError(
+            "`max_restarts` is for workers that are started again by "
+            f"themselves. Received: max_restarts={max_restarts}, "
+            "asynchronous=False. Add asynchronous=True, or leave it out."
+        )
     if start_method is None:
         is_linux = sys.platform == "linux"
         start_method = "forkserver" if is_linux else "spawn"
@@ -103,6 +125,9 @@ def run_workers(
         if found:
             documents[worker].append(document)
 
+    def forget(failure: WorkerFailure) -> None:
+        documents[failure.worker].clear()
+
     if callable(script):
         name = getattr(script, "__qualname__", repr(script))
         command = command_of(script, args, report=_REPORT)
@@ -112,7 +137,12 @@ def run_workers(
     server = None
     if start_method == "forkserver":
         server = _server({**worker_variables(), **env})
-    with WorkerGroup(
+    group_of: Callable[..., WorkerGroup] = WorkerGroup
+    if asynchronous:
+        group_of = functools.partial(
+            AsynchronousGroup, restarts=restarts, on_fall=forget
+        )
+    with group_of(
         command,
         num_workers,
         env=env,
@@ -130,13 +160,17 @@ def run_workers(
             f"Received: {failure}"
         )
     counts = [len(reported) for reported in documents]
-    if counts != [1] * num_workers:
+    lost = group.lost
+    if any(n != 1 for w, n in enumerate(counts) if w not in lost):
         raise RuntimeError(
             f"Every worker of {name} must report once. Received: {counts} "
             "reports, by worker. Call `tfdp.testing.report(value)` once in a "
             "script, on every worker; a function reports what it returns."
         )
-    return [json.loads(document) for (document,) in documents]
+    return [
+        lost[worker] if worker in lost else json.loads(reported[0])
+        for worker, reported in enumerate(documents)
+    ]
 
 
 _kept: list[ForkServer] = []

@@ -95,8 +95,8 @@ class Breakdown:
         )
         # It comes after the gradients; where several steps are executed
         # together, that is the next one's computation.
-        sent, other, compute = _taken(exchanging - room, other, compute)
-        room, other, compute = _taken(room, other, compute)
+        sent, *rest = _taken(exchanging - room, other, compute, data)
+        room, other, compute, data = _taken(room, *rest)
         communication = communication + sent
         parts = {
             "input": data - for_late,

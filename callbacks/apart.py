@@ -1,0 +1,210 @@
+"""The edges of a fit of workers that do not wait for each other's steps."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdp.optimizer import DistributedOptimizer
+from tfdp.strategy import AsynchronousStrategy
+from tfdp.synchronization import Asynchronous
+from tfdp.upstream.keras import inspection, keras_fit, keras_optimizers
+
+
+class Apart:
+    """Joins a fit, and brings workers together at the end of each epoch.
+
+    Args:
+        model: The model that is fitted.
+        params: Parameters of the fit.
+        callbacks: All callbacks of the fit.
+        optimizers: Those of the model that are tfdp's.
+
+    Raises:
+        RuntimeError: If the server cannot train what the model trains.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        params: dict[str, Any],
+        callbacks: Sequence[keras.callbacks.Callback],
+        optimizers: Sequence[DistributedOptimizer],
+    ) -> None:
+        self._model, self._params = model, params
+        self._strategy: AsynchronousStrategy = model.distribute_strategy
+        self._optimizer = _only(model, optimizers)
+        self._way: Asynchronous = self._optimizer.synchronized_by  # type: ignore[assignment]
+        self._statistics = [
+            each
+            for each in inspection.statistics(model)
+            if tf.as_dtype(each.dtype).is_floating
+        ]
+        self._sums = list(
+            {
+                id(variable): variable
+                for metric in inspection.metrics(model)
+                for variable in metric.variables
+            }.values()
+        )
+        self._logs: dict[str, Any] = {}
+        _check_alone(callbacks)
+        self._exchange = self._strategy.connect()
+        self._epoch, self._settled = 0, -1
+        self._steps = 0
+        self._rate: float | None = None
+
+    def begin(self) -> None:
+        """Joins the fit where the others are; the chief says what it is of."""
+        exchange = self._exchange
+        where = exchange.join(
+            self._way.describe(self._statistics, self._sums),
+            self._way.values(),
+        )
+        if self._strategy.is_chief:
+            # What is here may have been set or loaded since the last one.
+            exchange.load(self._way.state_of(list(exchange.save())))
+        feed = self._strategy.feed
+        feed.begin(exchange, looks_ahead=self._optimizer.accumulation_steps > 1)
+        self._way.begin(exchange, feed if feed.is_used else None)
+        if where["is_over"]:
+            keras_fit.begin_at_epoch(self._model, self._params["epochs"])
+        elif where["epoch"] is not None:
+            keras_fit.begin_at_epoch(self._model, where["epoch"])
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Begins an epoch, once all callbacks have seen it begin.
+
+        Args:
+            epoch: Its index.
+        """
+        keras_fit.begin_at_epoch(self._model, None)
+        self._epoch, self._steps = epoch, 0
+        self._strategy.feed.begin_epoch(epoch)
+
+    def begin_step(self) -> None:
+        """Tells the server of another learning rate, on the chief."""
+        self._steps += 1
+        if self._strategy.is_chief:
+            rate = self._rate_here()
+            if rate is not None and rate != self._rate:
+                if self._rate is not None:
+                    self._exchange.set_learning_rate(rate)
+                self._rate = rate
+
+    def naming(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function of steps whose errors are those of the exchange.
+
+        Args:
+            function: What Keras calls for a step.
+        """
+
+        @functools.wraps(function)
+        def naming(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except tf.errors.OpError as error:
+                # TensorFlow makes another of an error of Python's.
+                failure = self._exchange.failure
+                if failure is None:
+                    raise
+                raise failure from error
+
+        return naming
+
+    def stop(self) -> None:
+        """Has all workers end the fit, after what they compute now."""
+        self._exchange.stop()
+
+    def settle(self) -> None:
+        """Takes the weights that all have made, and brings statistics together.
+
+        Metrics are of what all have seen from then on.
+        """
+        if self._settled == self._epoch:
+            return
+        self._settled = self._epoch
+        exchange = self._exchange
+        exchange.release()
+        weights = exchange.read()
+        if weights is not None:
+            self._way.take_over(weights)
+        variables = [*self._statistics, *self._sums]
+        together = exchange.average(
+            self._epoch,
+            [np.asarray(v.numpy()) for v in variables],
+            samples=self._steps,
+        )
+        with self._strategy.scope():
+            for variable, value in zip(variables, together, strict=True):
+                variable.assign(value)
+            self._logs = metrics_of(self._model)
+
+    def change(self, logs: dict[str, Any]) -> None:
+        """Has logs of the epoch say what all workers have seen.
+
+        Args:
+            logs: What Keras tells callbacks; changed in place.
+        """
+        for name in self._logs.keys() & logs.keys():
+            logs[name] = self._logs[name]
+
+    def gather(self) -> None:
+        """Takes the server's slots and counts, for whoever saves the model."""
+        if self._strategy.is_chief:
+            self._way.load_state(self._exchange.save())
+
+    def stops(self, *, own: bool) -> bool:
+        """Returns whether a worker wants to end the fit after this epoch.
+
+        Args:
+            own: Whether this one does.
+        """
+        return self._exchange.vote(self._epoch, stops=own)
+
+    def _rate_here(self) -> float | None:
+        """The learning rate, where it is a number and no schedule."""
+        inner = self._way.inner_optimizer
+        if keras_optimizers.is_multi_optimizer(inner):
+            return None
+        rate = keras_optimizers.given_rate(inner)
+        return rate if isinstance(rate, float) else None
+
+
+def metrics_of(model: keras.Model) -> dict[str, float]:
+    """Returns what a model's metrics are now; nothing if they have no value."""
+    try:
+        results = model.get_metrics_result()
+        return {name: float(result) for name, result in results.items()}
+    except Exception:  # Of a step of the user's own, which uses others.
+        return {}
+
+
+def _only(
+    model: keras.Model, optimizers: Sequence[DistributedOptimizer]
+) -> DistributedOptimizer:
+    found = inspection.optimizers(model)
+    if len(found) == len(optimizers) == 1 and optimizers[0].built:
+        return optimizers[0]
+    received = ", ".join(type(each).__name__ for each in found) or "none"
+    if len(found) == len(optimizers) == 1:
+        received = "one that is not built, of a model without weights yet"
+    raise RuntimeError(
+        "In an AsynchronousStrategy one server trains one model, by one "
+        f"`tfdp.DistributedOptimizer`. Received: {received}. Give `compile` "
+        "`optimizer=tfdp.DistributedOptimizer(...)`, build the model before "
+        "`fit`, and train several optimizers by a synchronous strategy."
+    )
+
+
+def _check_alone(callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    for callback in callbacks:
+        if getattr(callback, "is_collective", False):
+            raise RuntimeError(
+                "Workers that train asynchronously do not meet in callbacks. "
+                f"Received: {type(callback).__name__}, which is collective. "
+                "Leave it out, or use a synchronous strategy."
+            )

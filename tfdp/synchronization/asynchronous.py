@@ -1,0 +1,273 @@
+"""Updates that a server makes, of the gradients of workers that do not wait."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdp.asynchronous.description import Description
+from tfdp.asynchronous.exchange import Exchange, Weights
+from tfdp.asynchronous.feed import Feed
+from tfdp.asynchronous.training import CHIEF
+from tfdp.step import Gradient
+from tfdp.strategy import AsynchronousStrategy
+from tfdp.synchronization.synchronization import Reduced, Synchronization
+from tfdp.synchronization.synchronous import Synchronous
+
+_WEIGHTS, _SLOTS = "weights/", "optimizer/"
+
+
+class Asynchronous(Synchronous):
+    """Sends the gradient of a worker's replicas to the server, which updates.
+
+    `DistributedOptimizer` takes it by itself in the scope of an
+    `AsynchronousStrategy`. The update is the server's, by the user's optimizer:
+    clipping, decay, averages of weights and constraints, and `iterations` are
+    those of all workers together. The optimizer here has what the server had
+    when it was asked last, for saving.
+    """
+
+    refuses = {
+        "adascale": "AdaScale, which compares the replicas' gradients in each "
+        "update. Use another optimizer, or a synchronous strategy.",
+        "noise_scale": "a NoiseScaleMonitor, which compares the gradients of "
+        "all replicas. Leave the monitor out, or use a synchronous strategy.",
+        "compression": "`compression`, which is of what replicas reduce. Leave "
+        "it out.",
+    }
+
+    def build(
+        self,
+        variables: Sequence[keras.Variable],
+        owner: keras.optimizers.Optimizer,
+    ) -> None:
+        """Creates what the server has too, and notes who owns the cycle."""
+        super().build(variables, owner)
+        self._variables = list(variables)
+        self._place = {id(each): i for i, each in enumerate(variables)}
+        self._owner = owner
+        self._exchange: Exchange | None = None
+        self._feed: Feed | None = None
+        self._newest: list[Weights] = []
+        self._steps = 0
+
+    def describe(
+        self,
+        statistics: Sequence[keras.Variable],
+        sums: Sequence[keras.Variable],
+    ) -> Description:
+        """Returns what the server is to train.
+
+        Args:
+            statistics: Variables that are averaged at the end of an epoch.
+            sums: Variables that are added up then.
+        """
+        return Description.of(
+            self._variables, self.inner_optimizer, statistics, sums
+        )
+
+    def values(self) -> list[np.ndarray]:
+        """Returns the weights as they are here."""
+        return [np.asarray(v.numpy()) for v in self._variables]
+
+    def begin(self, exchange: Exchange, feed: Feed | None) -> None:
+        """Begins to exchange.
+
+        Args:
+            exchange: What this worker says to the server.
+            feed: The batches it takes; `None` where they have no numbers.
+        """
+        self._exchange, self._feed = exchange, feed
+
+    def begin_step(self) -> None:
+        """Gets weights to take a gradient at, in cross-replica context.
+
+        Called once the data of the step are there: until then nobody should
+        wait for it.
+        """
+        is_new, is_last = tf.numpy_function(self._begin, [], [tf.bool, tf.bool])
+        is_new.set_shape(())
+        is_last.set_shape(())
+
+        def assign() -> tf.Tensor:
+            self._assign(self._received(lambda: self._newest.pop(), []))
+            return tf.constant(0)
+
+        tf.cond(is_new, assign, lambda: tf.constant(0))
+        cycle = self._owner.accumulation_steps
+        if cycle > 1:
+            # So that the update is made although its cycle is not full.
+            micro_step = self._owner.micro_step
+            micro_step.assign(
+                tf.where(
+                    is_last, tf.constant(cycle - 1, "int64"), micro_step.value
+                )
+            )
+
+    def apply(
+        self, reduced: Reduced, variables: Sequence[keras.Variable]
+    ) -> None:
+        """Has the server make the update, and takes the newest weights."""
+        tf.distribute.get_replica_context().merge_call(
+            self._send, args=(list(reduced.gradients), list(variables))
+        )
+
+    def skip(self) -> None:
+        """Tells the server of an update that is not made."""
+        self._assign(self._received(self._sent_nothing, []))
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether weights are overwritten here: the server's averages are."""
+        return False
+
+    def finalize(self, variables: Sequence[keras.Variable]) -> None:
+        """Waits for all workers, and takes the last weights."""
+        if self._exchange is not None:
+            self.take_over(self._exchange.end())
+            if self._exchange.worker == CHIEF:
+                # The server ends with the chief's program, not before.
+                self.load_state(self._exchange.save())
+            self._exchange = self._feed = None
+
+    def take_over(self, weights: Weights) -> None:
+        """Gives the variables the values of a server, outside of any step.
+
+        Args:
+            weights: They.
+        """
+        self._assign([tf.constant(weights.version, "int64"), *weights.values])
+
+    def state_of(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Returns what the server is to begin with, by its names.
+
+        Args:
+            names: Names of the server's, in the order of the variables.
+        """
+        return {
+            name: np.asarray(variable.numpy())
+            for name, variable in self._named(names)
+        }
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Takes the state of a server: its weights, slots and counts.
+
+        Args:
+            state: What an exchange has saved.
+        """
+        for name, variable in self._named(state):
+            variable.assign(state[name])
+
+    def _named(
+        self, names: Sequence[str] | Mapping[str, Any]
+    ) -> list[tuple[str, keras.Variable]]:
+        pairs: list[tuple[str, keras.Variable]] = []
+        for prefix, variables in (
+            (_WEIGHTS, self._variables),
+            (_SLOTS, self.inner_optimizer.variables),
+        ):
+            theirs = [name for name in names if name.startswith(prefix)]
+            pairs += zip(theirs, variables, strict=True)
+        return pairs
+
+    def _begin(self) -> tuple[np.bool_, np.bool_]:
+        exchange = self._checked()
+        is_last = self._feed is not None and self._feed.use()
+        weights = exchange.read()
+        self._newest = [] if weights is None else [weights]
+        return np.bool_(weights is not None), np.bool_(is_last)
+
+    def _send(
+        self,
+        strategy: tf.distribute.Strategy,
+        gradients: Sequence[Gradient],
+        variables: Sequence[keras.Variable],
+    ) -> None:
+        places = [self._place[id(each)] for each in variables]
+        own = tf.nest.map_structure(
+            lambda g: strategy.experimental_local_results(g)[0],
+            list(gradients),
+        )
+        dense = [
+            tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
+            for gradient, variable in zip(own, variables, strict=True)
+        ]
+
+        def update(*gradients: np.ndarray) -> Weights:
+            given: list[np.ndarray | None] = [None] * len(self._variables)
+            for place, gradient in zip(places, gradients, strict=True):
+                given[place] = gradient
+            step, self._steps = self._steps, self._steps + 1
+            return self._checked().update(
+                given, step=step, then_read=True, **self._used()
+            )
+
+        self._assign(self._received(update, dense))
+
+    def _sent_nothing(self) -> Weights:
+        return self._checked().skip(then_read=True, **self._used())
+
+    def _used(self) -> dict[str, Any]:
+        if self._feed is None:
+            return {}
+        return {"epoch": self._feed.epoch, "batches": self._feed.used()}
+
+    def _received(
+        self, ask: Callable[..., Weights], given: Sequence[tf.Tensor]
+    ) -> list[tf.Tensor]:
+        """Returns the version and the weights of an answer, in a graph."""
+
+        def answered(*given: np.ndarray) -> list[np.ndarray]:
+            weights = ask(*given)
+            return [np.array(weights.version, "int64"), *weights.values]
+
+        shapes = [(), *(variable.shape for variable in self._variables)]
+        dtypes = [tf.int64, *(tf.as_dtype(v.dtype) for v in self._variables)]
+        received = tf.numpy_function(answered, list(given), dtypes)
+        for tensor, shape in zip(received, shapes, strict=True):
+            tensor.set_shape(shape)
+        return received
+
+    def _assign(self, received: Sequence[Any]) -> None:
+        """Gives the variables new values, in cross-replica context."""
+        version, *values = received
+        for each in self.optimizers:
+            each.iterations.assign(version)
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.assign(value)
+
+    def _checked(self) -> Exchange:
+        if self._exchange is None:
+            raise RuntimeError(
+                "A model in an AsynchronousStrategy is trained by `fit`, with "
+                "`callbacks.DataParallel` at the head of its callbacks. "
+                "Received: a step without. Give `fit` "
+                "`callbacks=[tfdp.callbacks.DataParallel(), ...]`."
+            )
+        return self._exchange
+
+
+def way_in(
+    strategy: tf.distribute.Strategy, given: Synchronization
+) -> Synchronization:
+    """Returns the way by which replicas synchronise in a strategy.
+
+    Args:
+        strategy: The strategy that the optimizer is made in.
+        given: What the optimizer was given.
+
+    Raises:
+        ValueError: If it cannot go with workers that do not wait.
+    """
+    if not isinstance(strategy, AsynchronousStrategy):
+        return given
+    if type(given) is Synchronous:
+        return Asynchronous()
+    name = type(given).__name__
+    raise ValueError(
+        "In an AsynchronousStrategy a server makes the updates, of whole "
+        f"gradients. Received: synchronization={name}. Leave it out, or use "
+        "`tfdp.auto_strategy()`."
+    )
