@@ -10,7 +10,8 @@ class ExchangeWatch:
     """Watches the exchanges of a fit; sees nothing of synchronous workers.
 
     What exchanges take is measured step by step. What all workers do, their
-    server has counted, which is asked when an epoch begins and ends.
+    server has counted, which is asked when the first epoch begins, and when
+    each ends.
 
     Args:
         strategy: The strategy of the fit, whose `exchange` is watched.
@@ -21,6 +22,7 @@ class ExchangeWatch:
         self._of_fit: Asynchrony | None = None
         self._of_epoch: Asynchrony | None = None
         self._begin: Asynchrony | None = None
+        self._last: Asynchrony | None = None
         self._before: Any = None
         self._words = ""
 
@@ -35,10 +37,9 @@ class ExchangeWatch:
         return self._of_epoch
 
     def begin_epoch(self) -> None:
-        """Asks what was done before, so that it does not count."""
-        self._epoch_begin = self._now()
+        """Asks, at the first, what was done before, which does not count."""
         if self._begin is None:
-            self._begin = self._epoch_begin
+            self._begin = self._last = self._now()
 
     def begin_step(self) -> None:
         """Notes what exchanges have taken before a step."""
@@ -58,10 +59,12 @@ class ExchangeWatch:
         """Returns what is to be logged of the epoch."""
         self._words = ""
         now = self._now()
-        if now is None or self._begin is None or self._epoch_begin is None:
+        if now is None or self._begin is None or self._last is None:
             return {}
         self._of_fit = now.since(self._begin)
-        self._of_epoch = of_epoch = now.since(self._epoch_begin)
+        # Others may have begun the next one already.
+        self._of_epoch = of_epoch = now.since(self._last)
+        self._last = now
         logs = of_epoch.as_logs(self._exchange.worker)
         self._words = (
             f" | {of_epoch.updates:,} updates of all workers | staleness "

@@ -120,6 +120,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
     """
 
     is_collective = True
+    works_apart = True  # Of the one worker, where workers do not meet.
 
     def __init__(
         self,
