@@ -67,6 +67,7 @@ class Apart:
         if self._strategy.is_chief:
             # What is here may have been set or loaded since the last one.
             exchange.load(self._way.state_of(list(exchange.save())))
+            self._rate = self._rate_here()
         feed = self._strategy.feed
         feed.begin(exchange, looks_ahead=self._optimizer.accumulation_steps > 1)
         self._way.begin(exchange, feed if feed.is_used else None)
@@ -91,8 +92,7 @@ class Apart:
         if self._strategy.is_chief:
             rate = self._rate_here()
             if rate is not None and rate != self._rate:
-                if self._rate is not None:
-                    self._exchange.set_learning_rate(rate)
+                self._exchange.set_learning_rate(rate)
                 self._rate = rate
 
     def naming(self, function: Callable[..., Any]) -> Callable[..., Any]:
