@@ -233,7 +233,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         callbacks = keras_fit.callbacks_in_use() or []
         show_one_figure(
             callbacks,
-            lambda: self._of_epoch.as_logs() if self._of_epoch else {},
+            lambda: self._figures,
             key="samples_per_second",
             name=f"{self.unit}/s",
         )
@@ -242,6 +242,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._total = None
         self._report = ""
         self._listeners = []
+        self._figures: dict[str, float] = {}
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -314,13 +315,12 @@ class ThroughputMonitor(keras.callbacks.Callback):
                 "`self.optimizer.apply_gradients(...)` in `train_step`."
             )
         self._total = self._total + found if self._total else found
-        figures = self._exchanges.end_epoch() | found.as_logs()
+        self._figures = self._exchanges.end_epoch() | found.as_logs()
         if logs is not None:
-            logs.update(figures)
-        words = str(found) if found.rates.updates else "all of it was warm-up"
+            logs.update(self._figures)
         if self.verbose > 1:
-            words += self._exchanges.in_words(figures)
-            self._report = f"epoch {epoch + 1}: {words}"
+            words = self._exchanges.in_words(self._figures)
+            self._report = f"epoch {epoch + 1}: {found}{words}"
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Prints the table, after the last epoch's line."""

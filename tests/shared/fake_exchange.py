@@ -54,15 +54,22 @@ class Exchanging(keras.callbacks.Callback):
 
     It comes before the monitor, whose steps end after it. A step takes a second
     to compute and a second to exchange, of which half is waiting for room; the
-    other worker makes two updates in each, and waits for a quarter of it.
+    other worker makes two updates in each.
+
+    Args:
+        exchange: What is told of it.
+        others: Seconds for which the other waits for room, for each update.
     """
 
-    def __init__(self, exchange):
+    def __init__(self, exchange, others=0.25):
         super().__init__()
+        self.others = others
         self.exchange = exchange
         self.now = 0.0
 
     def __call__(self):
+        # Whatever comes later, is.
+        self.now += 2**-20
         return self.now
 
     def on_train_batch_end(self, batch, logs=None):
@@ -70,8 +77,8 @@ class Exchanging(keras.callbacks.Callback):
         spent = self.exchange.spent
         self.exchange.spent = Spent(spent.exchanging + 1.0, spent.waiting + 0.5)
         self.exchange.update("1", stale=2, computed=1.5, waited=0.5)
-        self.exchange.update("0", stale=0, computed=0.75, waited=0.25)
-        self.exchange.update("0", stale=1, computed=0.75, waited=0.25)
+        self.exchange.update("0", stale=0, computed=0.75, waited=self.others)
+        self.exchange.update("0", stale=1, computed=0.75, waited=self.others)
 
 
 @contextlib.contextmanager

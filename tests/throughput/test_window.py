@@ -162,6 +162,7 @@ def test_nothing_is_no_number():
     logs = empty.as_logs()
     assert all(math.isnan(v) for k, v in logs.items() if k != "memory_bytes")
     assert math.isnan(empty.scalars()["throughput/batches_per_sec"])
+    assert str(empty) == "all of it was warm-up"
     later = window(times([2]), update=200)
     assert (empty + later).as_logs() == later.as_logs()
 

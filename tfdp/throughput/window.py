@@ -190,6 +190,8 @@ class Window:
         return rows
 
     def __str__(self) -> str:
+        if not self.rates.updates:
+            return "all of it was warm-up"
         words = self.rates.in_words(self.unit)
         if len(self.rates.by_replica) > 1:
             words += f" | skew {self.breakdown.skew:.2f}"
