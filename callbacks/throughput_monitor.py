@@ -18,10 +18,11 @@ from tfdp.callbacks.counted_model import (
     check_measure,
     counts_samples,
 )
+from tfdp.callbacks.data_parallel import DataParallel
 from tfdp.callbacks.exchange_watch import ExchangeWatch
 from tfdp.callbacks.feeding import feed_of_fit
 from tfdp.callbacks.progress_bar import show_one_figure
-from tfdp.callbacks.vote_watch import VoteWatch
+from tfdp.callbacks.vote_timer import VoteTimer
 from tfdp.step import CAPACITY, Settings, StepMeter
 from tfdp.throughput import (
     Limit,
@@ -217,10 +218,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks that samples are counted."""
         check_counted(self.model)
-        optimizer = self.model.optimizer
-        strategy = self.model.distribute_strategy
-        self._strategy = strategy
-        self._optimizer = optimizer
+        self._optimizer = optimizer = self.model.optimizer
+        self._strategy = strategy = self.model.distribute_strategy
         self._replicas = strategy.num_replicas_in_sync // strategy.num_workers
         self._cycle = optimizer.accumulation_steps
         self._at_once = self.model.steps_per_execution
@@ -229,6 +228,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._is_measured = False
         self._all_read_all = all_read_all(strategy)
         self._log = StepLog(self._replicas)
+        self._votes = VoteTimer(self._clock)
         self._meter.start(strategy)
         callbacks = keras_fit.callbacks_in_use() or []
         show_one_figure(
@@ -237,7 +237,9 @@ class ThroughputMonitor(keras.callbacks.Callback):
             key="samples_per_second",
             name=f"{self.unit}/s",
         )
-        self._votes = VoteWatch(callbacks, self._clock)
+        for callback in callbacks:
+            if isinstance(callback, DataParallel):
+                callback.watch_votes(self._votes)
         self._exchanges = ExchangeWatch(strategy)
         self._total = None
         self._report = ""
