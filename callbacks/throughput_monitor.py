@@ -77,13 +77,10 @@ class ThroughputMonitor(keras.callbacks.Callback):
     `staleness_mean` and `staleness_max` of their own updates, and
     `updates_of_all_workers`. The chief's closing table has all workers.
 
-    With accumulation, an update is one entry: the sum of its micro-batches.
-    The flush of a short last cycle lies outside of the steps, and is not
-    measured, but counted as an update. On GPUs, which work asynchronously,
-    parts inside of a step are those of handing work to the device: bounds.
+    On GPUs, which work asynchronously, parts inside of a step are those of
+    handing work to the device: bounds.
 
-    Put it after `callbacks.DataParallel()`, and before `callbacks.RunLogger`
-    and whatever else reads logs.
+    Put it after `callbacks.DataParallel()`, before whatever else reads logs.
 
     Args:
         window: Updates to a window, of which `callbacks.RunLogger` writes one
