@@ -76,8 +76,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
     `updates_of_all_workers`. On GPUs, which do not wait for the program, parts
     inside of a step are those of handing work to the device: bounds.
 
-    Put it after `callbacks.DataParallel()`, and before `callbacks.RunLogger`
-    and whatever else reads logs.
+    Put it after `callbacks.DataParallel()`, before whatever else reads logs.
 
     Args:
         window: Updates to a window, of which `callbacks.RunLogger` writes one
