@@ -28,7 +28,6 @@ from tfdp.throughput import (
     Limit,
     Rates,
     StepLog,
-    StepTimes,
     Window,
     limit,
     print_table,
@@ -41,10 +40,10 @@ _LONGEST_WINDOW = 10_000
 class ThroughputMonitor(keras.callbacks.Callback):
     """Measures how fast each replica is, and says what holds it back.
 
-    Time stamps inside of the step tell, for each replica and update, waiting
-    for data, computation, waiting for the slowest replica, and communication.
-    Workers measure by their own clocks, of which only differences count, and
-    tell each other at the end of each window, so that all have the same logs.
+    Time stamps inside of the step tell, for each replica and update, starting
+    it, waiting for data, computation, waiting for the slowest replica, and
+    communication. Workers measure by their own clocks, of which only
+    differences count, and tell each other at the end of each window.
     At the end of an epoch the logs have the following, of which Keras's
     progress bar shows the first alone, as `samples/s`:
 
@@ -56,7 +55,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
     | `replica_samples_per_second`     | 1/s  | median of the replicas' rates |
     | `step_seconds`                   | s    | mean time of an update        |
     | `step_seconds_p50`, `_p95`       | s    | its median, 95th percentile   |
-    | `input_wait_fraction`            | 1    | part of it: waiting for data  |
+    | `start_fraction`                 | 1    | part of it: until data is due |
+    | `input_wait_fraction`            | 1    | until data is there           |
     | `compute_fraction`               | 1    | from data to gradients        |
     | `waiting_fraction`               | 1    | for the slowest replica       |
     | `communication_fraction`         | 1    | reducing gradients            |
@@ -64,21 +64,17 @@ class ThroughputMonitor(keras.callbacks.Callback):
     | `memory_bytes`                   | B    | of the largest process        |
     | `flops_per_second`               | 1/s  | with `flops_per_sample` only  |
 
-    Replicas are numbered through all workers. A replica's own time is that
-    for its data and computation, and its worker's between steps. Of an even
-    number the lower of the two medians is meant. Time between steps,
-    validation and saving are in no rate; nor are steps in which TensorFlow
-    makes a graph, nor those of the warm-up. An epoch without others logs NaN:
-    a key that the first epoch lacks would be missing from all of a
-    `CSVLogger`'s file. `docs/throughput.md` says how each is computed.
+    `docs/throughput.md` says how each is computed. Replicas are numbered
+    through all workers. Time between steps, validation and saving are in no
+    rate; nor are steps in which TensorFlow makes a graph, nor those of the
+    warm-up. An epoch without others logs NaN: a key that the first epoch lacks
+    would be missing from all of a `CSVLogger`'s file.
 
     Asynchronous workers each measure themselves alone, and also log
     `room_wait_fraction`, waiting until a gradient is not too stale,
     `staleness_mean` and `staleness_max` of their own updates, and
-    `updates_of_all_workers`. The chief's closing table has all workers.
-
-    On GPUs, which work asynchronously, parts inside of a step are those of
-    handing work to the device: bounds.
+    `updates_of_all_workers`. On GPUs, which do not wait for the program, parts
+    inside of a step are those of handing work to the device: bounds.
 
     Put it after `callbacks.DataParallel()`, before whatever else reads logs.
 
@@ -143,6 +139,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self.unit = unit
         self.verbose = checked_verbose(verbose)
         self._measure_by = clock, samples_fn
+        self._meter = StepMeter(Settings(*self._measure_by))
         self._process = psutil.Process()
         self._clock = clock or time.time
         self._total: Window | None = None
@@ -321,6 +318,14 @@ class ThroughputMonitor(keras.callbacks.Callback):
             words = self._exchanges.in_words(self._figures)
             self._report = f"epoch {epoch + 1}: {found}{words}"
 
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Lets validation alone."""
+        self._meter.pause()
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Goes on."""
+        self._meter.resume()
+
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Prints the table, after the last epoch's line."""
         self._print_report()
@@ -356,7 +361,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
     def _read(self) -> None:
         stamps = self._meter.read()
         self._stamped += len(stamps[0])
-        self._log.add_stamps(stamps)
+        self._log.add_stamps(stamps, self._meter.requests.read())
         self._plan_reading()
 
     def _plan_reading(self) -> None:
@@ -373,15 +378,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._plan_window()
         times = self._log.take(is_whole=is_whole)
         self._update += int(times.updates.sum())
-        window = self._gathered(times)
-        self._of_epoch = self._of_epoch + window if self._of_epoch else window
-        if window.rates.updates:
-            for listener in self._listeners:
-                listener(window)
-        return self._of_epoch
-
-    def _gathered(self, times: StepTimes) -> Window:
-        return gathered_window(
+        window = gathered_window(
             self._strategy,
             times,
             self._process.memory_info().rss,
@@ -390,6 +387,11 @@ class ThroughputMonitor(keras.callbacks.Callback):
             unit=self.unit,
             flops_per_sample=self._flops,
         )
+        self._of_epoch = self._of_epoch + window if self._of_epoch else window
+        if window.rates.updates:
+            for listener in self._listeners:
+                listener(window)
+        return self._of_epoch
 
     def _print_report(self) -> None:
         # Only now has the progress bar ended the epoch's line.

@@ -19,6 +19,7 @@ def times(
         voting=np.zeros(entries),
         exchanging=room * np.ones(entries),
         room=room * np.ones(entries),
+        start=np.full(entries, 0.05),
         updates=np.ones(entries),
         is_left_out=np.isin(np.arange(entries), left_out).astype(float),
         samples=samples * of_replica,
@@ -51,6 +52,7 @@ def test_figures_have_the_names_of_the_table():
         "step_seconds": 5 / 3,
         "step_seconds_p50": 2,
         "step_seconds_p95": pytest.approx(2.9),
+        "start_fraction": pytest.approx(0.15 / 5),
         "input_wait_fraction": pytest.approx(0.3 / 5),
         "compute_fraction": pytest.approx(1.5 / 5),
         "waiting_fraction": 0,
@@ -132,6 +134,7 @@ def test_waiting_for_room_is_a_part_where_workers_exchange():
 def test_asynchronous_devices_give_bounds():
     (row,) = window(times([1]), is_bound=True).rows()
     assert row["bounds"] == [
+        "start_seconds",
         "input_seconds",
         "compute_seconds",
         "waiting_seconds",
