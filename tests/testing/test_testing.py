@@ -8,6 +8,7 @@ import plain
 import pytest
 
 from tfdp import testing
+from tfdp.launch import WorkerFailure
 from tfdp.testing import workers
 
 
@@ -265,7 +266,7 @@ def test_asynchronous_workers_go_on_without_those_that_fall(script):
         path, 4, asynchronous=True
     )
     assert (first, fourth) == ([0, "1"], [3, "1"])
-    assert isinstance(second, testing.WorkerFailure)
+    assert isinstance(second, WorkerFailure)
     assert (second.exit_code, second.signal_name) == (137, "SIGKILL")
     assert (third.exit_code, third.last_lines) == (3, ("out of data",))
 

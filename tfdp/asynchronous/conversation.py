@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from tfdp.asynchronous.batch_queue import Batches
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.staleness import Lost
-from tfdp.asynchronous.training import CHIEF, Batches, Broken, Training, Weights
+from tfdp.asynchronous.training import CHIEF, Broken, Training, Weights
 from tfdp.asynchronous.wire.connection import Connection, Ended
 from tfdp.asynchronous.wire.message import Message, Refused, shown
 
