@@ -202,7 +202,8 @@ def _only(
 
 def _check_alone(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     for callback in callbacks:
-        if getattr(callback, "is_collective", False):
+        is_apart = getattr(callback, "works_apart", False)
+        if getattr(callback, "is_collective", False) and not is_apart:
             raise RuntimeError(
                 "Workers that train asynchronously do not meet in callbacks. "
                 f"Received: {type(callback).__name__}, which is collective. "

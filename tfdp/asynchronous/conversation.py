@@ -203,12 +203,12 @@ class Conversation:
 
     def _read(self, message: Message) -> Message:
         fit = int(message.fields["fit"])
-        return _weights(self._training.read(self._me, fit=fit))
+        return self._weights(self._training.read(self._me, fit=fit))
 
     def _update(self, message: Message) -> Message:
         fields = message.fields
         gradients = restored(fields["kinds"], message.arrays)
-        return _weights(
+        return self._weights(
             self._training.update(
                 self._me,
                 gradients,
@@ -219,7 +219,7 @@ class Conversation:
         )
 
     def _skip(self, message: Message) -> Message:
-        return _weights(
+        return self._weights(
             self._training.skip(
                 self._me,
                 batches=_batches(message.fields),
@@ -273,7 +273,15 @@ class Conversation:
 
     def _end(self, message: Message) -> Message:
         fit = int(message.fields["fit"])
-        return _weights(self._training.end(self._me, fit=fit))
+        return self._weights(self._training.end(self._me, fit=fit))
+
+    def _weights(self, weights: Weights) -> Message:
+        fields = {
+            "version": weights.version,
+            "read": weights.read,
+            "waited": self._training.staleness.waited_by(self._me),
+        }
+        return Message("answer", fields, weights.values)
 
     def _set_learning_rate(self, message: Message) -> Message:
         self._known("set_learning_rate")
@@ -318,11 +326,6 @@ class Conversation:
 
 def _answered(**fields: Any) -> Message:
     return Message("answer", fields)
-
-
-def _weights(weights: Weights) -> Message:
-    fields = {"version": weights.version, "read": weights.read}
-    return Message("answer", fields, weights.values)
 
 
 def _batches(fields: Mapping[str, Any]) -> Batches:

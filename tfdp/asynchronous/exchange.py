@@ -1,6 +1,7 @@
 """What a worker says to the server, as methods."""
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,18 @@ class Weights(NamedTuple):
 
     version: int
     values: list[np.ndarray]
+
+
+class Spent(NamedTuple):
+    """Seconds of a worker, of which only differences count.
+
+    Attributes:
+        exchanging: Sending gradients and getting weights, all that takes.
+        waiting: Of these, waiting for room.
+    """
+
+    exchanging: float = 0.0
+    waiting: float = 0.0
 
 
 class Exchange:
@@ -77,6 +90,13 @@ class Exchange:
         self._lock = threading.Lock()
         self._fit = self._read = self._released = 0
         self._has_joined = False
+        self._spent = Spent()
+
+    @property
+    def spent(self) -> Spent:
+        """What reads, updates and skipped updates have taken so far."""
+        with self._lock:
+            return self._spent
 
     def join(
         self, description: Description, values: Sequence[np.ndarray]
@@ -118,7 +138,7 @@ class Exchange:
         with self._lock:
             if self._read > self._released:
                 return None
-        return self._weights(self._ask("read", fit=self._fit))
+        return self._weights(self._ask_for_weights("read", fit=self._fit))
 
     def update(
         self,
@@ -144,7 +164,7 @@ class Exchange:
             The newest weights, this update included.
         """
         kinds, arrays = flattened(gradients)
-        answer = self._ask(
+        answer = self._ask_for_weights(
             "update",
             arrays=arrays,
             kinds=kinds,
@@ -173,7 +193,7 @@ class Exchange:
         Returns:
             The newest weights.
         """
-        answer = self._ask(
+        answer = self._ask_for_weights(
             "skip", epoch=epoch, numbers=list(batches), then_read=then_read
         )
         self._released_all()
@@ -291,7 +311,8 @@ class Exchange:
 
         By worker, whose index is text: `"staleness"`, how many updates were
         how stale; `"updates"`; `"skipped"`; `"waited"`, seconds for room to
-        `"read"` and to `"update"`; `"lost"`, and why. Also `"version"`,
+        `"read"` and to `"update"`; `"computed"`, seconds from reads to
+        their updates without that; `"lost"`, and why. Also `"version"`,
         `"max_staleness"`, `"living"`, and `"learning_rates"` that were set,
         with their versions.
         """
@@ -323,6 +344,16 @@ class Exchange:
         except Exception as error:
             self.failure = error
             raise
+
+    def _ask_for_weights(self, kind: str, **fields: Any) -> Message:
+        begin = time.monotonic()
+        answer = self._ask(kind, **fields)
+        seconds = time.monotonic() - begin
+        with self._lock:
+            self._spent = Spent(
+                self._spent.exchanging + seconds, answer.fields["waited"]
+            )
+        return answer
 
     def _weights(self, answer: Message) -> Weights:
         with self._lock:

@@ -326,6 +326,7 @@ class Training:
                     {w: sum(h.values()) for w, h in histograms.items()}
                 ),
                 "waited": _by_text(self.staleness.waited()),
+                "computed": _by_text(self.staleness.computed()),
                 "skipped": _by_text(self._skipped),
                 "learning_rates": list(self._rates),
                 "living": sorted(self._living),
