@@ -94,6 +94,7 @@ def check(actual, expected):
     np.testing.assert_allclose(actual[1], expected[1], rtol=2e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("kind", "make"), [("metrics", metrics), ("weighted_metrics", weighted)]
 )

@@ -201,6 +201,7 @@ def test_after_a_resumed_fit_the_next_begins_anew(tmp_path):
     assert history.epoch == [0, 1]
 
 
+@pytest.mark.long
 def test_a_signal_in_the_last_validation_lets_it_end(tmp_path):
     class InValidation(keras.callbacks.Callback):
         def on_test_begin(self, logs=None):

@@ -282,6 +282,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(groups, tmp_path):
     check_places(groups, resumed)
 
 
+@pytest.mark.long
 def test_a_saved_model_is_loaded_with_and_without_groups(groups, tmp_path):
     model, _ = in_groups(
         groups, OPTIMIZERS["adam"], lambda: staged(2), epochs=1

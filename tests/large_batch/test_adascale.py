@@ -119,6 +119,7 @@ def train(strategy, num_samples, steps, rate=RATE, epochs=3, **arguments):
     return model, history
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("strategy", "steps", "num_samples", "arguments"),
     [

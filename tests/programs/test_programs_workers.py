@@ -18,8 +18,6 @@ AT_ONCE = [
     "feeding/generator",
     "generative/vae",
     "steps/half_precision",
-    "tables/quantiles",
-    "vision/segmentation",
 ]
 WAY = "two workers"
 

@@ -252,6 +252,7 @@ if strategy.is_chief:
 """
 
 
+@pytest.mark.long
 def test_an_evaluation_on_the_chief_alone_is_told_as_such():
     lines = []
     addresses = free_addresses(2)

@@ -47,6 +47,7 @@ def test_gradients_summed_at_owners_are_those_of_one_device(
     assert_equals(two_replicas, model, oracle(kind))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("steps", "gradients", "options"),
     [
