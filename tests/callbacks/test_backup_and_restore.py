@@ -220,6 +220,7 @@ class Rows(keras.utils.PyDataset):
         return np.ones((8, 8), "float32"), np.ones((8, 1), "float32")
 
 
+@pytest.mark.long
 def test_python_code_that_shuffles_is_told(tmp_path):
     with pytest.warns(UserWarning, match="or Python code that yields the"):
         fit(make_model(), tmp_path, data=Rows(), epochs=1)
@@ -257,6 +258,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
         tfdp.callbacks.BackupAndRestore("")
 
 
+@pytest.mark.long
 def test_a_fit_that_is_aborted_while_skipping_leaves_nothing(tmp_path):
     with pytest.raises(Killed):
         fit(make_model(), tmp_path, KillAt(0, 5))

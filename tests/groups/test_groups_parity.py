@@ -56,8 +56,8 @@ def in_groups(
 @pytest.mark.parametrize(
     ("name", "micro_batches", "steps"),
     [
-        ("momentum", 1, 1),
         ("adam", 2, 2),
+        pytest.param("momentum", 1, 1, marks=pytest.mark.long),
         pytest.param("adamw", 4, 1, marks=pytest.mark.long),
         pytest.param("adam", 4, 2, marks=pytest.mark.long),
         pytest.param("momentum", 4, 2, marks=pytest.mark.long),

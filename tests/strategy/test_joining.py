@@ -106,7 +106,7 @@ def wait_for_tensorflow(address):
     raise AssertionError("TensorFlow did not start")
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 @pytest.mark.parametrize("index", [0, 1])
 def test_the_deadline_ends_it_and_says_why(start, index):
     process, _ = start(index, timeout="4")

@@ -74,6 +74,7 @@ def test_what_workers_cannot_do_is_refused():
     assert "save on the chief" in other["gathered"]
 
 
+@pytest.mark.long
 def test_a_model_saved_by_workers_goes_on_anywhere(tmp_path, two_replicas):
     kind = "Nadam"
     reports = tfdp.testing.run_workers(
