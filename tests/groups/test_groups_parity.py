@@ -136,7 +136,7 @@ def hidden():
     ]
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_in_groups_is_that_of_replicas_alone(groups, policy):
     keras.config.set_dtype_policy(policy)

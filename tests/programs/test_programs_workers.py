@@ -15,8 +15,6 @@ import tfdp
 PER_PAIR = 8
 AT_ONCE = [
     "contrastive/siamese",
-    "feeding/generator",
-    "generative/vae",
     "steps/half_precision",
 ]
 WAY = "two workers"
