@@ -18,7 +18,7 @@ from tfdp.asynchronous.wire.message import Message, Refused, shown
 
 # What a worker waits for at a time: a step, a batch ahead of it, a figure.
 LANES = {
-    **dict.fromkeys(("take", "end_of_data"), "batches"),
+    **dict.fromkeys(("take", "end_of_data", "give_up"), "batches"),
     **dict.fromkeys(("statistics", "log", "stop"), "figures"),
     **dict.fromkeys(
         (
@@ -171,7 +171,9 @@ class Conversation:
             fields = {**answer.fields, "lane": name, "question": question}
             self._waiting[name] -= 1
             try:
-                self._connection.send(answer._replace(fields=fields))
+                self._connection.send(
+                    Message(answer.kind, fields, answer.arrays)
+                )
             except Ended:
                 # Wakes who reads.
                 self._connection.close()
@@ -246,6 +248,11 @@ class Conversation:
             epoch=int(message.fields["epoch"]),
             total=int(message.fields["total"]),
         )
+        return _answered()
+
+    def _give_up(self, message: Message) -> Message:
+        batches = _batches(message.fields)
+        self._training.give_up(self._me, batches=batches)
         return _answered()
 
     def _average(self, message: Message) -> Message:

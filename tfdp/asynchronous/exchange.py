@@ -9,7 +9,7 @@ import numpy as np
 
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.gradients import Gradient, flattened
-from tfdp.asynchronous.session import Session
+from tfdp.asynchronous.session import Interrupted, Session
 from tfdp.asynchronous.staleness import Applied
 from tfdp.asynchronous.wire.message import Message
 
@@ -216,11 +216,31 @@ class Exchange:
             epoch: Number of the epoch, in this `fit`.
             waits: Whether to wait, rather than have none now.
         """
-        answer = self._ask("take", epoch=epoch, fit=self._fit, waits=waits)
+        try:
+            answer = self._ask("take", epoch=epoch, fit=self._fit, waits=waits)
+        except Interrupted:
+            return None
         with self._lock:
             released = answer.fields["released"]
             self._released = max(self._released, released)
         return answer.fields["number"]
+
+    def give_up(self, epoch: int, number: int) -> None:
+        """Says that a batch that was taken will be trained on by nobody.
+
+        Args:
+            epoch: Number of the epoch.
+            number: That of the batch.
+        """
+        self._ask("give_up", epoch=epoch, numbers=[number])
+
+    def interrupt(self, *, is_on: bool) -> None:
+        """Has `take` return `None` at once, also one that waits.
+
+        Args:
+            is_on: Whether to, from now on.
+        """
+        self._session.interrupt("batches", is_on=is_on)
 
     def end_of_data(self, epoch: int, total: int) -> None:
         """Says that an epoch has so many batches; what is beyond is nobody's.
@@ -341,6 +361,8 @@ class Exchange:
     def _ask(self, kind: str, **fields: Any) -> Message:
         try:
             return self._session.ask(kind, **fields)
+        except Interrupted:
+            raise
         except Exception as error:
             self.failure = error
             raise
