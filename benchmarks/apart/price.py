@@ -141,7 +141,8 @@ def trained(served, task, seed, epochs, workers=1, bound=None):
 def print_prices(task, bounds, workers, seeds, epochs):
     """Prints the rows of a task, each of as many runs as there are seeds."""
     samples = len(getattr(tasks, task)()[0][0])
-    alone = _served(task, samples, epochs, 1)
+    updates = epochs * -(-samples // BATCH)
+    alone = Served(task, updates, 1)
 
     def runs(*arguments, served=alone):
         return [
@@ -149,27 +150,27 @@ def print_prices(task, bounds, workers, seeds, epochs):
             for seed in range(seeds)
         ]
 
-    print_row("one device", "", "", "", *spreads(runs()))
+    print_row("one device", "", "", "", *spreads(runs()), "", "")
     for count in workers:
         name = f"{count} workers"
-        together = runs(count, served=_served(task, samples, epochs, count))
-        print_row(name, "synchronous", "", "1.00", *spreads(together))
+        # As the study of large batches scales rates, and with its warm-up.
+        scale = count ** {"digits": 1, "text": 0.5}[task]
+        fewer = epochs * -(-samples // (count * BATCH))
+        together = runs(count, served=Served(task, fewer, scale))
+        print_row(name, "synchronous", "", "1.00", *spreads(together), "", "")
         for bound in bounds:
             apart = runs(count, bound)
             seconds = apart[0]["seconds"]
+            scale = 1 / (1 + statistics.mean(apart[0]["staleness"]))
+            lower = runs(count, bound, served=Served(task, updates, scale))
             print_row(
                 name,
                 bound,
                 described(apart),
                 f"{together[0]['seconds'] / seconds:.2f}",
                 *spreads(apart),
+                *spreads(lower),
             )
-
-
-def _served(task, samples, epochs, together):
-    """Returns what trains batches of so many workers together."""
-    scale = together ** {"digits": 1, "text": 0.5}[task]
-    return Served(task, epochs * -(-samples // (together * BATCH)), scale)
 
 
 def described(runs):

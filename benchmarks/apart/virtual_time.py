@@ -38,6 +38,7 @@ class _Asked(Staleness):
     def _wait(self, worker, what, until):
         if not until():
             raise _MustWait
+        return 0.0
 
 
 class VirtualTime:
