@@ -7,7 +7,6 @@ from typing import NamedTuple
 from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.staleness import Lost
 
-
 # Rounds that a worker may be behind before others take its batches along.
 _SLACK = 2
 
@@ -30,10 +29,10 @@ class BatchQueue:
     Of n workers, worker w takes w, w + n, w + 2n, ... and no others while none
     is slow or lost. Who is two rounds ahead of another takes along what that
     one would have in this round; so nobody goes back for it. What a lost worker
-    had taken and not done, and what it had still to take, is taken by those that
-    are through with their own, and by the worker itself when it comes back. One
-    that was not among the n takes what is furthest behind. An epoch ends for
-    all at once, when all of it is done.
+    had taken and not done, and what it had still to take, is taken by those
+    that are through with their own, and by the worker itself when it comes
+    back. One that was not among the n takes what is furthest behind. An epoch
+    ends for all at once, when all of it is done.
 
     Args:
         workers: How many are expected, n.
