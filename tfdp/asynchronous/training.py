@@ -359,9 +359,7 @@ class Training:
         weights = self._read(worker)
         if self.queue.is_idle(worker):
             self.staleness.release(worker)
-            return Weights(
-                weights.version, weights.values, waited=weights.waited
-            )
+            return Weights(weights.version, weights.values)
         return weights
 
     def _check_taken(self, worker: int, batches: Batches) -> None:
