@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdp.backup import Handover
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import AsynchronousStrategy
 from tfdp.synchronization import Asynchronous
@@ -56,6 +57,7 @@ class Apart:
         self._epoch, self._settled = 0, -1
         self._steps = 0
         self._rate: float | None = None
+        self._handover = Handover(model, self._strategy, callbacks)
 
     def begin(self) -> None:
         """Joins the fit where the others are; the chief says what it is of."""
@@ -63,10 +65,16 @@ class Apart:
         where = exchange.join(
             self._way.describe(self._statistics, self._sums),
             self._way.values(),
+            # A backup may be loaded before.
+            opens=False,
         )
         if self._strategy.is_chief:
             # What is here may have been set or loaded since the last one.
             exchange.load(self._way.state_of(list(exchange.save())))
+        elif not where["is_over"]:
+            handed = self._handover.restore_model(exchange.handed())
+            self._set_rate(handed["learning_rate"])
+        self._is_late = where["is_over"]
         feed = self._strategy.feed
         feed.begin(exchange, looks_ahead=self._optimizer.accumulation_steps > 1)
         self._way.begin(exchange, feed if feed.is_used else None)
@@ -74,6 +82,15 @@ class Apart:
             keras_fit.begin_at_epoch(self._model, self._params["epochs"])
         elif where["epoch"] is not None:
             keras_fit.begin_at_epoch(self._model, where["epoch"])
+
+    def open(self) -> None:
+        """Lets all begin, once the callbacks of this worker have begun."""
+        if self._strategy.is_chief:
+            self._rate = self._rate_here()
+            self._hand_over()
+            self._exchange.open(keras_fit.begins_at_epoch(self._model))
+        elif not self._is_late:
+            self._handover.restore_callbacks()
 
     def begin_epoch(self, epoch: int) -> None:
         """Begins an epoch, once all callbacks have seen it begin.
@@ -83,17 +100,17 @@ class Apart:
         """
         keras_fit.begin_at_epoch(self._model, None)
         self._epoch, self._steps = epoch, 0
+        if self._strategy.is_chief:
+            # Before others may make updates of it.
+            self._tell_rate()
+            self._hand_over()
         self._strategy.feed.begin_epoch(epoch)
 
     def begin_step(self) -> None:
         """Tells the server of another learning rate, on the chief."""
         self._steps += 1
         if self._strategy.is_chief:
-            rate = self._rate_here()
-            if rate is not None and rate != self._rate:
-                if self._rate is not None:
-                    self._exchange.set_learning_rate(rate)
-                self._rate = rate
+            self._tell_rate()
 
     def naming(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Returns a function of steps whose errors are those of the exchange.
@@ -165,6 +182,22 @@ class Apart:
         """
         return self._exchange.vote(self._epoch, stops=own)
 
+    def _hand_over(self) -> None:
+        if self._strategy.size > 1:
+            self._exchange.hand_over(
+                self._handover.captured(learning_rate=self._rate_here())
+            )
+
+    def _tell_rate(self) -> None:
+        rate = self._rate_here()
+        if rate is not None and rate != self._rate:
+            self._exchange.set_learning_rate(rate)
+            self._rate = rate
+
+    def _set_rate(self, rate: float | None) -> None:
+        if rate is not None:
+            self._way.inner_optimizer.learning_rate = rate
+
     def _rate_here(self) -> float | None:
         """The learning rate, where it is a number and no schedule."""
         inner = self._way.inner_optimizer
@@ -202,7 +235,8 @@ def _only(
 
 def _check_alone(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     for callback in callbacks:
-        if getattr(callback, "is_collective", False):
+        is_apart = getattr(callback, "is_of_chief_apart", False)
+        if getattr(callback, "is_collective", False) and not is_apart:
             raise RuntimeError(
                 "Workers that train asynchronously do not meet in callbacks. "
                 f"Received: {type(callback).__name__}, which is collective. "

@@ -14,13 +14,12 @@ from tfdp.backup import (
     Backup,
     BackupFolder,
     CallbackStates,
-    DataPosition,
-    Position,
     Replay,
     TrainingState,
     arrays_of_model,
     check_built,
     check_contents,
+    course_of,
     random_numbers,
     shared,
 )
@@ -95,6 +94,8 @@ class BackupAndRestore(keras.callbacks.Callback):
     """
 
     is_collective = True
+    # Where workers do not meet, it is the chief's alone.
+    is_of_chief_apart = True
 
     def __init__(
         self,
@@ -128,14 +129,19 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Goes to where the last backup was made, if there is one."""
-        callbacks = keras_fit.callbacks_in_use() or []
+        # Where it is the chief's alone, `ChiefOnly` is between.
+        callbacks = (
+            keras_fit.callbacks_in_use()
+            or keras_fit.callbacks_in_use(depth=2)
+            or []
+        )
         self._edges = edges_of(callbacks)
         self._states = CallbackStates(callbacks)
         check_built(inspection.optimizers(self.model))
         self._strategy = self.model.distribute_strategy
         self._state = TrainingState(self.model, self._strategy)
         self._updates = UpdateCount(self.model)
-        self._position = DataPosition()
+        self._course = course_of(self.model)
         self._epoch = self._batch = 0
         self._restored: Backup | None = None
         self._replay: Replay | None = None
@@ -145,15 +151,9 @@ class BackupAndRestore(keras.callbacks.Callback):
         backup = self._read()
         if backup is not None:
             self._restore(backup)
-        if not self._position.is_repeatable(self._strategy.drawn_seed):
-            self._say(
-                "Data must be shuffled by TensorFlow and by a seed, or an "
-                "epoch cannot be resumed. Received: a shuffling without a "
-                "seed, or Python code that yields the data. After a restart "
-                "some samples of the epoch are seen twice, and others not. "
-                "Call `keras.utils.set_random_seed` at the start of the "
-                "program, and use a `tf.data.Dataset`."
-            )
+        complaint = self._course.complaint()
+        if complaint:
+            self._say(complaint)
         self._saved_at = self._updates.now()
         self._saved_when = self._clock()
         self._edges.hear(
@@ -180,13 +180,13 @@ class BackupAndRestore(keras.callbacks.Callback):
     ) -> None:
         """Notes which batches are taken."""
         self._first = batch
-        self._position.begin_step()
+        self._course.begin_step()
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Notes which batches were taken, and asks for a backup in time."""
-        self._position.end_step(batch - self._first + 1)
+        self._course.end_step(batch - self._first + 1)
         self._batch = batch + 1
         if (
             self.every_seconds
@@ -205,7 +205,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             self._fill_history(self._restored)
         elif not self.delete_checkpoint:
             self._epoch, self._batch = self._epoch + 1, 0
-            self._save(self._position.of_next_epoch)
+            self._save()
         elif self._strategy.is_chief:
             self._folder.delete()
 
@@ -215,9 +215,11 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._states.captured({})
         if self._to_come is not None:
             states = self._to_come.about.get("callbacks", {})
+            before = 0 if self._replay is None else self._batch
             self._states.restore(
-                states, self._to_come.arrays, batches_before=self._batch
+                states, self._to_come.arrays, batches_before=before
             )
+            self._fill_history(self._to_come)
 
     def _arrive(self) -> None:
         """Restores all where the backup was made: now."""
@@ -228,6 +230,9 @@ class BackupAndRestore(keras.callbacks.Callback):
             self._replay.tell()
         # Callbacks that have gone the way once more may have changed it.
         self._restore_model(backup)
+        if self._replay is None:
+            # Nothing of the epoch is passed over, or told of once more.
+            self._batch = 0
         lost = self._states.arrive(backup, self._strategy)
         if lost:
             self._say(
@@ -239,11 +244,11 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def _begin_epoch(self, epoch: int) -> None:
         """Backs up what the last epoch and all callbacks have left."""
-        if not self._batch:
+        if not self._batch or self._replay is None:
             self._arrive()
         if epoch != self._epoch or (self._batch and not self._replays):
             self._epoch, self._batch = epoch, 0
-            self._save(self._position.of_next_epoch)
+            self._save()
 
     def _end_update(self, decided: frozenset[str]) -> None:
         if self._replays:
@@ -255,7 +260,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             and self._updates.now() - self._saved_at >= self.save_freq
         )
         if is_due or decided & {"backup", "interrupt", "terminate"}:
-            self._save(self._position.in_epoch)
+            self._save(in_epoch=True)
 
     @property
     def _replays(self) -> bool:
@@ -264,9 +269,10 @@ class BackupAndRestore(keras.callbacks.Callback):
     def _accumulation_steps(self) -> int:
         return getattr(self.model.optimizer, "accumulation_steps", 1)
 
-    def _save(self, position: Position) -> None:
+    def _save(self, *, in_epoch: bool = False) -> None:
         # A model that was compiled again has other variables.
-        arrays = TrainingState(self.model, self._strategy).captured()
+        state = TrainingState(self.model, self._strategy)
+        arrays = state.captured(in_epoch=in_epoch)
         randoms = random_numbers(self._strategy)
         self._saved_at = self._updates.now()
         self._saved_when = self._clock()
@@ -276,8 +282,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         about = {
             "epoch": self._epoch,
             "batch": self._batch,
-            "position": list(position),
-            "order": self._position.order,
+            **self._course.place(in_epoch=in_epoch),
             "replicas": self._strategy.num_replicas_in_sync,
             "accumulation_steps": self._accumulation_steps(),
             "updates_per_epoch": self._updates_per_epoch(),
@@ -310,10 +315,10 @@ class BackupAndRestore(keras.callbacks.Callback):
             return batches * steps // about["accumulation_steps"]
 
         batch = in_steps_of_now(about["batch"])
-        begun, taken = about["position"]
-        position = Position(begun, in_steps_of_now(taken))
-        is_there = self._position.go_to(position)
-        if not is_there or about["order"] != self._position.order:
+        is_there, self._replay = self._course.go_to(
+            about, in_steps_of_now, lambda: self._restore_model(backup)
+        )
+        if not is_there:
             self._say(
                 "The data must be in the order in which they were when the "
                 "backup was made. Received: a dataset shuffled by another "
@@ -368,14 +373,6 @@ class BackupAndRestore(keras.callbacks.Callback):
         keras_fit.begin_at_epoch(
             self.model, last if has_stopped else about["epoch"]
         )
-        self._replay = Replay(
-            self.model,
-            self._position,
-            batches=batch,
-            ahead=position.batches - batch,
-            reads=not self._position.jump(position.batches),
-            restore=lambda: self._restore_model(backup) if batch else None,
-        )
 
     def _restore_model(self, backup: Backup) -> None:
         arrays = arrays_of_model(backup.arrays)
@@ -390,7 +387,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         self.model.history.epoch[:] = backup.about["epochs"]
 
     def _updates_per_epoch(self) -> int | None:
-        steps = self.params.get("steps")
+        steps = self._course.steps(self.params)
         return steps and -(-steps // self._accumulation_steps())
 
     def _say(self, message: str) -> None:

@@ -11,7 +11,11 @@ from tfdp.agreement import Ballot, check_same, program
 from tfdp.audits.model_audit import audit
 from tfdp.backup import TrainingState
 from tfdp.callbacks.apart import Apart
-from tfdp.callbacks.chief_only import around_orbax, on_chief_only
+from tfdp.callbacks.chief_only import (
+    around_orbax,
+    on_chief_only,
+    on_chief_only_apart,
+)
 from tfdp.callbacks.savers import check_saves, saves_models
 from tfdp.cluster import naming_lost_workers
 from tfdp.optimizer import DistributedOptimizer
@@ -114,7 +118,7 @@ class DataParallel(keras.callbacks.Callback):
                 self._agree(strategy, callbacks)
         if isinstance(strategy, AsynchronousStrategy):
             if strategy.size > 1:
-                keras_fit.change_callbacks(on_chief_only)
+                keras_fit.change_callbacks(on_chief_only_apart)
             self._saves_models = saves_models(callbacks, self._optimizers)
             self._apart = Apart(
                 self.model, self.params, callbacks, self._optimizers
@@ -221,6 +225,8 @@ class DataParallel(keras.callbacks.Callback):
         """Tells of the begin, once all callbacks have seen it."""
         for listener in self._at_begin:
             listener()
+        if self._apart is not None:
+            self._apart.open()
 
     def begin_epoch(self, epoch: int) -> None:
         """Tells of an epoch, once all callbacks have seen its begin.
@@ -228,10 +234,10 @@ class DataParallel(keras.callbacks.Callback):
         Args:
             epoch: Index of the epoch.
         """
-        if self._apart is not None:
-            self._apart.begin_epoch(epoch)
         for listener in self._at_epoch:
             listener(epoch)
+        if self._apart is not None:
+            self._apart.begin_epoch(epoch)
 
     def end_epoch(self) -> None:
         """Hears what workers ask for, once all callbacks have seen an epoch."""

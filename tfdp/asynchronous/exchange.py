@@ -1,6 +1,7 @@
 """What a worker says to the server, as methods."""
 
 import threading
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -76,9 +77,15 @@ class Exchange:
         self._lock = threading.Lock()
         self._fit = self._read = self._released = 0
         self._has_joined = False
+        # What was handed over, as digests.
+        self._handed: dict[str, int] = {}
 
     def join(
-        self, description: Description, values: Sequence[np.ndarray]
+        self,
+        description: Description,
+        values: Sequence[np.ndarray],
+        *,
+        opens: bool = True,
     ) -> dict[str, Any]:
         """Takes part in the next `fit`; waits for the chief to begin it.
 
@@ -88,11 +95,13 @@ class Exchange:
         Args:
             description: What this worker trains.
             values: Its initial weights, which count on the chief alone.
+            opens: Whether others may take part as soon as the chief does,
+                instead of when it calls `open`.
 
         Returns:
             Where training is: `"version"`, `"epoch"` (`None` before one has
-            begun), `"fit"`, how many have ended, and `"is_over"`, whether the
-            one at hand has, as this worker comes late.
+            begun, unless `open` has said it), `"fit"`, how many have ended, and
+            `"is_over"`, whether the one at hand has, as this worker comes late.
 
         Raises:
             ValueError: If the chief trains something else, or the server
@@ -102,11 +111,49 @@ class Exchange:
         if not self._has_joined:
             self._ask("join", worker=self.worker, model=model)
             self._has_joined = True
-        answer = self._ask("begin", model=model, fit=self._fit)
+        answer = self._ask("begin", model=model, fit=self._fit, opens=opens)
         if answer.fields.get("needs_values"):
-            answer = self._ask("build", arrays=values, fit=self._fit)
+            answer = self._ask(
+                "build", arrays=values, fit=self._fit, opens=opens
+            )
         where = {k: answer.fields[k] for k in ("version", "epoch", "fit")}
         return {**where, "is_over": where["fit"] > self._fit}
+
+    def open(self, epoch: int | None = None) -> None:
+        """Lets others take part in the `fit`; for the chief.
+
+        Args:
+            epoch: Where they begin; `None` for where their programs say.
+        """
+        self._ask("open", fit=self._fit, epoch=epoch)
+
+    def hand_over(self, state: Mapping[str, np.ndarray]) -> None:
+        """Has all that join this `fit` from now on be handed a state.
+
+        For the chief. The server does not look at it, and what has not changed
+        since the last call is not sent again.
+
+        Args:
+            state: Arrays by name, instead of those of before.
+        """
+        digests = {
+            name: zlib.crc32(np.ascontiguousarray(array).tobytes())
+            for name, array in state.items()
+        }
+        changed = [
+            name
+            for name, digest in digests.items()
+            if self._handed.get(name) != digest
+        ]
+        arrays = [state[name] for name in changed]
+        self._ask("expect", bytes=sum(array.nbytes for array in arrays))
+        self._ask("hand_over", arrays=arrays, names=changed, all=list(state))
+        self._handed = digests
+
+    def handed(self) -> dict[str, np.ndarray]:
+        """Returns what the chief has handed over."""
+        answer = self._ask("handed")
+        return dict(zip(answer.fields["names"], answer.arrays, strict=True))
 
     def read(self) -> Weights | None:
         """Begins a gradient: waits for room, and returns the weights.
@@ -310,6 +357,7 @@ class Exchange:
         weights = self._weights(self._ask("end", fit=self._fit))
         self._released_all()
         self._fit += 1
+        self._handed = {}
         return weights
 
     def close(self) -> None:

@@ -75,6 +75,8 @@ class Training:
         self._is_stopped = False
         # What the chief has begun: the newest fit, and its newest epoch.
         self._begun, self._open = -1, (-1, -1)
+        self._first_epoch: int | None = None
+        self._handed: dict[str, np.ndarray] = {}
         self._reads: dict[int, int] = {}
         self._skipped: dict[int, int] = {}
         self._rates: list[tuple[int, float]] = []
@@ -122,9 +124,16 @@ class Training:
             self._lost.pop(worker, None)
 
     def begin(
-        self, worker: int, description: Description, *, fit: int
+        self,
+        worker: int,
+        description: Description,
+        *,
+        fit: int,
+        opens: bool = True,
     ) -> dict[str, Any]:
         """Lets a worker take part in a fit that trains what the chief trains.
+
+        Others than the chief wait until it has opened the fit.
 
         Returns:
             Where training is: `"version"`, `"epoch"`, `"fit"`.
@@ -135,12 +144,13 @@ class Training:
         """
         with self._changed:
             life = self._living.get(worker)
-            if worker == CHIEF:
-                self._begun = max(self._begun, fit)
-                self._changed.notify_all()
+            if worker == CHIEF and opens:
+                self.open(fit=fit)
             self._changed.wait_for(
                 lambda: (
-                    self._begun >= fit or self._living.get(worker) is not life
+                    worker == CHIEF
+                    or self._begun >= fit
+                    or self._living.get(worker) is not life
                 )
             )
         with self._membership:
@@ -154,9 +164,34 @@ class Training:
         position = self.queue.position
         return {
             "version": self.staleness.version,
-            "epoch": position.epoch if position else None,
+            "epoch": position.epoch if position else self._first_epoch,
             "fit": fits,
         }
+
+    def open(self, *, fit: int, epoch: int | None = None) -> None:
+        """Lets others take part in a fit, from an epoch on."""
+        with self._changed:
+            if fit > self._begun:
+                self._begun, self._first_epoch = fit, epoch
+            self._changed.notify_all()
+
+    def hand_over(
+        self, changed: Mapping[str, np.ndarray], names: Sequence[str]
+    ) -> None:
+        """Keeps what those that join are handed.
+
+        Args:
+            changed: What is not there already.
+            names: Of all of it.
+        """
+        with self._changed:
+            found = {**self._handed, **changed}
+            self._handed = {name: found[name] for name in names}
+
+    def handed(self) -> dict[str, np.ndarray]:
+        """Returns what the chief has handed over."""
+        with self._changed:
+            return dict(self._handed)
 
     def lose(self, worker: int, why: str) -> None:
         """Goes on without a worker, whether it had come or not."""
@@ -425,6 +460,7 @@ class Training:
         weights = self._weights()
         with self._changed:
             self._fits, self._is_stopped = self._fits + 1, False
+            self._handed = {}
             self._changed.notify_all()
         self.queue.reset()
         return weights

@@ -10,7 +10,8 @@ from tfdp.backup.callback_states import (
     arrays_of_model,
 )
 from tfdp.backup.contents import check_contents
-from tfdp.backup.data_position import DataPosition, Position
+from tfdp.backup.course import course_of
+from tfdp.backup.handover import Handover
 from tfdp.backup.random_numbers import random_numbers
 from tfdp.backup.replay import Replay, is_replaying
 from tfdp.backup.sharing import shared
