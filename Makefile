@@ -20,7 +20,8 @@ PIP = bin/python -m pip --disable-pip-version-check
 nightly-instead = $(VENV)-nightly/$(PIP) uninstall -q -y tensorflow keras && \
 	$(VENV)-nightly/$(PIP) install -q --upgrade tf-nightly-cpu keras-nightly
 CONTRACTS = tests/upstream tests/strategy/test_strategy_contract.py
-PARITY = tests/parity/test_parity.py tests/parity/test_parity_workers.py
+PAIRS = tests/parity/test_parity.py::test_training_equals_one_device_with_one_large_batch \
+	tests/parity/test_parity_workers.py::test_two_workers_equal_one_device
 
 .PHONY: help demo test browser test-long test-versions oldest-versions \
 	newest-versions nightly-versions exactness failures bench bench-quick lint format clean
@@ -34,7 +35,7 @@ demo: $(INSTALLED)  ## Trains on handwritten digits with two worker processes
 	@$(BIN)/tfdp launch --workers 2 examples/digits.py --accumulation 4 \
 		--data-dir runs/data --output runs/digits $(ARGS)
 
-test: lint browser  ## Runs the linters, then all tests
+test: lint browser  ## Runs the linters, then a case of each claim
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		--durations 60 $(ARGS)
 
@@ -48,8 +49,8 @@ browser:
 	fi; \
 	echo "No browser for the tests of tfdp report: install chromium"
 
-test-long: $(INSTALLED)  ## Runs the full grids and random settings; takes long
-	$(BIN)/pytest -n 2 --dist load -m long $(ARGS)
+test-long: $(INSTALLED)  ## Runs all other cases: grids, random settings; takes long
+	$(BIN)/pytest -n 2 --dist worksteal -m long $(ARGS)
 
 test-versions: oldest-versions newest-versions nightly-versions  ## Runs contracts and parity on the oldest, newest and nightly TensorFlow and Keras
 
@@ -57,7 +58,7 @@ oldest-versions newest-versions nightly-versions: %-versions: $(INSTALLED)
 	$(BIN)/python -m venv --clear $(VENV)-$*
 	$(VENV)-$*/$(PIP) install -q -e '.[test]' $($*)
 	$($*-instead)
-	$(VENV)-$*/bin/pytest $(CONTRACTS) $(PARITY)
+	$(VENV)-$*/bin/pytest -m "" $(CONTRACTS) $(PAIRS)
 
 failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
 	@$(BIN)/python tests/shared/failures.py 2>/dev/null

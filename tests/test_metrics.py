@@ -169,6 +169,7 @@ RESULTS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("result", RESULTS)
 def test_the_history_of_a_result_that_is_a_variable_does_not_change(
     strategy, result

@@ -106,6 +106,7 @@ def reducing():
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("replicas", [1, 2, 4])
 @pytest.mark.parametrize("place", [(5, 0), (6, 2)], ids=str)
 def test_patience_and_what_was_best_are_those_of_one_run(
@@ -143,6 +144,7 @@ def test_patience_and_what_was_best_are_those_of_one_run(
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("noise", [Noise, KerasNoise])
 @pytest.mark.parametrize("place", [(1, 0), (2, 2)], ids=str)
 def test_random_numbers_are_those_of_one_run(tmp_path, place, noise):
@@ -156,6 +158,7 @@ def test_random_numbers_are_those_of_one_run(tmp_path, place, noise):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("place", [(1, 0), (2, 2)], ids=str)
 def test_a_callback_that_gives_its_state_gets_it_back(tmp_path, place):
     with pytest.raises(Killed):

@@ -49,6 +49,7 @@ KILLS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kill", KILLS)
 @pytest.mark.parametrize("append", [False, True])
 def test_each_epoch_has_one_row(tmp_path, append, kill):
@@ -105,6 +106,7 @@ def steps_written(folder):
     return dict(found)
 
 
+@pytest.mark.sampled
 @pytest.mark.usefixtures("_scalars_without_tensorboard")
 @pytest.mark.parametrize("is_flushed", [True, False])
 @pytest.mark.parametrize("place", [(1, 3), (2, 1)], ids=str)

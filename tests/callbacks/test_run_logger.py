@@ -354,6 +354,7 @@ def test_events_that_are_asked_for_must_be_possible(two_replicas, tmp_path):
         fit(make_model(two_replicas), logger(tmp_path, tensorboard=True))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("comes_first", [True, False])
 @pytest.mark.parametrize("place", [(1, 4), (2, 1)], ids=["within", "between"])
 def test_a_resumed_run_begins_where_it_resumes(

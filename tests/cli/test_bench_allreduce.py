@@ -141,6 +141,7 @@ def test_options_are_checked(args, message):
     assert message in result.output
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 def test_two_workers_are_measured():
     result = run("--workers", "2", "--quick")

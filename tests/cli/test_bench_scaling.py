@@ -316,6 +316,7 @@ def test_a_script_without_fit_is_refused(tmp_path, monkeypatch):
     assert sys.path[0] == str(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 @pytest.mark.skipif(usable_cores() < 2, reason="workers have their own cores")
 def test_a_script_is_measured_with_one_and_two_workers():
@@ -341,6 +342,7 @@ def test_options_after_dashes_are_the_script_s(monkeypatch):
     assert seen == [[SCRIPT, "--workers", "7"]]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("program", "words"),
     [

@@ -34,6 +34,7 @@ def test_an_audit_notes_a_dataset_without_the_mark(two_workers):
         assert found["notes"]["marked"] == found["notes"]["arrays"] == []
 
 
+@pytest.mark.long
 def test_one_worker_alone_is_not_told():
     (found,) = tfdp.testing.run_workers(PROGRAM, 1, timeout=400)
     assert not any(found["notes"].values())

@@ -18,8 +18,8 @@ BATCH = 8
     scope="module",
     params=[
         (2, MANY),
-        (3, MANY),
-        (3, FEWER_THAN_WORKERS),
+        pytest.param((3, MANY), marks=pytest.mark.long),
+        pytest.param((3, FEWER_THAN_WORKERS), marks=pytest.mark.long),
         pytest.param((2, [3, 0]), marks=pytest.mark.long),
     ],
     ids=lambda param: f"{len(param[1])} files on {param[0]} workers",

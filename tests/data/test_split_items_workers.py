@@ -1,11 +1,13 @@
 """Each worker computes its own items, and all train as one device does."""
 
 import collections
+import functools
 import warnings
 
 import keras
 import numpy as np
 import pytest
+from grids import later
 from places import SHARED
 
 import tfdp
@@ -21,6 +23,7 @@ REFUSED = {
 }
 PROGRAM = SHARED / "split_items.py"
 EPOCHS, MICRO_BATCH, SAMPLES = 3, 12, 70
+AT_ONCE = ("plain", "one sample", "validated", "dictionaries", "begins")
 NOT_FIGURES = ("computed", "shuffled", "refused", "begins", "told")
 
 
@@ -56,25 +59,45 @@ def test_items_that_begin_otherwise_are_told_of_on_every_worker():
         assert [m for m in told if "Received: `order` not the same on" in m]
 
 
-def run(workers, replicas=1):
+def run(workers, replicas, *ways):
     return tfdp.testing.run_workers(
-        PROGRAM, workers, [str(replicas)], timeout=600
+        PROGRAM, workers, [str(replicas), *ways], timeout=600
     )
 
 
+CASES = {
+    "few ways": (2, 1, *AT_ONCE),
+    "two": (2, 1),
+    "three": (3, 1),
+    "two_of_two": (2, 2),
+}
+
+
+@pytest.fixture(scope="module", params=later(CASES, ["few ways"]))
+def case(request):
+    return CASES[request.param]
+
+
 @pytest.fixture(scope="module")
-def one_device():
-    (found,) = run(1)
+def workers(case):
+    return run(*case)
+
+
+@pytest.fixture(scope="module")
+def of_one_device():
+    """What one device finds, of any ways; each is trained once."""
+
+    @functools.cache
+    def found(*ways):
+        (found,) = run(1, 1, *ways)
+        return found
+
     return found
 
 
-@pytest.fixture(
-    scope="module",
-    params=[(2, 1), (3, 1), pytest.param((2, 2), marks=pytest.mark.long)],
-    ids=["two", "three", "two_of_two"],
-)
-def workers(request):
-    return run(*request.param)
+@pytest.fixture
+def one_device(case, of_one_device):
+    return of_one_device(*case[2:])
 
 
 def test_training_is_that_of_one_device(one_device, workers):

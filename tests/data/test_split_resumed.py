@@ -2,18 +2,22 @@
 
 import numpy as np
 import pytest
+from grids import later, of_this_run
 from places import SHARED
 
 import tfdp
 
 pytestmark = pytest.mark.multi_worker
 PROGRAM = SHARED / "split_resumed.py"
+COMPUTED = ["shuffled range", "shuffled dataset"]
 
 
 @pytest.fixture(scope="module")
-def rest_and_whole(tmp_path_factory):
+def rest_and_whole(request, tmp_path_factory):
+    names = {*COMPUTED, *of_this_run(request, "data")}
+
     def run(workers, folder, part):
-        arguments = str(folder), part
+        arguments = str(folder), part, *sorted(names)
         return tfdp.testing.run_workers(
             PROGRAM, workers, arguments, timeout=500
         )
@@ -25,8 +29,7 @@ def rest_and_whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "data",
-    ["rows in their order", "shuffled range", "shuffled dataset", "arrays"],
+    "data", later([*COMPUTED, "rows in their order", "arrays"], COMPUTED)
 )
 def test_two_workers_and_then_three_are_as_two(rest_and_whole, data):
     rest, whole = rest_and_whole

@@ -1,7 +1,10 @@
 """What workers share out is what one device sees."""
 
+import functools
+
 import numpy as np
 import pytest
+from grids import later
 from places import SHARED
 
 import tfdp
@@ -10,21 +13,46 @@ pytestmark = pytest.mark.multi_worker
 PROGRAM = SHARED / "split_data.py"
 
 
-def run(workers):
-    return tfdp.testing.run_workers(PROGRAM, workers, timeout=600)
+AT_ONCE = [
+    "marked",
+    "validated",
+    "one sample",
+    "class weights",
+    "arrays",
+    "shuffled range",
+]
+CASES = {"few ways": (2, AT_ONCE), "2": (2, []), "3": (3, []), "4": (4, [])}
+
+
+def run(workers, ways):
+    return tfdp.testing.run_workers(PROGRAM, workers, ways, timeout=600)
+
+
+@pytest.fixture(scope="module", params=later(CASES, ["few ways"]))
+def case(request):
+    return CASES[request.param]
 
 
 @pytest.fixture(scope="module")
-def one_device():
-    (found,) = run(1)
+def workers(case):
+    return run(*case)
+
+
+@pytest.fixture(scope="module")
+def of_one_device():
+    """What one device finds, of any ways; each is trained once."""
+
+    @functools.cache
+    def found(*ways):
+        (found,) = run(1, ways)
+        return found
+
     return found
 
 
-@pytest.fixture(
-    scope="module", params=[2, 3, pytest.param(4, marks=pytest.mark.long)]
-)
-def workers(request):
-    return run(request.param)
+@pytest.fixture
+def one_device(case, of_one_device):
+    return of_one_device(*case[1])
 
 
 def test_training_is_that_of_one_device(one_device, workers):

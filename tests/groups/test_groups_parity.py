@@ -57,8 +57,9 @@ def in_groups(
     ("name", "micro_batches", "steps"),
     [
         ("momentum", 1, 1),
-        ("adamw", 4, 1),
-        ("adam", 4, 2),
+        ("adam", 2, 2),
+        pytest.param("adamw", 4, 1, marks=pytest.mark.long),
+        pytest.param("adam", 4, 2, marks=pytest.mark.long),
         pytest.param("momentum", 4, 2, marks=pytest.mark.long),
         pytest.param("adamw", 1, 2, marks=pytest.mark.long),
         pytest.param("adam", 1, 1, marks=pytest.mark.long),
@@ -135,6 +136,7 @@ def hidden():
     ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_in_groups_is_that_of_replicas_alone(groups, policy):
     keras.config.set_dtype_policy(policy)
@@ -255,6 +257,7 @@ class KillAfter(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.long
 def test_a_killed_training_goes_on_as_if_it_had_not_been(groups, tmp_path):
     def fit(*callbacks, backup):
         with groups.scope():
@@ -302,7 +305,8 @@ def test_a_saved_model_is_loaded_with_and_without_groups(groups, tmp_path):
 @pytest.mark.parametrize(
     ("name", "micro_batches", "steps"),
     [
-        ("adam", 4, 2),
+        ("adam", 2, 2),
+        pytest.param("adam", 4, 2, marks=pytest.mark.long),
         pytest.param("momentum", 1, 1, marks=pytest.mark.long),
         pytest.param("adamw", 4, 1, marks=pytest.mark.long),
     ],

@@ -192,6 +192,7 @@ def on_a_quadratic(strategy, mean, deviation, steps):
     return monitor.noise_scale, optimizer.inner_optimizer, noise, signal
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("strategy", "steps", "mean"),
     [(1, 2, 0.2), (2, 4, 1.0), (4, 2, 1.0), (4, 1, 0.2)],
@@ -217,6 +218,7 @@ def test_gain_at_both_ends_in_training(two_replicas):
     assert adascale.gain.numpy() == pytest.approx(64 / BASE, rel=0.05)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("steps", [1, 2])
 def test_a_skipped_update_is_not_observed(two_replicas, steps):
     with two_replicas.scope():

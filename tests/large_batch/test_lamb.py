@@ -87,6 +87,7 @@ def expected():
     return model.get_weights()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("strategy", "steps"), [(1, 4), (2, 1), (4, 4)], indirect=["strategy"]
 )

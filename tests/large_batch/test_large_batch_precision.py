@@ -41,6 +41,7 @@ def in_float32():
     return model.get_weights()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("policy", "steps", "loss_scale", "replicas"),
     list(

@@ -291,6 +291,7 @@ def expected():
     return train_on_one_device()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("strategy", "steps"), [(1, 4), (2, 1), (4, 4)], indirect=["strategy"]
 )
@@ -301,6 +302,7 @@ def test_training_equals_one_device_with_one_large_batch(
     assert problem.deviation(actual, expected) <= 1e-5
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_follows_float32(two_replicas, policy, expected):
     keras.config.set_dtype_policy(policy)

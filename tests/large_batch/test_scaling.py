@@ -331,6 +331,7 @@ def equation_9(gradient, rate, nesterov):
     return weights
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("strategy", "nesterov"),
     [(1, True), (2, False), (4, True)],
@@ -374,6 +375,7 @@ def test_corrected_momentum_is_equation_9(strategy, nesterov):
     assert np.max(np.abs(distorted - expected)) > 0.01
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rule", FACTORS)
 @pytest.mark.parametrize("kind", ["SGD", "AdamW", "Lion"])
 def test_decay_of_an_update_is_the_scaled_rate_times_decay(

@@ -164,6 +164,7 @@ def saved_by(model, path, **fit):
     (model.save_weights if "weights" in path.name else model.save)(path)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ["saved.weights.h5", "saved.keras"])
 def test_weights_load_before_the_optimizer_is_built_as_kerass_do(

@@ -163,6 +163,7 @@ class Adversaries(keras.Model):
         return {"judged": judged, "hidden": hidden}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("strategy", "steps"), [(1, 3), (2, 1), (4, 3)], indirect=["strategy"]
 )
@@ -208,6 +209,7 @@ def test_an_optimizer_built_inside_of_a_function_works_or_says_why(
     assert int(optimizer.iterations.numpy()) == 1
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("strategy", "steps", "steps_per_execution"),
     [(1, 1, 2), (2, 2, 3), (4, 2, 2), (4, 1, 3)],
@@ -240,6 +242,7 @@ def test_several_steps_per_execution_equal_one_device(
         np.testing.assert_allclose(result, oracle, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("steps", [1, 2])
 def test_running_eagerly_equals_one_device(two_replicas, steps):
     model, optimizer = make(two_replicas, steps)

@@ -3,6 +3,7 @@
 import failures
 import pytest
 from failures import Case
+from grids import later
 
 pytestmark = pytest.mark.multi_worker
 
@@ -41,11 +42,12 @@ def check(case, undisturbed):
     assert failures.deviation(result.weights, undisturbed) == 0
 
 
-@pytest.mark.parametrize("case", COVERING, ids=str)
+@pytest.mark.parametrize("case", later(COVERING, COVERING[:1]), ids=str)
 def test_it_is_named_within_ten_seconds_and_no_step_is_lost(case, undisturbed):
     check(case, undisturbed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("worker", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_worker_that_ends_before_the_other_does_not_fail_it(
     worker, undisturbed, tmp_path

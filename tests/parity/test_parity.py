@@ -1,6 +1,7 @@
 """Equal to one device: pairs of settings with common optimizers, and others.
 
-With `-m long`, pairs of settings with all of them, a grid, and random ones.
+At once a few that cover every value; with `-m long` all pairs, a grid, and
+random ones.
 """
 
 import itertools
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import settings
 from allpairspy import AllPairs
+from grids import later
 from hypothesis import HealthCheck, given
 from hypothesis import settings as configured
 from hypothesis import strategies as st
@@ -43,6 +45,18 @@ GRID = [
         *(settings.DOMAINS[key] for key in ("replicas", "steps", "num_samples"))
     )
 ]
+
+
+def covering(chosen):
+    """Few settings, in which every value of the others of a kind is."""
+    left, few = {(k, v) for s in chosen for k, v in vars(s).items()}, []
+    while left:
+        few.append(max(chosen, key=lambda s: len(left & {*vars(s).items()})))
+        left -= {*vars(few[-1]).items()}
+    return few
+
+
+AT_ONCE = covering(pairs(COMMON))
 
 
 def train(setting):
@@ -94,7 +108,7 @@ def check(setting):
         )
 
 
-@pytest.mark.parametrize("setting", PAIRS, ids=str)
+@pytest.mark.parametrize("setting", later(PAIRS, AT_ONCE), ids=str)
 def test_training_equals_one_device_with_one_large_batch(setting):
     check(setting)
 
@@ -147,6 +161,9 @@ def test_the_oracle_learns_something():
 def test_pairs_cover_every_value():
     for name, domain in settings.DOMAINS.items():
         assert {getattr(setting, name) for setting in PAIRS} == set(domain)
+        if name != "optimizer":
+            at_once = {getattr(setting, name) for setting in AT_ONCE}
+            assert at_once == set(domain)
 
 
 def test_no_built_in_optimizer_is_forgotten():

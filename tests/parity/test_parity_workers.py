@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import settings
 from allpairspy import AllPairs
+from grids import later, of_this_run
 from places import SHARED
 
 import tfdp
@@ -21,6 +22,7 @@ CHOSEN = [
         ("Muon", "weight_decay", "dense", "mean", 2, 2, 50),
     ]
 ]
+AT_ONCE = CHOSEN[:1] + CHOSEN[3:5]
 PAIRS = [
     settings.Setting(*values)
     for values in AllPairs(
@@ -55,12 +57,20 @@ def check(setting, reports):
             )
 
 
-@pytest.fixture(scope="module", params=CHOSEN, ids=str)
-def trained(request):
+@pytest.fixture(scope="module")
+def reports(request):
+    """What both workers report of each setting."""
+    chosen = of_this_run(request, "trained")
+    found = tfdp.testing.run_workers(
+        SCRIPT, 2, list(map(str, chosen)), timeout=600
+    )
+    return dict(zip(chosen, zip(*found, strict=True), strict=True))
+
+
+@pytest.fixture(params=later(CHOSEN, AT_ONCE), ids=str)
+def trained(request, reports):
     """A setting, and what both workers report."""
-    setting = str(request.param)
-    reports = tfdp.testing.run_workers(SCRIPT, 2, [setting], timeout=300)
-    return request.param, [worker[0] for worker in reports]
+    return request.param, reports[request.param]
 
 
 def test_two_workers_equal_one_device(trained):

@@ -42,6 +42,7 @@ def test_replicas_without_a_sample_change_nothing(strategy, kind):
     check_equal(sparse_data.results(kind, 33, strategy), kind, 33)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("samples", [32, 34, 37])
 def test_batches_of_any_size_equal_one_device(samples):
     strategy = tfdp.MirroredStrategy([f"CPU:{i}" for i in range(4)])

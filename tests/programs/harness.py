@@ -9,8 +9,8 @@ import sys
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
+from grids import later
 from program import Found, Way
 
 HERE = pathlib.Path(__file__).parent
@@ -19,18 +19,22 @@ NAMES = sorted(
 )
 
 
-def parameters(without=None):
+def parameters(without=None, at_once=None):
     """Returns a pytest parameter for each program.
 
     Args:
         without: A way; programs of which there is only a finding in that way
             are left out.
+        at_once: Those that are not `long`. By default, what programs say.
     """
-    return [
-        pytest.param(name, marks=[pytest.mark.long] * load(name).is_long)
+    names = [
+        name
         for name in NAMES
         if not isinstance(load(name).differs.get(without), Found)
     ]
+    if at_once is None:
+        at_once = [name for name in names if not load(name).is_long]
+    return later(names, at_once)
 
 
 @functools.cache

@@ -8,10 +8,19 @@ import re
 import harness
 import program
 import pytest
+from grids import of_this_run
 
 import tfdp
 
 PER_PAIR = 8
+AT_ONCE = [
+    "contrastive/siamese",
+    "feeding/generator",
+    "generative/vae",
+    "steps/half_precision",
+    "tables/quantiles",
+    "vision/segmentation",
+]
 WAY = "two workers"
 
 pytestmark = [
@@ -23,12 +32,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def on_workers(request):
     """What two workers report of a program: a function of its name."""
-    chosen = [
-        item.callspec.params["name"]
-        for item in request.session.items
-        if item.path == request.path
-    ]
-    reports = {}
+    chosen, reports = of_this_run(request, "name"), {}
 
     def report_of(name):
         if name not in reports:
@@ -51,7 +55,7 @@ def run(names):
     return {name: [worker[name] for worker in workers] for name in names}
 
 
-@pytest.mark.parametrize("name", harness.parameters(without=WAY))
+@pytest.mark.parametrize("name", harness.parameters(WAY, AT_ONCE))
 def test_two_workers_equal_one_device(name, on_workers):
     of = harness.load(name)
     said = of.differs.get(WAY)

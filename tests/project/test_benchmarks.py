@@ -36,6 +36,7 @@ def rows(output):
     ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_benchmark_says_how_it_is_used(script):
     assert "usage: " in run(script, "--help")
@@ -75,6 +76,7 @@ def test_what_the_monitor_costs_is_measured():
         assert (" µs (" in row[3]) == (row[1] != "without")
 
 
+@pytest.mark.long
 def test_replicas_in_one_process_train_alike():
     output = run(
         "one_process.py",
@@ -110,6 +112,7 @@ check_losses({"one device": one, "tfdp": other}, "tiny")
     assert "1.01 instead of 1.0 in round 2" in result.stderr
 
 
+@pytest.mark.long
 def test_accumulators_are_as_large_as_the_gradients():
     output = run(
         "accumulation.py",
@@ -134,6 +137,7 @@ def test_updates_are_measured_as_they_grow():
     assert re.search(r"to the power of -?\d\.\d\d", output)
 
 
+@pytest.mark.long
 def test_a_shared_out_state_is_measured_beside_a_whole_one():
     whole, *shared = rows(run("sharded_state.py", "--quick", "--rounds", "1"))[
         1:
@@ -158,6 +162,7 @@ def test_what_an_import_takes_is_measured():
     assert all(float(row[1].replace(",", "")) > 1 for row in table)
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 def test_gradients_travel_once_per_update():
     output = run("collectives.py", "--quick")

@@ -98,6 +98,7 @@ def test_programs_of_the_readme_run(program, tmp_path):
     assert "samples/s" in output
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 def test_program_of_the_readme_is_the_same_for_two_workers(tmp_path):
     (tmp_path / "train.py").write_text(PROGRAMS[0])
@@ -119,6 +120,7 @@ def test_program_of_the_readme_is_the_same_for_two_workers(tmp_path):
     np.testing.assert_allclose(*losses, rtol=5e-3)
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 def test_program_about_input_trains_alike_on_two_workers(tmp_path):
     page = (ROOT / "docs" / "input.md").read_text()

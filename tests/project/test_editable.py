@@ -74,6 +74,7 @@ def test_tfdp_is_found_from_wherever_a_program_starts(
     assert result.stdout.strip().endswith(str(clone / "tfdp" / "__init__.py"))
 
 
+@pytest.mark.long
 def test_all_of_tfdp_is_found_from_the_folder_above(site, clone):
     result = run(site, clone.parent, ALL)
     assert result.returncode == 0, result.stderr

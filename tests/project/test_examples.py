@@ -39,7 +39,7 @@ def value(output, label):
     return re.search(rf"│ {re.escape(label)} +│ (.*?) +│", output)[1]
 
 
-@pytest.mark.parametrize("cpus", [1, 2])
+@pytest.mark.parametrize("cpus", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_alone_it_ends_with_a_table_and_a_plot(tmp_path, data_dir, cpus):
     output = run(
         *(sys.executable, SCRIPT, "--epochs=2", f"--logical-cpus={cpus}"),
@@ -64,6 +64,7 @@ def test_alone_it_ends_with_a_table_and_a_plot(tmp_path, data_dir, cpus):
     assert kinds.count("update") == 20 // cpus // 10
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 def test_two_workers_read_held_out_digits(tmp_path, data_dir):
     """The settings of `make demo`, and half of its epochs."""
@@ -87,6 +88,7 @@ def test_two_workers_read_held_out_digits(tmp_path, data_dir):
     assert "[worker 1] epoch" not in output
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 def test_workers_that_prepare_the_data_at_once_do_not_race(tmp_path):
     code = (
@@ -103,6 +105,7 @@ def test_workers_that_prepare_the_data_at_once_do_not_race(tmp_path):
         assert f"[worker {worker}] 1437 360" in output
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("flag", "message"),
     [

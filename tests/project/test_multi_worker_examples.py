@@ -208,6 +208,7 @@ def test_a_missing_program_is_told(sbatch):
     assert "usage: sbatch train.sbatch PROGRAM" in result.stderr
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 def test_tasks_of_a_slurm_step_train_together(sbatch, tmp_path):
     """The program of the page, on variables alone: there is no TF_CONFIG."""

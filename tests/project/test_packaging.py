@@ -190,6 +190,7 @@ def test_installed_command_runs(installed, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_installed_report_has_its_page(installed, tmp_path):
     run_logs.write(tmp_path / "run", [run_logs.begin(), run_logs.window(10)])
     run(
@@ -203,6 +204,7 @@ def test_installed_report_has_its_page(installed, tmp_path):
     assert names == {"report.html", "throughput.png"}
 
 
+@pytest.mark.long
 def test_installed_plugin_gives_its_fixtures(installed, tmp_path):
     (tmp_path / "test_workers.py").write_text(
         "def place(): return __file__\n"

@@ -126,6 +126,7 @@ def test_version_is_that_of_the_package():
     assert set(dir(tfdp)) == {*EXPORTED, "__version__"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "names",
     [

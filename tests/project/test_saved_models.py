@@ -61,6 +61,7 @@ def test_there_are_models_with_every_optimizer():
     assert NAMES == ["adascale", "lars", "momentum_corrected_sgd", "sgd"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "imports",
     [
@@ -131,6 +132,7 @@ def test_keras_is_registered_with_once_it_is_really_imported():
     assert output.split()[-1] == str(len(MODULES))
 
 
+@pytest.mark.long
 def test_looking_for_keras_is_not_importing_it():
     code = """
         import importlib.util, sys

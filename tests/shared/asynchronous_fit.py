@@ -57,13 +57,14 @@ class Noted:
     def __init__(self, strategy, folder):
         self._used = strategy.feed.used
         name = f"{strategy.worker_index}-{os.getpid()}.jsonl"
-        self._file = pathlib.Path(folder, name).open("a", buffering=1)
+        self._path = pathlib.Path(folder, name)
         strategy.feed.used = self
         self._feed = strategy.feed
 
     def __call__(self):
         used = self._used()
-        print(json.dumps([self._feed.epoch, used]), file=self._file)
+        with self._path.open("a") as file:
+            print(json.dumps([self._feed.epoch, used]), file=file)
         return used
 
 

@@ -1,34 +1,78 @@
-"""Which part of a grid of parameters is run at once."""
+"""Which of the cases of a test are run at once."""
 
 import collections
-import itertools
+
+import pytest
+
+REPLICAS = ("replicas", "strategy")
 
 
 def rest(items):
-    """Returns the tests to leave for later, of those with several parameters.
+    """Returns the tests to leave for later, of those with parameters.
 
-    Of each test function, every value of every parameter is kept, in as few
-    combinations as that takes, on two replicas rather than on four.
+    A case that differs from others in its number of replicas only is run on
+    two. Of several parameters every value is kept, in as few combinations as
+    that takes; of a test that is marked `sampled`, one case: the first of those
+    on two replicas. What is marked `long` is for later anyway, and stands for
+    no value.
 
     Args:
         items: Tests that pytest has collected.
     """
     grids = collections.defaultdict(list)
     for item in items:
-        if hasattr(item, "callspec") and len(_values(item)) > 1:
+        if hasattr(item, "callspec") and not item.get_closest_marker("long"):
             grids[item.parent.nodeid, item.originalname].append(item)
-    return list(itertools.chain.from_iterable(map(_rest_of, grids.values())))
+    return [item for grid in grids.values() for item in _rest_of(grid)]
+
+
+def later(values, at_once):
+    """Returns parameters of which all but those named are marked `long`."""
+    long = pytest.mark.long
+    return [v if v in at_once else pytest.param(v, marks=long) for v in values]
+
+
+def of_this_run(request, argument):
+    """Returns the values of a parameter in those tests of a file that run.
+
+    What starts workers for a whole file starts them for these.
+    """
+    values = [
+        item.callspec.params[argument]
+        for item in request.session.items
+        if item.path == request.path
+        and hasattr(item, "callspec")
+        and argument in item.callspec.params
+    ]
+    return list(dict.fromkeys(values))
 
 
 def _rest_of(grid):
-    left, seen = list(grid), set()
+    kept = _on_two_replicas(grid)
+    if grid[0].get_closest_marker("sampled"):
+        kept = [min(kept, key=_cost)]
+    elif len(_values(grid[0])) > 1:
+        kept = _every_value(kept)
+    return [item for item in grid if item not in kept]
+
+
+def _on_two_replicas(grid):
+    nearest = {}
+    for item in sorted(grid, key=_cost):
+        nearest.setdefault(_apart_from_replicas(item), item)
+    return [item for item in grid if item in nearest.values()]
+
+
+def _every_value(grid):
+    kept, left, seen = [], list(grid), set()
     while left:
         best = max(left, key=lambda x: (len(_values(x) - seen), -_cost(x)))
         if _values(best) <= seen:
             break
         seen |= _values(best)
         left.remove(best)
-    return left
+        kept.append(best)
+    return kept
 
 
 def _values(item):
@@ -36,5 +80,13 @@ def _values(item):
     return set(enumerate(item.callspec._idlist))
 
 
+def _apart_from_replicas(item):
+    # Arguments of one `parametrize` have the same index.
+    indices = item.callspec.indices.items()
+    return tuple(pair for pair in indices if pair[0] not in REPLICAS)
+
+
 def _cost(item):
-    return abs(item.callspec.params.get("strategy", 2) - 2)
+    given = item.callspec.params
+    replicas = next((given[name] for name in REPLICAS if name in given), 2)
+    return abs(replicas - 2) if replicas > 1 else 3

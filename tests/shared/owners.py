@@ -2,6 +2,7 @@
 
 import re
 
+import grids
 import pytest
 from problem import deviation
 from sharded_state import of_replicas
@@ -12,8 +13,7 @@ LATER_WITHOUT = pytest.param(False, marks=pytest.mark.long)
 
 
 def later(kinds, at_once=AT_ONCE):
-    long = pytest.mark.long
-    return [k if k in at_once else pytest.param(k, marks=long) for k in kinds]
+    return grids.later(kinds, at_once)
 
 
 def assert_equals(strategy, model, plain, to=1e-6):

@@ -1,4 +1,9 @@
-"""Trains on items that are split in many ways, and counts what was computed."""
+"""Trains on items that are split in many ways, and counts what was computed.
+
+python split_items.py REPLICAS WAY ...
+
+trains in those ways, or in all of them.
+"""
 
 import math
 import random
@@ -260,8 +265,9 @@ def refusal(act):
 
 if __name__ == "__main__":
     found = {}
-    for name, train in WAYS.items():
-        found[name] = {k: np.asarray(v).tolist() for k, v in train().items()}
+    for name in sys.argv[2:] or WAYS:
+        trained_so = WAYS[name]().items()
+        found[name] = {k: np.asarray(v).tolist() for k, v in trained_so}
         if name == "plain":
             found["computed"] = list(in_fit)
     found["shuffled"] = shuffled()

@@ -10,7 +10,7 @@ from killed import KillAt, Killed
 
 import tfdp
 
-folder, part = sys.argv[1:]
+folder, part, *names = sys.argv[1:]
 strategy = tfdp.auto_strategy()
 SAMPLES, BATCH, EPOCHS, KILLED_AT = 37, 8, 3, (1, 2)
 x = np.random.default_rng(0).normal(size=(SAMPLES, 4)).astype("float32")
@@ -71,4 +71,4 @@ def trained(name, place):
 
 
 place = KILLED_AT if part == "first" else (9, 9)
-tfdp.testing.report({name: trained(name, place) for name in DATA})
+tfdp.testing.report({name: trained(name, place) for name in names})

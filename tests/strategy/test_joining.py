@@ -106,6 +106,7 @@ def wait_for_tensorflow(address):
     raise AssertionError("TensorFlow did not start")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("index", [0, 1])
 def test_the_deadline_ends_it_and_says_why(start, index):
     process, _ = start(index, timeout="4")
@@ -120,6 +121,7 @@ def test_the_deadline_ends_it_and_says_why(start, index):
     ) in output
 
 
+@pytest.mark.long
 def test_a_worker_that_has_ended_meanwhile_is_named(start):
     process, addresses = start(0, timeout="4", listens=False)
     output, _ = process.communicate(timeout=60)
@@ -127,6 +129,7 @@ def test_a_worker_that_has_ended_meanwhile_is_named(start):
     assert f"Received: worker 1 ({addresses[1]}) no longer listening." in output
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("index", "args", "number", "code"),
     [
@@ -163,6 +166,7 @@ print(strategy.num_workers, *[v for w in model.get_weights() for v in w.flat])
 """
 
 
+@pytest.mark.long
 def test_workers_at_addresses_of_ipv6_train_as_one_device():
     try:
         with contextlib.ExitStack() as stack:
@@ -214,6 +218,7 @@ except RuntimeError as error:
 """
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("args", [[], ["resolver"]])
 def test_a_tensor_made_before_the_strategy_is_refused_at_once(args):
     cluster = Cluster.of(free_addresses(2), 0)

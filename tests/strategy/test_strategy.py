@@ -83,6 +83,7 @@ def test_a_first_batch_that_does_not_divide_trains(strategy, num_samples):
     assert problem.deviation(actual, expected.get_weights()) <= 1e-6
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("num_samples", [65, 66, 1])
 def test_convolutions_survive_replicas_without_samples(strategy, num_samples):
     x, y = images(num_samples)
@@ -347,6 +348,7 @@ def test_float64_accumulates_in_float64(two_replicas):
     assert abs(float(variable.numpy()[0]) + 1.0 + 1e-12) < 1e-14
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("steps", [1, 2])
 def test_gradients_through_synchronized_statistics_are_weighed(steps):
     """They reach replicas of another size than that of their loss."""
@@ -390,6 +392,7 @@ def test_gradients_through_synchronized_statistics_are_weighed(steps):
     assert problem.deviation(*trained) <= 1e-6
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("num_samples", [65, 66, 1])
 def test_convolutions_with_synchronized_statistics_survive_them_too(
     strategy, num_samples

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from alike import check_alike
+from grids import later
 
 import tfdp
 
@@ -47,7 +48,7 @@ def set_trainable(model, is_trainable):
         model.compile(model.optimizer, "mse")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", later(WAYS, ["DiLoCo", "delayed"]))
 def test_frozen_layers_stay_and_thawed_ones_meet_again(two_replicas, way):
     model = compiled(two_replicas, WAYS[way]())
     fit(model)
@@ -67,7 +68,7 @@ def test_frozen_layers_stay_and_thawed_ones_meet_again(two_replicas, way):
     assert np.any(model.layers[0].get_weights()[0] != frozen[0])
 
 
-@pytest.mark.parametrize("way", ["local", "DiLoCo"])
+@pytest.mark.parametrize("way", later(["local", "DiLoCo"], ["DiLoCo"]))
 def test_layers_frozen_from_the_begin_meet_once_thawed(two_replicas, way):
     model = compiled(two_replicas, WAYS[way]())
     with two_replicas.scope():
@@ -79,6 +80,7 @@ def test_layers_frozen_from_the_begin_meet_once_thawed(two_replicas, way):
     check_alike(model)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("when", ["between", "at an epoch"])
 def test_a_round_begins_with_the_weights_that_are_there(two_replicas, when):
     # Nothing moves but what was set: no rate inside, no momentum outside.
@@ -100,6 +102,7 @@ def test_a_round_begins_with_the_weights_that_are_there(two_replicas, when):
         np.testing.assert_array_equal(value, np.ones_like(value))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("way", WAYS)
 def test_updates_of_other_variables_do_not_share_a_round(two_replicas, way):
     with two_replicas.scope():
@@ -138,6 +141,7 @@ def test_a_variable_that_it_was_not_built_for_is_named(two_replicas, way):
             )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("way", WAYS)
 def test_without_the_callback_open_rounds_are_told_of(two_replicas, way):
     model = compiled(two_replicas, WAYS[way]())

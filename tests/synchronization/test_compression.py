@@ -55,6 +55,7 @@ def test_training_stays_close_to_one_device(
         assert 1e-7 < deviation <= 5e-3
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("compression", FORMATS)
 def test_scaled_losses_do_not_overflow_on_the_way(compression):
     setting = settings.Setting(
@@ -110,6 +111,7 @@ def moved(gradient, replicas=2, state=None, **options):
     return float((before - model.get_weights()[0]).item()), state
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("compression", [None, *FORMATS])
 def test_a_dynamic_scale_keeps_small_gradients(compression):
     distance, _ = moved(2e-8, compression=compression, loss_scale="dynamic")
@@ -121,6 +123,7 @@ def test_gradients_below_the_range_are_lost_without_a_scale():
     assert moved(2e-8, compression="bfloat16")[0] == pytest.approx(1, rel=5e-3)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("compression", [None, *FORMATS])
 def test_the_scale_of_a_saved_state_is_not_taken_where_there_is_none(
     compression,

@@ -34,6 +34,7 @@ def trained(strategy, make_optimizer, num_samples, **options):
     return model
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("num_samples", [256, 241])
 def test_each_update_is_one_late(strategy, kind, num_samples):

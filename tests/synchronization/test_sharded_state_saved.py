@@ -128,6 +128,7 @@ def test_a_killed_run_goes_on_to_the_bit(two_replicas, tmp_path, kind, steps):
     assert deviation(one, other) == 0
 
 
+@pytest.mark.long
 def test_a_backup_of_two_owners_is_resumed_by_four(
     two_replicas, four_replicas, tmp_path, oracle
 ):

@@ -106,6 +106,7 @@ def test_a_killed_job_goes_on_to_the_bit(tmp_path, workers):
     assert resumed == undisturbed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("before", "after"),
     [(2, 3), pytest.param(3, 2, marks=pytest.mark.long)],

@@ -9,10 +9,10 @@ import numpy as np
 from tfdp.asynchronous.barrier import Barrier
 from tfdp.asynchronous.batch_queue import BatchQueue
 from tfdp.asynchronous.description import Description, check_arrays
+from tfdp.asynchronous.epoch_statistics import brought_together
 from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.served_model import ServedModel
 from tfdp.asynchronous.staleness import Lost, Staleness
-from tfdp.asynchronous.epoch_statistics import brought_together
 
 CHIEF = 0
 

@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 import sys
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,6 +98,8 @@ class AsynchronousStrategy(MirroredStrategy):
         self.exchange: Exchange | None = None
         self.feed = Feed()
         self._server = self._started() if self.is_chief else None
+        if self._server is not None:
+            weakref.finalize(self, self._server.close)
         self.drawn_seed = None
         if tf_runtime.global_seed() is None:
             # The same everywhere, so that all shuffle alike.
@@ -129,6 +132,7 @@ class AsynchronousStrategy(MirroredStrategy):
                 heartbeat_timeout=self._heartbeat_timeout,
                 start_timeout=start_timeout(),
             )
+            weakref.finalize(self, self.exchange.close)
         return self.exchange
 
     def run(

@@ -86,4 +86,6 @@ def data(batch):
     return stream({"first": first, "second": second}, batch=batch)
 
 
-PROGRAM = Program(make, data, differs={"accumulating": Refused("whole.*batch")})
+PROGRAM = Program(
+    make, data, differs={"accumulating": Refused("whole.*batch")}, is_long=True
+)

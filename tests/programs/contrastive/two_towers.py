@@ -49,4 +49,4 @@ def data(batch):
     return stream(x, np.zeros(53, "int32"), weights, batch=batch)
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

@@ -36,4 +36,4 @@ def data(batch):
     return {"x": Shards(x, y, batch, workers=2), "shuffle": False}
 
 
-PROGRAM = Program(make, data, fit={"epochs": 3})
+PROGRAM = Program(make, data, fit={"epochs": 3}, is_long=True)

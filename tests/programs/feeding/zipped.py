@@ -67,4 +67,4 @@ def data(batch):
     return {"x": untuned(both)}
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

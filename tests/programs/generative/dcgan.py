@@ -97,4 +97,5 @@ PROGRAM = Program(
     differs={
         "accumulating": Other("the discriminator judges before its update")
     },
+    is_long=True,
 )

@@ -103,4 +103,5 @@ PROGRAM = Program(
     make,
     data,
     differs={"accumulating": Other("its average moves with each micro-batch")},
+    is_long=True,
 )

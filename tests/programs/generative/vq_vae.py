@@ -87,4 +87,4 @@ def data(batch):
     return stream(images(), batch=batch)
 
 
-PROGRAM = Program(make, data, fit={"epochs": 3})
+PROGRAM = Program(make, data, fit={"epochs": 3}, is_long=True)

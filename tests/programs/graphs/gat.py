@@ -85,4 +85,4 @@ def data(batch):
     return stream(x, y, batch=batch) | {"validation_data": held_out}
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

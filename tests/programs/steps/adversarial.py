@@ -59,4 +59,4 @@ def data(batch):
     return stream(x, random.integers(0, 3, 53), batch=batch)
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

@@ -83,4 +83,5 @@ PROGRAM = Program(
     make,
     data,
     differs={"accumulating": Other("a layer feeds the next before its update")},
+    is_long=True,
 )

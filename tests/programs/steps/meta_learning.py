@@ -71,4 +71,4 @@ def data(batch):
     return stream(*(p.astype("float32") for p in parts), batch=batch)
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

@@ -45,4 +45,4 @@ def data(batch):
     return stream(x, x[:, :1] * x[:, 1:2], batch=batch)
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)

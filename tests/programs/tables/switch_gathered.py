@@ -40,4 +40,6 @@ def data(batch):
     return stream(x, np.abs(x).mean(axis=1, keepdims=True), batch=batch)
 
 
-PROGRAM = Program(make, data, differs={"accumulating": Refused("whole.*batch")})
+PROGRAM = Program(
+    make, data, differs={"accumulating": Refused("whole.*batch")}, is_long=True
+)

@@ -68,4 +68,4 @@ def data(batch):
     return stream(x, random.integers(0, 5, 53), batch=batch)
 
 
-PROGRAM = Program(make, data)
+PROGRAM = Program(make, data, is_long=True)
