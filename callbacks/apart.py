@@ -71,6 +71,7 @@ class Apart:
         if self._strategy.is_chief:
             # What is here may have been set or loaded since the last one.
             exchange.load(self._way.state_of(list(exchange.save())))
+            self._rate = self._rate_here()
         elif not where["is_over"]:
             handed = self._handover.restore_model(exchange.handed())
             self._set_rate(handed["learning_rate"])
@@ -86,7 +87,6 @@ class Apart:
     def open(self) -> None:
         """Lets all begin, once the callbacks of this worker have begun."""
         if self._strategy.is_chief:
-            self._rate = self._rate_here()
             self._hand_over()
             self._exchange.open(keras_fit.begins_at_epoch(self._model))
         elif not self._is_late:

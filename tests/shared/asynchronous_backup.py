@@ -8,7 +8,6 @@ import time
 
 import asynchronous_fit
 import keras
-import numpy as np
 
 import tfdp
 

@@ -460,7 +460,7 @@ class Training:
         weights = self._weights()
         with self._changed:
             self._fits, self._is_stopped = self._fits + 1, False
-            self._handed = {}
+            self._handed, self._first_epoch = {}, None
             self._changed.notify_all()
         self.queue.reset()
         return weights
