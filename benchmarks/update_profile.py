@@ -19,7 +19,7 @@ from harness.networks import inputs_and_labels, model
 from harness.table import print_head, print_row
 
 PARTS = (
-    *("input", "compute", "waiting", "communication", "other"),
+    *("start", "input", "compute", "waiting", "communication", "other"),
     *("between", "voting", "held"),
 )
 MARK = "[profile] "
@@ -60,7 +60,8 @@ def train(variant, updates):
     if strategy.is_chief:
         parts = {
             # There is one replica for each worker, so that parts add up.
-            name: statistics.fmean(getattr(total.breakdown, name))
+            # In the input of a tfdp that does not tell it, start is included.
+            name: statistics.fmean(getattr(total.breakdown, name, [0.0]))
             / total.rates.updates
             for name in PARTS
         }

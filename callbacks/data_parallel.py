@@ -16,6 +16,7 @@ from tfdp.callbacks.chief_only import (
     on_chief_only,
     on_chief_only_apart,
 )
+from tfdp.callbacks.last_word import LastWord
 from tfdp.callbacks.savers import check_saves, saves_models
 from tfdp.cluster import naming_lost_workers
 from tfdp.optimizer import DistributedOptimizer
@@ -23,7 +24,6 @@ from tfdp.strategy import (
     AsynchronousStrategy,
     BatchStatistics,
     DataParallelStrategy,
-    no_batches,
 )
 from tfdp.upstream.keras import inspection, keras_fit
 
@@ -254,8 +254,8 @@ class DataParallel(keras.callbacks.Callback):
     def _with_last_word(
         self, callbacks: list[keras.callbacks.Callback]
     ) -> list[keras.callbacks.Callback]:
-        others = [c for c in callbacks if not isinstance(c, _LastWord)]
-        return [*others, _LastWord(self)]
+        others = [c for c in callbacks if not isinstance(c, LastWord)]
+        return [*others, LastWord(self)]
 
     def _obey(self, decided: frozenset[str]) -> None:
         if decided & {"interrupt", "terminate"}:
@@ -298,16 +298,17 @@ class DataParallel(keras.callbacks.Callback):
 
     def _name_lost_workers(self, name: str) -> None:
         cluster = getattr(self.model.distribute_strategy, "cluster", None)
-        function = getattr(self.model, name)
-        if function is None or (cluster is None and self._apart is None):
+        function: Any = getattr(self.model, name)
+        if function is None or hasattr(function, "names_lost_workers"):
             return
-        if not hasattr(function, "names_lost_workers"):
-            if self._apart is not None:
-                naming = self._apart.naming(function)
-            else:
-                naming = naming_lost_workers(function, cluster)
-            naming.names_lost_workers = True  # type: ignore[attr-defined]
-            setattr(self.model, name, naming)
+        if self._apart is not None:
+            function = self._apart.naming(function)
+        elif cluster is not None:
+            function = naming_lost_workers(function, cluster)
+        else:
+            return
+        function.names_lost_workers = True
+        setattr(self.model, name, function)
 
     def _settle(self) -> None:
         if self._in_fit:
@@ -361,42 +362,6 @@ class DataParallel(keras.callbacks.Callback):
             # As Keras does before the first step of a fit.
             with self.model.distribute_strategy.scope():
                 optimizer.build(variables)
-
-
-class _LastWord(keras.callbacks.Callback):
-    """Tells `DataParallel` when every other callback has been called."""
-
-    def __init__(self, edges: DataParallel) -> None:
-        super().__init__()
-        self._edges = edges
-        self._steps = 0
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._edges.begin_training()
-
-    def on_train_batch_begin(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        self._edges.begin_step()
-
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        self._steps += 1
-        self._edges.end_update()
-
-    def on_epoch_begin(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        self._edges.begin_epoch(epoch)
-
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        if not self._steps and not self._edges.may_have_none:
-            # Nor in the epochs before.
-            raise no_batches()
-        self._edges.end_epoch()
 
 
 def _check_first(

@@ -21,6 +21,7 @@ from tfdp.callbacks.counted_model import (
 from tfdp.callbacks.data_parallel import DataParallel
 from tfdp.callbacks.feeding import feed_of_fit
 from tfdp.callbacks.progress_bar import show_one_figure
+from tfdp.callbacks.vote_timer import VoteTimer
 from tfdp.step import CAPACITY, Settings, StepMeter
 from tfdp.throughput import (
     Limit,
@@ -39,8 +40,9 @@ _LONGEST_WINDOW = 10_000
 class ThroughputMonitor(keras.callbacks.Callback):
     """Measures how fast each replica is, and says what holds it back.
 
-    Time stamps inside of the step tell, for each replica and update, waiting
-    for data, computation, waiting for the slowest replica, and communication.
+    Time stamps inside of the step tell, for each replica and update, starting
+    it, waiting for data, computation, waiting for the slowest replica, and
+    communication.
     Workers measure by their own clocks, of which only differences count, and
     tell each other at the end of each window, so that all have the same logs.
     At the end of an epoch the logs have the following, of which Keras's
@@ -54,7 +56,9 @@ class ThroughputMonitor(keras.callbacks.Callback):
     | `replica_samples_per_second`     | 1/s  | median of the replicas' rates |
     | `step_seconds`                   | s    | mean time of an update        |
     | `step_seconds_p50`, `_p95`       | s    | its median, 95th percentile   |
-    | `input_wait_fraction`            | 1    | part of it: waiting for data  |
+    | `start_fraction`                 | 1    | part of it: until data is     |
+    |                                  |      | asked for                     |
+    | `input_wait_fraction`            | 1    | until it is there             |
     | `compute_fraction`               | 1    | from data to gradients        |
     | `waiting_fraction`               | 1    | for the slowest replica       |
     | `communication_fraction`         | 1    | reducing gradients            |
@@ -138,6 +142,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self.unit = unit
         self.verbose = checked_verbose(verbose)
         self._measure_by = clock, samples_fn
+        self._meter = StepMeter(Settings(*self._measure_by))
         self._process = psutil.Process()
         self._clock = clock or time.time
         self._total: Window | None = None
@@ -209,12 +214,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks that samples are counted."""
         check_counted(self.model)
-        optimizer, strategy = (
-            self.model.optimizer,
-            self.model.distribute_strategy,
-        )
-        self._strategy = strategy
-        self._optimizer = optimizer
+        self._optimizer = optimizer = self.model.optimizer
+        self._strategy = strategy = self.model.distribute_strategy
         self._replicas = strategy.num_replicas_in_sync // strategy.num_workers
         self._cycle = optimizer.accumulation_steps
         self._at_once = self.model.steps_per_execution
@@ -223,6 +224,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._is_measured = False
         self._all_read_all = all_read_all(strategy)
         self._log = StepLog(self._replicas)
+        self._votes = VoteTimer(self._clock)
         self._meter.start(strategy)
         callbacks = keras_fit.callbacks_in_use() or []
         show_one_figure(
@@ -233,9 +235,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         )
         for callback in callbacks:
             if isinstance(callback, DataParallel):
-                callback.watch_votes(self._see_vote)
-        self._vote_begin: float | None = None
-        self._voting = 0.0
+                callback.watch_votes(self._votes)
         self._total = None
         self._report = ""
         self._listeners = []
@@ -250,7 +250,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._update = inspection.updates([self.model.optimizer])
         self._of_epoch: Window | None = None
         self._log.begin_epoch()
-        self._voting = 0.0
+        self._votes.take()
         self._epoch_begin = self._measured
         self._stamped = 0
         # Nobody else would see the end of a window.
@@ -284,9 +284,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
             end,
             is_left_out=self._measured < self._warmup
             or self._meter.traces > self._traces,
-            voting=self._voting,
+            voting=self._votes.take(),
         )
-        self._voting = 0.0
         self._measured += self._at_once
         if self._measured >= self._read_at:
             self._read()
@@ -314,6 +313,14 @@ class ThroughputMonitor(keras.callbacks.Callback):
         words = str(found) if found.rates.updates else "all of it was warm-up"
         if self.verbose > 1:
             self._report = f"epoch {epoch + 1}: {words}"
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Lets validation alone."""
+        self._meter.pause()
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Goes on."""
+        self._meter.resume()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Prints the table, after the last epoch's line."""
@@ -346,17 +353,10 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._plan_reading()
         self._plan_window()
 
-    def _see_vote(self) -> None:
-        if self._vote_begin is None:
-            self._vote_begin = self._clock()
-        else:
-            self._voting += self._clock() - self._vote_begin
-            self._vote_begin = None
-
     def _read(self) -> None:
         stamps = self._meter.read()
         self._stamped += len(stamps[0])
-        self._log.add_stamps(stamps)
+        self._log.add_stamps(stamps, self._meter.requests.read())
         self._plan_reading()
 
     def _plan_reading(self) -> None:

@@ -232,6 +232,30 @@ def test_training_outside_of_the_steps_is_not_measured(two_replicas):
     assert monitor.rates.samples == ((8, 8),)
 
 
+def test_only_training_tells_when_it_asks_for_data(two_replicas):
+    class Seen(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.tells = {"train": set(), "test": set()}
+
+        def see(self, mode):
+            is_told = two_replicas.request_clock is not None
+            self.tells[mode].add(is_told)
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self.see("train")
+
+        def on_test_batch_begin(self, batch, logs=None):
+            self.see("test")
+
+    seen, monitor = Seen(), tfdp.callbacks.ThroughputMonitor(verbose=0)
+    data = problem.dataset(3 * BATCH, BATCH)
+    model = make_model(two_replicas)
+    fit(model, data, monitor, seen, epochs=2, validation_data=data)
+    assert seen.tells == {"train": {True}, "test": {False}}
+    assert monitor.total.breakdown.share("start") > 0
+
+
 def test_evaluation_on_its_own_is_ignored(two_replicas, capsys):
     monitor = tfdp.callbacks.ThroughputMonitor()
     data = problem.dataset(BATCH, BATCH)
@@ -397,7 +421,7 @@ def test_a_later_fit_without_it_is_not_counted(two_replicas):
     options = {"batch_size": BATCH, "verbose": 0}
     model.fit(x, y, callbacks=[edges, monitor], **options)
     model.fit(x, y, sample_weight=y[:, 0], callbacks=[edges], **options)
-    assert two_replicas.step_clock is None
+    assert two_replicas.step_clock is two_replicas.request_clock is None
     model.fit(x, y, callbacks=[edges, monitor], **options)
     assert monitor.rates.samples == ((64, 64),)
 
@@ -540,8 +564,9 @@ def test_workers_measure_themselves_and_log_the_same():
     assert history["worker_1_samples_per_second"] == [93 / 3, 125 / 4]
     assert history["replica_1_samples_per_second"] == [93 / 3, 125 / 4]
     assert history["worker_skew"] == [2, 2]
-    # What the clock adds before a step looks like waiting for data.
-    assert history["input_wait_fraction"] == [1, 1]
+    # The clock moves before data is asked for.
+    assert history["start_fraction"] == [1, 1]
+    assert history["input_wait_fraction"] == [0, 0]
     assert chief["printed"].splitlines()[:2] == [
         "epoch 1: 62 samples/s | workers 62 31 | replicas 62 31 | skew 2.00",
         "epoch 2: 62.5 samples/s | workers 62.5 31.2 | replicas 62.5 31.2 "

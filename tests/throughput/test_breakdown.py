@@ -8,13 +8,14 @@ from tfdp.throughput.breakdown import PARTS, Breakdown
 from tfdp.throughput.step_times import StepTimes
 
 
-def worker(seconds, between, *replicas, voting=0):
+def worker(seconds, between, *replicas, voting=0, start=0):
     """Times of one update, of replicas with (input, compute, sync)."""
     data, compute, synchronization = np.array(replicas, float).T[..., None]
     return StepTimes(
         seconds=np.array([seconds], float),
         between=np.array([between], float),
         voting=np.array([voting], float),
+        start=np.array([start], float),
         updates=np.ones(1),
         is_left_out=np.zeros(1),
         samples=np.ones((len(replicas), 1)),
@@ -41,6 +42,23 @@ def test_parts_add_up_to_the_seconds_of_the_worker():
     totals = [sum(getattr(found, part)[i] for part in PARTS) for i in range(4)]
     assert totals == [10, 10, 9, 9]
     assert sum(found.share(part) for part in PARTS) == pytest.approx(1)
+
+
+def test_starting_a_step_is_a_part_of_its_own():
+    found = Breakdown.of([worker(10, 0, (1, 2, 5), (1, 5, 2), start=0.5)])
+    assert found.start == (0.5, 0.5)
+    assert found.other == (1.5, 1.5)
+    assert found.own == (3.5, 6.5)
+    assert sum(found.share(part) for part in PARTS) == pytest.approx(1)
+
+
+def test_data_that_waits_for_a_worker_slow_to_start_is_waiting():
+    early = worker(9, 1, (4.5, 2, 1), start=0.5)
+    late = worker(9, 0, (0, 2, 1), start=6)
+    found = Breakdown.of([early, late])
+    assert found.waiting == (4.5, 0)
+    assert found.input == (0, 0)
+    assert found.start == (0.5, 6)
 
 
 def test_data_that_waits_for_a_late_worker_is_waiting():

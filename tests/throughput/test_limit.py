@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from tfdp.throughput.breakdown import Breakdown
+from tfdp.throughput.breakdown import PARTS, Breakdown
 from tfdp.throughput.feed import Feed
 from tfdp.throughput.limits import limit
 from tfdp.throughput.rates import Rates
@@ -32,7 +32,7 @@ def window(
     count, workers = sum(replicas), len(replicas)
     given = {
         name: tuple(np.broadcast_to(parts.get(name, 0), count).tolist())
-        for name in ("input", "compute", "waiting", "communication", "other")
+        for name in PARTS
     }
     seconds = np.sum(list(given.values()), axis=0)
     return Window(
@@ -180,6 +180,28 @@ def test_callbacks_of_all_are_a_limit():
     assert "between steps take 50 % of the time" in str(found)
 
 
+def test_starting_steps_is_a_cost_of_small_batches_and_no_input():
+    found = limit(window(start=30, other=10, compute=60), 1)
+    assert found.kind == "small batch"
+    assert found.share == pytest.approx(0.4)
+
+
+def test_a_worker_slow_to_start_is_a_straggler():
+    found = limit(
+        window(
+            replicas=(1, 1),
+            between=(0, 0),
+            start=(5, 80),
+            waiting=(75, 0),
+            compute=20,
+        ),
+        1,
+    )
+    assert found.kind == "straggler"
+    assert "replica 1 (worker 1) takes 4 times" in str(found)
+    assert "800 ms an update starting its steps" in str(found)
+
+
 @pytest.mark.parametrize(
     ("steps", "at"),
     [
@@ -209,6 +231,6 @@ def test_bounds_are_said_to_be_bounds():
 
 def test_nothing_measured_is_no_limit():
     empty = window(compute=100)
-    nothing = Breakdown(*((0.0,),) * 8, replicas_by_worker=(1,))
+    nothing = Breakdown(*((0.0,),) * 9, replicas_by_worker=(1,))
     assert limit(dataclasses.replace(empty, breakdown=nothing), 1) is None
     assert math.isnan(nothing.share("compute"))

@@ -9,11 +9,11 @@ def stamps(*rows):
     return np.array(rows, float).reshape(-1, 4)
 
 
-def taken(steps, *by_replica, is_whole=False, left_out=()):
+def taken(steps, *by_replica, is_whole=False, left_out=(), requests=()):
     log = StepLog(len(by_replica))
     for place, (begin, end) in enumerate(steps):
         log.add_step(begin, end, is_left_out=place in left_out)
-    log.add_stamps([stamps(*rows) for rows in by_replica])
+    log.add_stamps([stamps(*rows) for rows in by_replica], requests)
     return log.take(is_whole=is_whole)
 
 
@@ -25,6 +25,43 @@ def test_parts_of_a_step_lie_between_its_stamps():
     np.testing.assert_array_equal(times.input, [[1], [0.5]])
     np.testing.assert_array_equal(times.compute, [[2], [3]])
     np.testing.assert_array_equal(times.synchronization, [[1], [0.5]])
+
+
+def test_waiting_for_data_begins_where_it_is_asked_for():
+    times = taken(
+        [(10, 15), (20, 24)],
+        [(11, 13, 14, 8), (22, 23, 24, 8)],
+        [(10.5, 13.5, 14, 6), (21, 23, 24, 6)],
+        requests=[9, 10.25, 16, 20.75],
+    )
+    np.testing.assert_array_equal(times.start, [0.25, 0.75])
+    np.testing.assert_array_equal(times.input, [[0.75, 1.25], [0.25, 0.25]])
+
+
+def test_of_steps_executed_together_the_first_request_ends_the_start():
+    # The second is ahead of the first micro-batch's end.
+    rows = [(2, 4, 5, 8), (3, 7, 8, 8), (9, 9.5, 9.75, 8)]
+    times = taken([(0, 10)], rows, requests=[1.5, 2, 6])
+    np.testing.assert_array_equal(times.start, [1.5])
+    np.testing.assert_array_equal(times.input, [[0.5 + 0 + 1]])
+
+
+def test_without_a_request_all_before_the_data_is_waiting_for_it():
+    times = taken([(0, 5)], [(2, 3, 4, 8)], requests=[6])
+    assert times.start.tolist() == [0]
+    assert times.input.tolist() == [[2]]
+
+
+def test_requests_of_an_unfinished_update_are_kept():
+    log = StepLog(1)
+    log.add_step(0, 2, is_left_out=False)
+    log.add_stamps([stamps((1, 1.5, 0, 4))], [0.5])
+    assert log.take(is_whole=False).entries == 0
+    log.add_step(3, 5, is_left_out=False)
+    log.add_stamps([stamps((4, 4.5, 5, 4))], [3.25])
+    times = log.take(is_whole=False)
+    assert times.start.tolist() == [0.75]
+    assert times.input.tolist() == [[0.5 + 0.75]]
 
 
 def test_an_update_is_the_sum_of_its_micro_batches():

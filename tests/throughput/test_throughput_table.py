@@ -41,8 +41,8 @@ def test_each_replica_has_a_row_of_milliseconds(capsys):
     lines = [" ".join(line.split()) for line in shown(capsys, window(2), NONE)]
     assert "400 samples/s over 100 updates; ms per update" in lines
     assert " ".join(["replica", "worker", "samples/s", *PARTS]) in lines
-    assert "0 0 200 5.00 20.00 5.00 5.00 5.00" in lines
-    assert "1 0 200 5.00 10.00 5.00 5.00 5.00" in lines
+    assert "0 0 200 5.00 5.00 20.00 5.00 5.00 5.00" in lines
+    assert "1 0 200 5.00 5.00 10.00 5.00 5.00 5.00" in lines
 
 
 def test_memory_is_told_in_units_that_can_be_read(capsys):
@@ -67,7 +67,7 @@ def test_of_many_replicas_the_slowest_is_shown(capsys):
     lines = shown(capsys, window(40, slowest=33), NONE)
     assert "16 of 40 replicas" in lines
     rows = [line.split() for line in lines]
-    assert [row[0] for row in rows if len(row) == 8 and row[1] == "0"] == [
+    assert [row[0] for row in rows if row[1:2] == ["0"]] == [
         *map(str, range(15)),
         "33",
     ]

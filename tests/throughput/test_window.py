@@ -15,6 +15,7 @@ def times(seconds, samples=8.0, *, replicas=1, left_out=(), compute=0.5):
         seconds=np.array(seconds, float),
         between=np.zeros(entries),
         voting=np.zeros(entries),
+        start=np.full(entries, 0.05),
         updates=np.ones(entries),
         is_left_out=np.isin(np.arange(entries), left_out).astype(float),
         samples=samples * of_replica,
@@ -47,6 +48,7 @@ def test_figures_have_the_names_of_the_table():
         "step_seconds": 5 / 3,
         "step_seconds_p50": 2,
         "step_seconds_p95": pytest.approx(2.9),
+        "start_fraction": pytest.approx(0.15 / 5),
         "input_wait_fraction": pytest.approx(0.3 / 5),
         "compute_fraction": pytest.approx(1.5 / 5),
         "waiting_fraction": 0,
@@ -115,6 +117,7 @@ def test_a_row_per_worker_has_its_replicas():
 def test_asynchronous_devices_give_bounds():
     (row,) = window(times([1]), is_bound=True).rows()
     assert row["bounds"] == [
+        "start_seconds",
         "input_seconds",
         "compute_seconds",
         "waiting_seconds",

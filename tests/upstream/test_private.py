@@ -41,6 +41,7 @@ from tfdp.upstream.tensorflow import (
     tf_datasets,
     tf_functions,
     tf_generators,
+    tf_iterators,
     tf_placement,
     tf_replicas,
     tf_runtime,
@@ -169,6 +170,13 @@ def heard_generator(spec):
         tf.data.Dataset.from_generator(lambda: iter([]), output_signature=spec),
         object,
     )
+
+
+def begun_iterator():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    data = tf.data.Dataset.range(2).batch(1)
+    iterator = iter(strategy.experimental_distribute_dataset(data))
+    tf_iterators.announcing(iterator, lambda: tf.constant(0))
 
 
 def enter(context_manager):
@@ -356,6 +364,8 @@ USES = {
 }
 GONE_ON_WITHOUT = {
     "tf_datasets._asks_others": lambda: tf_datasets.end_together(object()),
+    "tf_iterators._type_spec": begun_iterator,
+    "tf_iterators._from_components": begun_iterator,
     "keras_models._compile_metrics": lambda: keras_models.compiled_metrics(
         model("mae")
     ),

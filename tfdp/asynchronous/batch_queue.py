@@ -2,9 +2,22 @@
 
 import threading
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.staleness import Lost
+
+
+class Batches(NamedTuple):
+    """What a gradient is of, for the queue.
+
+    Attributes:
+        epoch: The epoch, or `None` where there is no queue.
+        numbers: The batches of it.
+    """
+
+    epoch: int | None = None
+    numbers: tuple[int, ...] = ()
 
 
 class BatchQueue:

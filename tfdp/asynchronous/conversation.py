@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from tfdp.asynchronous.batch_queue import Batches
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.staleness import Lost
-from tfdp.asynchronous.training import CHIEF, Batches, Broken, Training, Weights
+from tfdp.asynchronous.training import CHIEF, Broken, Training, Weights
 from tfdp.asynchronous.wire.connection import Connection, Ended
 from tfdp.asynchronous.wire.message import Message, Refused, shown
 
@@ -218,9 +219,8 @@ class Conversation:
     def _open(self, message: Message) -> Message:
         self._known("open")
         epoch = message.fields["epoch"]
-        self._training.open(
-            fit=int(message.fields["fit"]),
-            epoch=None if epoch is None else int(epoch),
+        self._training.fits.open(
+            int(message.fields["fit"]), None if epoch is None else int(epoch)
         )
         return _answered()
 
@@ -236,11 +236,11 @@ class Conversation:
         self._known("hand_over")
         fields = message.fields
         changed = dict(zip(fields["names"], message.arrays, strict=True))
-        self._training.hand_over(changed, fields["all"])
+        self._training.fits.hand_over(changed, fields["all"])
         return _answered()
 
     def _handed(self, message: Message) -> Message:
-        return _of_state(self._training.handed())
+        return _of_state(self._training.fits.handed)
 
     def _read(self, message: Message) -> Message:
         fit = int(message.fields["fit"])

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfdp.asynchronous.barrier import Barrier
-from tfdp.asynchronous.batch_queue import BatchQueue
+from tfdp.asynchronous.batch_queue import Batches, BatchQueue
 from tfdp.asynchronous.description import Description, check_arrays
 from tfdp.asynchronous.epoch_statistics import brought_together
+from tfdp.asynchronous.fits import Fits
 from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.served_model import ServedModel
 from tfdp.asynchronous.staleness import Lost, Staleness
@@ -19,18 +20,6 @@ CHIEF = 0
 
 class Broken(Exception):
     """An update has failed on its way; nobody can train on."""
-
-
-class Batches(NamedTuple):
-    """What a gradient is of, for the queue.
-
-    Attributes:
-        epoch: The epoch, or `None` where there is no queue.
-        numbers: The batches of it.
-    """
-
-    epoch: int | None = None
-    numbers: tuple[int, ...] = ()
 
 
 class Weights(NamedTuple):
@@ -66,17 +55,12 @@ class Training:
         self.staleness = Staleness(max_staleness)
         self.queue = BatchQueue(num_workers)
         self._model: ServedModel | None = None
-        self._changed = threading.Condition()
+        self._changed = threading.Lock()
         # Of who joins and who is lost one at a time.
         self._membership = threading.Lock()
         self._living: dict[int, object] = {}
         self._lost: dict[int, str] = {}
-        self._fits = 0
-        self._is_stopped = False
-        # What the chief has begun: the newest fit, and its newest epoch.
-        self._begun, self._open = -1, (-1, -1)
-        self._first_epoch: int | None = None
-        self._handed: dict[str, np.ndarray] = {}
+        self.fits = Fits()
         self._reads: dict[int, int] = {}
         self._skipped: dict[int, int] = {}
         self._rates: list[tuple[int, float]] = []
@@ -122,6 +106,7 @@ class Training:
         with self._changed:
             self._living[worker] = object()
             self._lost.pop(worker, None)
+        self.fits.join(worker)
 
     def begin(
         self,
@@ -144,54 +129,20 @@ class Training:
         """
         with self._changed:
             life = self._living.get(worker)
-            if worker == CHIEF and opens:
-                self.open(fit=fit)
-            self._changed.wait_for(
-                lambda: (
-                    worker == CHIEF
-                    or self._begun >= fit
-                    or self._living.get(worker) is not life
-                )
-            )
+        self.fits.begin(worker, fit, is_chief=worker == CHIEF, opens=opens)
         with self._membership:
             if life is None or self._living.get(worker) is not life:
                 raise Lost(f"worker {worker}")
-            if fit >= self._fits:
+            if fit >= self.fits.ended:
                 self.model.description.check_same(description, worker=worker)
             for each in self._parts:
                 each.join(worker)
-            fits = self._fits
         position = self.queue.position
         return {
             "version": self.staleness.version,
-            "epoch": position.epoch if position else self._first_epoch,
-            "fit": fits,
+            "epoch": position.epoch if position else self.fits.first_epoch,
+            "fit": self.fits.ended,
         }
-
-    def open(self, *, fit: int, epoch: int | None = None) -> None:
-        """Lets others take part in a fit, from an epoch on."""
-        with self._changed:
-            if fit > self._begun:
-                self._begun, self._first_epoch = fit, epoch
-            self._changed.notify_all()
-
-    def hand_over(
-        self, changed: Mapping[str, np.ndarray], names: Sequence[str]
-    ) -> None:
-        """Keeps what those that join are handed.
-
-        Args:
-            changed: What is not there already.
-            names: Of all of it.
-        """
-        with self._changed:
-            found = {**self._handed, **changed}
-            self._handed = {name: found[name] for name in names}
-
-    def handed(self) -> dict[str, np.ndarray]:
-        """Returns what the chief has handed over."""
-        with self._changed:
-            return dict(self._handed)
 
     def lose(self, worker: int, why: str) -> None:
         """Goes on without a worker, whether it had come or not."""
@@ -199,7 +150,7 @@ class Training:
             with self._changed:
                 self._living.pop(worker, None)
                 self._lost[worker] = why
-                self._changed.notify_all()
+            self.fits.lose(worker)
             # In this order: when others take what it had taken, it can update
             # nothing any more.
             for each in self._parts:
@@ -212,7 +163,7 @@ class Training:
 
     def read(self, worker: int, *, fit: int) -> Weights:
         """Begins a gradient: returns the weights to take it at."""
-        if self._waits_until_open(worker, fit):
+        if self._is_open(worker, fit):
             return self._read(worker)
         return self._weights()
 
@@ -273,7 +224,7 @@ class Training:
         Also the number of the read that it had, and has no more: who has
         nothing to train on must keep nobody waiting.
         """
-        if not self._waits_until_open(worker, fit, epoch):
+        if not self._is_open(worker, fit, epoch):
             return None, 0
         released = [0]
 
@@ -293,8 +244,7 @@ class Training:
 
     def stop(self, *, fit: int) -> None:
         """Ends a fit where it is; workers hear of it when they vote."""
-        if fit == self._fits:
-            self._is_stopped = True
+        if self.fits.stop(fit):
             self.queue.stop()
 
     def vote(
@@ -302,9 +252,10 @@ class Training:
     ) -> bool:
         """Waits for all that live; returns whether any of them stops."""
         self.release(worker)
-        if meeting[0] < self._fits:
+        if meeting[0] < self.fits.ended:
             return True
-        return self._votes.meet(worker, meeting, stops) or self._is_stopped
+        stopped = self._votes.meet(worker, meeting, stops)
+        return stopped or self.fits.is_stopped
 
     def average(
         self,
@@ -318,7 +269,7 @@ class Training:
         check_arrays(
             values, self.model.description.statistics, "a value of statistics"
         )
-        if meeting[0] < self._fits:
+        if meeting[0] < self.fits.ended:
             return list(values)
         self.release(worker)
         return self._averages.meet(worker, meeting, (samples, values))
@@ -328,7 +279,7 @@ class Training:
         self.release(worker)
         return (
             self._weights()
-            if fit < self._fits
+            if fit < self.fits.ended
             else self._ends.meet(worker, fit)
         )
 
@@ -424,30 +375,8 @@ class Training:
                 worker, epoch=batches.epoch, numbers=batches.numbers
             )
 
-    def _waits_until_open(
-        self, worker: int, fit: int, epoch: int | None = None
-    ) -> bool:
-        """Whether the fit is under way; `False` if it is over.
-
-        The chief opens an epoch, when its callbacks have seen the begin.
-        """
-        asked = (fit, -1 if epoch is None else epoch)
-        with self._changed:
-            if worker == CHIEF and fit == self._fits:
-                self._open = max(self._open, asked)
-                self._changed.notify_all()
-            life = self._living.get(worker)
-            self._changed.wait_for(
-                lambda: (
-                    fit < self._fits
-                    or self._is_stopped
-                    or self._open >= asked
-                    or self._living.get(worker) is not life
-                )
-            )
-            if life is None or self._living.get(worker) is not life:
-                raise Lost(f"worker {worker}")
-            return fit == self._fits
+    def _is_open(self, worker: int, fit: int, epoch: int = -1) -> bool:
+        return self.fits.is_open(worker, (fit, epoch), is_chief=worker == CHIEF)
 
     def _average(
         self, brought: Mapping[int, tuple[float, Sequence[np.ndarray]]]
@@ -458,10 +387,7 @@ class Training:
     def _end(self, brought: Mapping[int, Any]) -> Weights:
         self.staleness.alone(self.model.finalize)
         weights = self._weights()
-        with self._changed:
-            self._fits, self._is_stopped = self._fits + 1, False
-            self._handed, self._first_epoch = {}, None
-            self._changed.notify_all()
+        self.fits.end()
         self.queue.reset()
         return weights
 

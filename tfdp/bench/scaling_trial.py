@@ -155,7 +155,7 @@ def _point(model: keras.Model, window: Window) -> Point:
         "own": between
         + sum(
             float(np.mean(getattr(parts, name)))
-            for name in ("input", "compute", "other")
+            for name in ("start", "input", "compute", "other")
         ),
         "waiting": held + float(np.mean(parts.waiting)),
         "communication": float(np.mean(parts.communication)),

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from tfdp.report.log_lines import Line, fits, number
 
 # Of the time of a replica, in the order of a step.
-PARTS = ("input", "compute", "waiting", "communication", "other")
+PARTS = (
+    *("start", "input", "compute"),
+    *("waiting", "communication", "other"),
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Times at which a replica, inside of a step, is somewhere."""
 
-import functools
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfdp.step.clock import GraphClock
 from tfdp.step.gradients import Gradient
+from tfdp.step.requests import RequestLog
 from tfdp.step.samples import local_samples, step_arguments, step_began
 from tfdp.step.waiting import tensors_in
 
@@ -38,8 +39,8 @@ class StepMeter:
     For each micro-batch four numbers: when its data was there, when its
     gradients were, when they had been reduced (0 where they wait for the end
     of a cycle), and its samples. A step waits for the first of these stamps,
-    and for no other. Where a device works asynchronously, as GPUs do, they
-    say when work was handed to it.
+    and for no other; its data for that of the request. Where a device works
+    asynchronously, as GPUs do, they say when work was handed to it.
 
     Graphs that are made while it is off have no stamps.
 
@@ -49,17 +50,25 @@ class StepMeter:
     Attributes:
         settings: As given.
         is_missing: Whether a graph may lack stamps.
-        traces: How often a graph with stamps was made.
+        requests: When data was asked for; from the first start on.
     """
+
+    requests: RequestLog
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.is_missing = True
-        self.traces = 0
+        self._traces = 0
+        self._clock = GraphClock(settings.clock)
         self._is_on = False
         self._strategy: Any = None
         # Each replica has a thread of its own, in which its graph is made.
         self._begun = threading.local()
+
+    @property
+    def traces(self) -> int:
+        """How often a graph with stamps was made."""
+        return self._traces + self.requests.traces
 
     def start(self, strategy: Any) -> None:
         """Stamps what is traced from now on; a collective the first time.
@@ -76,13 +85,28 @@ class StepMeter:
                     tf.zeros((self.settings.capacity, 4), tf.float64)
                 )
                 self._count = _replica_local(tf.zeros((), tf.int64))
+            self.requests = RequestLog(
+                strategy, self._clock, self.settings.capacity
+            )
         self._read = self._counts()
         self._is_on = True
         self.is_missing = False
         strategy.step_clock = self._now
+        self.resume()
+
+    def pause(self) -> None:
+        """Lets data that iterators begun from now on give go unnoticed."""
+        if self._is_on:
+            self._strategy.request_clock = None
+
+    def resume(self) -> None:
+        """Ends a pause."""
+        if self._is_on:
+            self._strategy.request_clock = self.requests.stamp
 
     def stop(self) -> None:
         """Stamps nothing that is traced from now on."""
+        self.pause()
         self._is_on = False
         self._strategy.step_clock = None
 
@@ -102,7 +126,7 @@ class StepMeter:
             self.is_missing = True
             return
         if not tf.executing_eagerly():
-            self.traces += 1
+            self._traces += 1
         ready = _time_after(_values(gradients), self._now)
         if is_last:
             self._begun.row = step_began(), ready, self._samples()
@@ -164,22 +188,10 @@ class StepMeter:
         ]
 
     def _now(self) -> tf.Tensor:
-        # TensorFlow chains operations with side effects, those of other
-        # replicas too, unless they are about a resource, as a call is.
+        # What is chained to other replicas would wait for them.
         if self.settings.clock is None and len(self._read) == 1:
-            return tf.timestamp()
-        return self._time(self._count.handle)
-
-    @functools.cached_property
-    def _time(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        clock = self.settings.clock
-
-        def time(resource: tf.Tensor) -> tf.Tensor:
-            if clock is None:
-                return tf.timestamp()
-            return tf.ensure_shape(tf.py_function(clock, [], tf.float64), ())
-
-        return tf.function(time)
+            return self._clock.now()
+        return self._clock.beside(self._count.handle)
 
     def _counts(self) -> list[int]:
         counts = self._strategy.experimental_local_results(self._count)

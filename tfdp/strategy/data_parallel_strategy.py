@@ -53,6 +53,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
     drawn_seed: int | None = None
     # Set by what measures steps.
     step_clock: Callable[[], tf.Tensor] | None = None
+    request_clock: Callable[[], tf.Tensor] | None = None
 
     @property
     def num_workers(self) -> int:
@@ -250,6 +251,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
             ),
             dataset,
             given,
+            strategy=self,
             steps=steps,
         )
         if epochs is not None and steps is not None:
@@ -278,7 +280,9 @@ class DataParallelStrategy(tf.distribute.Strategy):
             return self._divisible(sources[-1])
 
         distributed = super().distribute_datasets_from_function(kept, options)
-        return CountedDataset(distributed, sources[0], is_split=True)
+        return CountedDataset(
+            distributed, sources[0], strategy=self, is_split=True
+        )
 
     def _divisible(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         return as_rows(dataset, has_empty=self.num_replicas_in_sync > 1)
@@ -309,6 +313,7 @@ def distribute_split(
         theirs,
         dataset,
         split.order,
+        strategy=strategy,
         order=split.order,
         steps=split.steps,
         is_split=True,

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfdp.strategy.later_epoch import LaterEpoch, draw_for_unused
 from tfdp.upstream.keras import keras_fit
-from tfdp.upstream.tensorflow import tf_datasets
+from tfdp.upstream.tensorflow import tf_datasets, tf_iterators
 
 
 def own_memory(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -56,6 +56,8 @@ class CountedDataset(tf_datasets.DistributedDataset):
         dataset: What TensorFlow's strategy has made.
         source: This worker's dataset that it was made from.
         given: What the program gave. Defaults to `source`.
+        strategy: The tfdp strategy whose `request_clock` is read before a
+            batch is asked for.
         order: The part of it that decides on the order of samples. Defaults
             to `source`.
         steps: Steps of an epoch, where TensorFlow does not know it.
@@ -77,11 +79,13 @@ class CountedDataset(tf_datasets.DistributedDataset):
         source: tf.data.Dataset,
         given: tf.data.Dataset | None = None,
         *,
+        strategy: Any,
         order: tf.data.Dataset | None = None,
         steps: int | None = None,
         is_split: bool = False,
     ) -> None:
         self._dataset = dataset
+        self._strategy = strategy
         self.source = source
         self.given = source if given is None else given
         self.order = source if order is None else order
@@ -105,7 +109,11 @@ class CountedDataset(tf_datasets.DistributedDataset):
     def begun(self) -> Iterator[Any]:
         """Returns an iterator, which is not counted."""
         draw_for_unused()
-        return iter(self._dataset)
+        iterator = iter(self._dataset)
+        announce = self._strategy.request_clock
+        if announce is None:
+            return iterator
+        return tf_iterators.announcing(iterator, announce)
 
     def later(self, *, is_kept: bool = False) -> LaterEpoch:
         """Returns an epoch that begins, for the devices, when it is used.

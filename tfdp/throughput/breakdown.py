@@ -9,7 +9,10 @@ import numpy as np
 
 from tfdp.throughput.step_times import StepTimes
 
-PARTS = ("input", "compute", "waiting", "communication", "other")
+PARTS = (
+    *("start", "input", "compute"),
+    *("waiting", "communication", "other"),
+)
 BETWEEN = ("between", "voting", "held")
 
 
@@ -24,11 +27,12 @@ class Breakdown:
     long as one of them came later to the step.
 
     Attributes:
-        input: Waiting for data.
+        start: Starting the step: from its begin until data is asked for.
+        input: Waiting for data: until it is there.
         compute: From data to gradients.
         waiting: Waiting for the slowest replica.
         communication: Reducing gradients, once all are there.
-        other: The rest: the update, metrics, and starting the step.
+        other: The rest: the update, metrics, and ending the step.
         between: Between steps, for callbacks; by worker.
         voting: Between steps, for votes on stops and backups; by worker.
         held: In these votes, waiting for the slowest worker; by worker.
@@ -37,6 +41,7 @@ class Breakdown:
     Example:
 
     >>> breakdown = Breakdown(
+    ...     start=(0.0, 0.0),
     ...     input=(0.0, 0.0),
     ...     compute=(1.0, 3.0),
     ...     waiting=(2.0, 0.0),
@@ -51,6 +56,7 @@ class Breakdown:
     (0.125, 3.0, 1)
     """
 
+    start: tuple[float, ...]
     input: tuple[float, ...]
     compute: tuple[float, ...]
     waiting: tuple[float, ...]
@@ -70,7 +76,9 @@ class Breakdown:
         """
         replicas = [len(each.compute) for each in workers]
         gaps = np.array([each.between for each in workers])
-        late = np.repeat(gaps.max(axis=0) - gaps, replicas, axis=0)
+        starts = np.array([each.start for each in workers])
+        came = gaps + starts
+        late = np.repeat(came.max(axis=0) - came, replicas, axis=0)
         votes = np.array([each.voting for each in workers])
         voting = np.broadcast_to(votes.min(axis=0), votes.shape)
         compute, data, synchronization = (
@@ -80,13 +88,16 @@ class Breakdown:
         seconds = np.repeat(
             [each.seconds for each in workers], replicas, axis=0
         )
+        start = np.repeat(starts, replicas, axis=0)
         for_late = np.minimum(data, late)
         communication = np.broadcast_to(
             synchronization.min(axis=0), compute.shape
         )
         waiting = for_late + synchronization - communication
-        other = np.maximum(seconds - data - compute - synchronization, 0)
+        known = start + data + compute + synchronization
+        other = np.maximum(seconds - known, 0)
         parts = {
+            "start": start,
             "input": data - for_late,
             "compute": compute,
             "waiting": waiting,
@@ -115,10 +126,12 @@ class Breakdown:
     def own(self) -> tuple[float, ...]:
         """Seconds that each replica kept the others waiting, or could have.
 
-        Its data, its computation, and what its worker did between steps.
+        Its start, its data, its computation, and what its worker did between
+        steps.
         """
+        inside = np.add(self.start, self.input) + self.compute
         between = np.repeat(self.between, self.replicas_by_worker)
-        return tuple((np.array(self.input) + self.compute + between).tolist())
+        return tuple((inside + between).tolist())
 
     @property
     def slowest(self) -> int:

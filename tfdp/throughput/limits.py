@@ -78,7 +78,10 @@ def limit(
         "callbacks": _share(
             breakdown, [], [min(breakdown.between)] * len(breakdown.between)
         ),
-        "small batch": _share(breakdown, [t + fetch for t in breakdown.other]),
+        "small batch": _share(
+            breakdown,
+            [t + fetch + min(breakdown.start) for t in breakdown.other],
+        ),
     }
     kind = max(shares, key=shares.__getitem__)
     if shares[kind] < _WORTH_A_WORD:
@@ -160,6 +163,7 @@ def _straggler(window: Window, share: float, steps: int) -> str:
     parts = {
         "in computation": breakdown.compute[replica],
         "waiting for data": breakdown.input[replica],
+        "starting its steps": breakdown.start[replica],
         "between its steps": breakdown.between[worker],
     }
     cause = max(parts, key=parts.__getitem__)

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_BY_WORKER = ("seconds", "between", "voting", "updates", "is_left_out")
+_BY_WORKER = (
+    *("seconds", "between", "voting", "start"),
+    *("updates", "is_left_out"),
+)
 _BY_REPLICA = ("samples", "input", "compute", "synchronization")
 
 
@@ -22,11 +25,14 @@ class StepTimes:
             the next.
         voting: `[entries]`; part of that in which workers vote on stops and
             backups, and wait for each other.
+        start: `[entries]`; time from the begin of a step until its data is
+            asked for: to call the graph, and callbacks that come later.
         updates: `[entries]`; updates made.
         is_left_out: `[entries]`; above 0 where a graph was made, or to warm
             up.
         samples: `[replicas, entries]`; samples trained on.
-        input: `[replicas, entries]`; seconds without data.
+        input: `[replicas, entries]`; seconds from asking for data until it
+            is there.
         compute: `[replicas, entries]`; seconds from data to gradients.
         synchronization: `[replicas, entries]`; seconds from gradients to
             those reduced over all replicas.
@@ -35,6 +41,7 @@ class StepTimes:
     seconds: np.ndarray
     between: np.ndarray
     voting: np.ndarray
+    start: np.ndarray
     updates: np.ndarray
     is_left_out: np.ndarray
     samples: np.ndarray
@@ -97,6 +104,7 @@ class StepLog:
         self._voting: list[float] = []
         self._is_left_out: list[bool] = []
         self._stamps = [np.zeros((0, 4))] * replicas
+        self._requests = np.zeros(0)
         self._last_end: float | None = None
 
     def begin_epoch(self) -> None:
@@ -124,12 +132,19 @@ class StepLog:
         self._ends.append(end)
         self._is_left_out.append(is_left_out)
 
-    def add_stamps(self, stamps: Sequence[np.ndarray]) -> None:
+    def add_stamps(
+        self,
+        stamps: Sequence[np.ndarray],
+        requests: Sequence[float] | np.ndarray = (),
+    ) -> None:
         """Adds stamps of micro-batches, see `StepMeter.read`.
 
         Args:
             stamps: For each replica `[micro_batches, 4]`.
+            requests: Times at which data was asked for. All of a step before
+                its data counts as waiting for it where there are none.
         """
+        self._requests = np.append(self._requests, requests)
         self._stamps = [
             np.concatenate(pair)
             for pair in zip(self._stamps, stamps, strict=True)
@@ -155,15 +170,18 @@ class StepLog:
         entry: np.ndarray = np.cumsum(closes) - closes
         taken = entry < closes.sum()
         between = self._between(begins, ends)
+        start = np.where(trains, self._start(begins, ends), 0)
         times = _by_entry(
             entry[taken],
             seconds=np.where(trains, ends - begins, 0)[taken],
             between=between[taken],
             voting=np.minimum(between, self._voting)[taken],
+            start=start[taken],
             updates=updates[taken],
             is_left_out=np.array(self._is_left_out, float)[taken],
             by_replica=[
-                _parts(rows, steps, begins, taken) for rows, steps in located
+                _parts(rows, steps, begins + start, taken)
+                for rows, steps in located
             ],
         )
         self._keep(~taken, located)
@@ -176,6 +194,19 @@ class StepLog:
         # What follows the making of a graph makes graphs too.
         before = np.where(self._is_left_out, np.append(begins[1:], 0), ends)
         return np.maximum(begins - np.append(first, before[:-1]), 0)
+
+    def _start(self, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Returns the time of each step until it first asked for data."""
+        starts = np.zeros(len(begins))
+        place = 0
+        since = np.searchsorted(self._requests, begins)
+        for step, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+            # One that is as late as the step before has ended may be its own.
+            place = max(place, int(since[step]))
+            if place < len(self._requests) and self._requests[place] <= end:
+                starts[step] = self._requests[place] - begin
+                place += 1
+        return starts
 
     def _keep(
         self,
@@ -191,6 +222,8 @@ class StepLog:
             values = zip(getattr(self, name), is_kept, strict=True)
             setattr(self, name, [value for value, keep in values if keep])
         self._stamps = [rows[is_kept[steps]] for rows, steps in located]
+        since = self._begins[0] if self._begins else np.inf
+        self._requests = self._requests[self._requests >= since]
 
 
 def _located(
@@ -205,12 +238,12 @@ def _located(
 
 
 def _parts(
-    rows: np.ndarray, steps: np.ndarray, begins: np.ndarray, taken: np.ndarray
+    rows: np.ndarray, steps: np.ndarray, asked: np.ndarray, taken: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns samples and seconds of each micro-batch, and its step."""
     began, ready, reduced, samples = rows.T
     over = np.maximum(ready, reduced)
-    free = np.maximum(begins[steps], np.append(-np.inf, over)[:-1])
+    free = np.maximum(asked[steps], np.append(-np.inf, over)[:-1])
     parts = np.array(
         [
             samples,

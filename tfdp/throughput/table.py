@@ -30,7 +30,7 @@ def print_table(window: Window, limit: Limit) -> None:
     rate = escape(f"{unit}/s")
     table = Table(
         box=box.SIMPLE_HEAD,
-        padding=(0, 0, 0, 1),
+        padding=0,
         pad_edge=False,
         title=f"{rates.samples_per_second:,.0f} {rate} over "
         f"{updates:,} updates; ms per update",

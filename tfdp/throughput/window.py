@@ -95,6 +95,7 @@ class Window:
             **self.rates.as_logs(),
             "step_seconds_p50": _percentile(slowest, 50),
             "step_seconds_p95": _percentile(slowest, 95),
+            "start_fraction": self.breakdown.share("start"),
             "input_wait_fraction": self.breakdown.share("input"),
             "compute_fraction": self.breakdown.share("compute"),
             "waiting_fraction": self.breakdown.share("waiting"),

@@ -9,6 +9,7 @@ from tfdp.report.run import PARTS, ReplicaTime, Run
 from tfdp.report.words import UNKNOWN, milliseconds
 
 _COLORS = {
+    "start": "var(--series-6)",
     "input": "var(--series-2)",
     "compute": "var(--series-0)",
     "waiting": "var(--series-4)",
