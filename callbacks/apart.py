@@ -58,6 +58,11 @@ class Apart:
         self._steps = 0
         self._rate: float | None = None
         self._handover = Handover(model, self._strategy, callbacks)
+        # What is swapped in is among the server's slots.
+        self._swaps = any(
+            isinstance(each, keras.callbacks.SwapEMAWeights)
+            for each in callbacks
+        )
 
     def begin(self) -> None:
         """Joins the fit where the others are; the chief says what it is of."""
@@ -149,6 +154,9 @@ class Apart:
         weights = exchange.read()
         if weights is not None:
             self._way.take_over(weights)
+        if self._swaps:
+            # All updates of the epoch are made.
+            self._way.load_state(exchange.save())
         variables = [*self._statistics, *self._sums]
         together = exchange.average(
             self._epoch,

@@ -119,7 +119,8 @@ class DataParallel(keras.callbacks.Callback):
         if isinstance(strategy, AsynchronousStrategy):
             if strategy.size > 1:
                 keras_fit.change_callbacks(on_chief_only_apart)
-            self._saves_models = saves_models(callbacks, self._optimizers)
+            # Anybody may save at the end of an epoch.
+            self._saves_models = True
             self._apart = Apart(
                 self.model, self.params, callbacks, self._optimizers
             )

@@ -17,7 +17,7 @@ pytestmark = [
 CPUS = ["CPU:0"]
 
 
-def make_model(strategy, optimizer="Adam", accumulation=1):
+def make_model(strategy, optimizer="AdamW", accumulation=1):
     with strategy.scope():
         model = asynchronous_fit.make_model()
         model.add(keras.layers.BatchNormalization())

@@ -1,4 +1,4 @@
-"""Workers that do not wait, of which the chief backs up, and is lost."""
+"""Workers that do not wait, one of which is killed, and what they come to."""
 
 import json
 import os
@@ -15,11 +15,11 @@ EPOCHS = 3
 
 
 class KillAt(keras.callbacks.Callback):
-    """Kills a worker once, after so many batches of an epoch."""
+    """Kills a worker, once, after a batch of an epoch."""
 
-    def __init__(self, folder, worker, epoch, batch):
+    def __init__(self, mark, epoch, batch):
         super().__init__()
-        self.mark = pathlib.Path(folder, f"killed-{worker}")
+        self.mark = pathlib.Path(mark)
         self.place = epoch, batch
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -32,28 +32,79 @@ class KillAt(keras.callbacks.Callback):
 
 
 class Log(keras.callbacks.Callback):
-    """Writes the server's log down after each update of the chief."""
+    """Writes down what the server has logged, and waits for all others."""
 
     def __init__(self, folder, strategy):
         super().__init__()
         self.file = pathlib.Path(folder, f"log-{os.getpid()}.json")
         self.strategy = strategy
 
+    def on_train_batch_begin(self, batch, logs=None):
+        everybody = set(range(self.strategy.size))
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            living = self.strategy.exchange.statistics()["living"]
+            if set(living) >= everybody:
+                break
+            time.sleep(0.05)
+
     def on_train_batch_end(self, batch, logs=None):
         log = [list(row) for row in self.strategy.exchange.log()]
         self.file.write_text(json.dumps(log))
 
 
-def make_model(strategy, optimizer, accumulation=1):
-    with strategy.scope():
-        model = asynchronous_fit.make_model()
-        model.add(keras.layers.BatchNormalization())
-        model.compile(
-            tfdp.DistributedOptimizer(
-                asynchronous_fit.OPTIMIZERS[optimizer](),
-                accumulation_steps=accumulation,
-            ),
-            "mse",
-            metrics=["mae"],
-        )
+def make_model():
+    model = asynchronous_fit.make_model()
+    model.add(keras.layers.BatchNormalization())
     return model
+
+
+def train(folder, kills=(), normalizes=False):
+    """Trains; returns what this worker has come to.
+
+    Args:
+        folder: Where everything is written.
+        kills: Lists of worker, epoch and batch.
+        normalizes: Whether the model has batch statistics.
+    """
+    strategy = tfdp.AsynchronousStrategy(1, heartbeat_timeout=2.0)
+    asynchronous_fit.Noted(strategy, folder)
+    with strategy.scope():
+        model = make_model() if normalizes else asynchronous_fit.make_model()
+        model.compile(
+            tfdp.DistributedOptimizer(asynchronous_fit.OPTIMIZERS["Adam"]()),
+            "mse",
+        )
+    stopping = keras.callbacks.EarlyStopping("loss", patience=9, min_delta=9.0)
+    callbacks = [tfdp.callbacks.DataParallel(), stopping]
+    if strategy.is_chief:
+        callbacks.append(Log(folder, strategy))
+    callbacks += [
+        KillAt(pathlib.Path(folder, f"killed-{worker}"), epoch, batch)
+        for worker, epoch, batch in kills
+        if worker == strategy.worker_index
+    ]
+    history = model.fit(
+        *asynchronous_fit.samples(),
+        batch_size=asynchronous_fit.BATCH,
+        epochs=EPOCHS,
+        shuffle=False,
+        verbose=0,
+        callbacks=[
+            *callbacks,
+            tfdp.callbacks.BackupAndRestore(
+                pathlib.Path(folder, "backups"), save_freq=1
+            ),
+        ],
+    )
+    found = {
+        "weights": [w.tolist() for w in model.get_weights()],
+        "iterations": int(model.optimizer.iterations.numpy()),
+        "history": history.history,
+        "epochs": history.epoch,
+        "patience": [stopping.wait, float(stopping.best)],
+        "uses_feed": strategy.feed.is_used,
+    }
+    if strategy.is_chief:
+        found["log"] = [list(row) for row in strategy.exchange.log()]
+    return found
