@@ -15,6 +15,21 @@ pytestmark = [
 ]
 
 CPUS = ["CPU:0"]
+SERVERS = []
+
+
+@pytest.fixture(autouse=True)
+def _servers_end():
+    yield
+    while SERVERS:
+        SERVERS.pop().close()
+
+
+def alone():
+    """A worker, with a server of its own: the last one may have been killed."""
+    strategy = tfdp.AsynchronousStrategy(0, devices=CPUS)
+    SERVERS.append(strategy._server)
+    return strategy
 
 
 def make_model(strategy, optimizer="AdamW", accumulation=1):
@@ -33,8 +48,8 @@ def make_model(strategy, optimizer="AdamW", accumulation=1):
 
 
 def fit(folder, *more, strategy=None, epochs=3, model=None, **save):
-    """Trains on a worker alone, with a server of its own."""
-    strategy = strategy or tfdp.AsynchronousStrategy(0, devices=CPUS)
+    """Trains; returns the model, and the history."""
+    strategy = strategy or alone()
     model = model or make_model(strategy)
     backup = tfdp.callbacks.BackupAndRestore(folder, **save)
     history = model.fit(
@@ -99,7 +114,7 @@ def test_it_counts_updates_and_a_finished_run_is_not_trained_again(tmp_path):
         delete_checkpoint=False,
     )
     assert sorted(names) == [f"backup-{n:010d}.npz" for n in (2, 4, 6)]
-    strategy = tfdp.AsynchronousStrategy(0, devices=CPUS)
+    strategy = alone()
     model, history = fit(tmp_path, strategy=strategy, epochs=1)
     assert int(model.optimizer.iterations.numpy()) == 6
     assert strategy.exchange.log() == []
@@ -119,6 +134,6 @@ def test_a_backup_of_the_other_kind_is_refused(tmp_path):
 
 def test_a_backup_of_another_optimizer_is_refused(tmp_path):
     fit(tmp_path, epochs=1, delete_checkpoint=False)
-    strategy = tfdp.AsynchronousStrategy(0, devices=CPUS)
+    strategy = alone()
     with pytest.raises(ValueError, match="must be of the model and optimizer"):
         fit(tmp_path, strategy=strategy, model=make_model(strategy, "SGD"))
