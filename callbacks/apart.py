@@ -156,7 +156,7 @@ class Apart:
             self._way.take_over(weights)
         if self._swaps:
             # All updates of the epoch are made.
-            self._way.load_state(exchange.save())
+            self._way.load_state(self._way.served())
         variables = [*self._statistics, *self._sums]
         together = exchange.average(
             self._epoch,
@@ -180,7 +180,7 @@ class Apart:
     def gather(self) -> None:
         """Takes the server's slots and counts, for whoever saves the model."""
         if self._strategy.is_chief:
-            self._way.load_state(self._exchange.save())
+            self._way.load_state(self._way.served())
 
     def stops(self, *, own: bool) -> bool:
         """Returns whether a worker wants to end the fit after this epoch.

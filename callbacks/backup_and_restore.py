@@ -20,6 +20,7 @@ from tfdp.backup import (
     check_built,
     check_contents,
     course_of,
+    differences,
     random_numbers,
     shared,
 )
@@ -59,6 +60,14 @@ class BackupAndRestore(keras.callbacks.Callback):
     Where the number of replicas has changed since the backup, each replica
     gets the mean of the batch statistics, and steps are counted by updates, so
     that the global batch should be the same; masks of dropout differ then.
+
+    In an `AsynchronousStrategy` the chief alone backs up, without stopping the
+    others: what the server has, of one version, with the batches that are done,
+    and what it has itself. `save_freq` counts the updates of all workers. When
+    the job is started again, what was done is not done again; metrics and batch
+    statistics of an epoch that is resumed in the middle are of what the chief
+    had seen, and of what all see from there on. SIGTERM to another worker ends
+    that one, and no more.
 
     It must come after `callbacks.DataParallel()`. Use the same `epochs`, data
     and seeds as in the run that was interrupted.
@@ -315,49 +324,19 @@ class BackupAndRestore(keras.callbacks.Callback):
             return batches * steps // about["accumulation_steps"]
 
         batch = in_steps_of_now(about["batch"])
-        is_there, self._replay = self._course.go_to(
+        is_in_order, self._replay = self._course.go_to(
             about, in_steps_of_now, lambda: self._restore_model(backup)
         )
-        if not is_there:
-            self._say(
-                "The data must be in the order in which they were when the "
-                "backup was made. Received: a dataset shuffled by another "
-                "seed. Some samples of this epoch are seen twice now, and "
-                "others not. Call `keras.utils.set_random_seed` at the start "
-                "of the program, with the same number each time."
-            )
-        replicas = self._strategy.num_replicas_in_sync
-        if replicas != about["replicas"]:
-            self._say(
-                f"Resuming on {replicas} replicas a backup made on "
-                f"{about['replicas']}: the updates stay those of the same "
-                "global batch, if `BatchPlan` is given the same; batch "
-                "statistics are their mean, and dropout draws other masks."
-            )
-        updates = self._updates_per_epoch()
-        if updates != about["updates_per_epoch"]:
-            self._say(
-                "The data must be those of the run that was interrupted. "
-                f"Received: {updates} updates per epoch, instead of "
-                f"{about['updates_per_epoch']}. The place in them is counted "
-                "from their begin; delete the backup to begin anew."
-            )
-        if (about["epoch"], batch) > (self.params["epochs"], 0):
-            self._say(
-                "There must be epochs left to train. Received: "
-                f"epochs={self.params['epochs']}, with a backup made after "
-                f"{about['epoch']} epochs in {self._folder.path}. Nothing is "
-                "trained; give `fit` more epochs, or delete the backup."
-            )
-        if about.get("compiled"):
-            self._say(
-                "A training is resumed with the optimizer that it begins "
-                "with. Received: a backup made after the model had been "
-                "compiled again, in the middle of a `fit`. Its updates go on "
-                "with the values that were saved, but with the arguments of "
-                "now. Give each phase a `fit` of its own, from "
-                "`initial_epoch` on."
-            )
+        for message in differences(
+            about,
+            is_in_order=is_in_order,
+            replicas=self._strategy.num_replicas_in_sync,
+            updates_per_epoch=self._updates_per_epoch(),
+            is_over=(about["epoch"], batch) > (self.params["epochs"], 0),
+            epochs=self.params["epochs"],
+            folder=self._folder.path,
+        ):
+            self._say(message)
         self._updates.set(about.get("updates", self._updates.now()))
         self._updates.optimizers_before = about.get("compiled", 0)
         if self._strategy.is_chief:

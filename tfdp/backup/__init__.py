@@ -11,6 +11,7 @@ from tfdp.backup.callback_states import (
 )
 from tfdp.backup.contents import check_contents
 from tfdp.backup.course import course_of
+from tfdp.backup.differences import differences
 from tfdp.backup.handover import Handover
 from tfdp.backup.random_numbers import random_numbers
 from tfdp.backup.replay import Replay, is_replaying

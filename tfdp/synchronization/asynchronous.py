@@ -130,7 +130,7 @@ class Asynchronous(Synchronous):
             self.take_over(self._exchange.end())
             if self._exchange.worker == CHIEF:
                 # The server ends with the chief's program, not before.
-                state = self._exchange.save()
+                state = self.served()
                 self.load_state(state)
                 self._names = list(state)
             self._exchange = self._feed = None
@@ -172,15 +172,20 @@ class Asynchronous(Synchronous):
         """Returns what the server has, of one version.
 
         The count of updates here is that version's then. Weights stay those
-        that this worker has read. After a `fit`, what is here.
+        that this worker has read. A learning rate is the one that was set
+        here, of which the server may not have heard. After a `fit`, what is
+        here.
         """
         if self._exchange is None and self._names:
             return self.state_of(self._names)
         state = self._checked().save()
-        iterations = self.inner_optimizer.iterations
+        counts = [each.iterations for each in self.optimizers]
+        rates = [each.learning_rate for each in self.optimizers]
         for name, variable in self._named(state):
-            if variable is iterations:
-                iterations.assign(state[name])
+            if any(variable is each for each in counts):
+                variable.assign(state[name])
+            if any(variable is each for each in rates):
+                state[name] = np.asarray(variable.numpy())
         return state
 
     def serve(self, state: Mapping[str, np.ndarray]) -> None:
