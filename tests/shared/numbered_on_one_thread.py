@@ -24,6 +24,6 @@ def data():
 
 if __name__ == "__main__":
     with pytest.MonkeyPatch.context() as patch:
-        kept, _ = numbered.fit_all(data, 2, 2, patch, lose=3)
+        kept, _ = numbered.fit_all(data, 2, 2, patch, lose=1)
     assert sorted(kept) == [(e, i) for e in range(2) for i in range(10)]
     print("through")

@@ -35,6 +35,7 @@ class NumberedDataset(CountedDataset):
     Args:
         dataset: What TensorFlow's strategy has made.
         source: This worker's dataset that it was made from.
+        strategy: The tfdp strategy.
         batches: Where they come from.
     """
 
@@ -42,6 +43,7 @@ class NumberedDataset(CountedDataset):
         self,
         dataset: tf.distribute.DistributedDataset,
         source: tf.data.Dataset,
+        strategy: DataParallelStrategy,
         batches: Source,
     ) -> None:
         nothing = tf.data.Dataset.range(0)
@@ -49,6 +51,7 @@ class NumberedDataset(CountedDataset):
             dataset,
             source,
             nothing,
+            strategy=strategy,
             order=nothing,
             steps=tf.data.UNKNOWN_CARDINALITY,
             is_split=True,
@@ -131,7 +134,7 @@ def distribute_numbered(
     theirs = tf.distribute.Strategy.distribute_datasets_from_function(
         strategy, lambda _: rows
     )
-    return NumberedDataset(theirs, split, source)
+    return NumberedDataset(theirs, split, strategy, source)
 
 
 def _source(

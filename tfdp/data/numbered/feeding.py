@@ -87,7 +87,8 @@ def fed(
         first_epoch: Number of the first epoch of `fit`.
         no_data: Makes the error of an epoch without any batch.
     """
-    reading = source.epoch(feed.epoch - first_epoch)
+    epoch = feed.epoch
+    reading = source.epoch(epoch - first_epoch)
     lost: list[int] = []
     is_over = False
     if source.total is not None:
@@ -110,7 +111,7 @@ def fed(
     finally:
         reading.close(is_over=is_over)
         if lost:
-            _tell_of(lost, feed.epoch)
+            _tell_of(lost, epoch)
 
 
 def _tell_of(lost: list[int], epoch: int) -> None:

@@ -152,8 +152,8 @@ def batches_of_arrays(epoch_iterator: Any) -> ArrayRows | None:
         )
     )
     return ArrayRows(
-        lambda places: keras.tree.map_structure(
-            lambda leaf: _rows(leaf, places), sliceable
+        lambda places: keras.tree.traverse(
+            lambda part: _rows(part, places), sliceable
         ),
         _num_samples.of(adapter),
         adapter.batch_size,
@@ -162,14 +162,15 @@ def batches_of_arrays(epoch_iterator: Any) -> ArrayRows | None:
     )
 
 
-def _rows(leaf: Any, places: np.ndarray) -> Any:
-    if leaf is None:
-        return None
-    if isinstance(leaf, np.ndarray):
-        return np.take(leaf, places, axis=0)
-    if isinstance(leaf, tf.Tensor):
-        return tf.gather(leaf, places)
-    return _slice_sparse.find()(leaf, tf.constant(places))
+def _rows(part: Any, places: np.ndarray) -> Any:
+    """Returns rows of an array; `None` for what consists of several."""
+    if isinstance(part, np.ndarray):
+        return np.take(part, places, axis=0)
+    if isinstance(part, tf.Tensor):
+        return tf.gather(part, places)
+    if hasattr(part, "ragged_indices"):
+        return _slice_sparse.find()(part, tf.constant(places))
+    return None
 
 
 def distributed_dataset(epoch_iterator: Any) -> Any:
