@@ -1,7 +1,7 @@
 """The edges of a fit of workers that do not wait for each other's steps."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -58,6 +58,7 @@ class Apart:
         self._steps = 0
         self._rate: float | None = None
         self._handover = Handover(model, self._strategy, callbacks)
+        self._handed: Mapping[str, Any] = {}
         # What is swapped in is among the server's slots.
         self._swaps = any(
             isinstance(each, keras.callbacks.SwapEMAWeights)
@@ -78,8 +79,8 @@ class Apart:
             exchange.load(self._way.state_of(list(exchange.save())))
             self._rate = self._rate_here()
         elif not where["is_over"]:
-            handed = self._handover.restore_model(exchange.handed())
-            self._set_rate(handed["learning_rate"])
+            self._handed = self._handover.restore_model(exchange.handed())
+            self._set_rate(self._handed["learning_rate"])
         self._is_late = where["is_over"]
         feed = self._strategy.feed
         feed.begin(exchange, looks_ahead=self._optimizer.accumulation_steps > 1)
@@ -92,7 +93,7 @@ class Apart:
     def open(self) -> None:
         """Lets all begin, once the callbacks of this worker have begun."""
         if self._strategy.is_chief:
-            self._hand_over()
+            self._hand_over(None)
             self._exchange.open(keras_fit.begins_at_epoch(self._model))
         elif not self._is_late:
             self._handover.restore_callbacks()
@@ -108,7 +109,10 @@ class Apart:
         if self._strategy.is_chief:
             # Before others may make updates of it.
             self._tell_rate()
-            self._hand_over()
+            self._hand_over(epoch)
+        elif self._handed.get("epoch") == epoch:
+            # Callbacks of this worker have begun the epoch once more.
+            self._set_rate(self._handed["learning_rate"])
         self._strategy.feed.begin_epoch(epoch)
 
     def begin_step(self) -> None:
@@ -190,10 +194,11 @@ class Apart:
         """
         return self._exchange.vote(self._epoch, stops=own)
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, epoch: int | None) -> None:
         if self._strategy.size > 1:
+            rate = self._rate_here()
             self._exchange.hand_over(
-                self._handover.captured(learning_rate=self._rate_here())
+                self._handover.captured(epoch=epoch, learning_rate=rate)
             )
 
     def _tell_rate(self) -> None:

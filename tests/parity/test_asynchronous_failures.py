@@ -76,7 +76,7 @@ def test_the_chief_is_lost_and_the_job_resumes(tmp_path, place):
     ]
     rows = iter(of_rows)
     expected = asynchronous_fit.replayed(
-        log, lambda worker, step: next(rows), "Adam", batch_of
+        log, lambda worker, step: next(rows), "AdamW", batch_of
     )
     for result in results:
         assert result["iterations"] == len(log)

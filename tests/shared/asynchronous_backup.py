@@ -72,11 +72,15 @@ def train(folder, kills=(), normalizes=False):
     with strategy.scope():
         model = make_model() if normalizes else asynchronous_fit.make_model()
         model.compile(
-            tfdp.DistributedOptimizer(asynchronous_fit.OPTIMIZERS["Adam"]()),
+            tfdp.DistributedOptimizer(asynchronous_fit.OPTIMIZERS["AdamW"]()),
             "mse",
         )
     stopping = keras.callbacks.EarlyStopping("loss", patience=9, min_delta=9.0)
-    callbacks = [tfdp.callbacks.DataParallel(), stopping]
+    # Of the rate before, which who comes back must have too.
+    scheduler = keras.callbacks.LearningRateScheduler(
+        lambda epoch, rate: rate * 0.5 if normalizes and epoch else rate
+    )
+    callbacks = [tfdp.callbacks.DataParallel(), stopping, scheduler]
     if strategy.is_chief:
         callbacks.append(Log(folder, strategy))
     callbacks += [

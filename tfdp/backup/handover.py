@@ -56,7 +56,9 @@ class Handover:
         }
         return Backup(arrays, about).as_arrays()
 
-    def restore_model(self, arrays: Mapping[str, np.ndarray]) -> Mapping:
+    def restore_model(
+        self, arrays: Mapping[str, np.ndarray]
+    ) -> Mapping[str, Any]:
         """Gives the model what the chief's has.
 
         Args:
