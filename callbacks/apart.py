@@ -178,8 +178,9 @@ class Apart:
         Args:
             logs: What Keras tells callbacks; changed in place.
         """
-        for name in self._logs.keys() & logs.keys():
-            logs[name] = self._logs[name]
+        # Who had no batch of the epoch has no logs of its own.
+        names = self._logs.keys() & logs.keys() if self._steps else self._logs
+        logs.update({name: self._logs[name] for name in names})
 
     def gather(self) -> None:
         """Takes the server's slots and counts, for whoever saves the model."""

@@ -4,12 +4,12 @@ import asynchronous_fit
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from killed import KillAt, Killed
 
 import tfdp
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:Batches must have numbers"),
     # Callbacks of these tests count, and have no `get_state`.
     pytest.mark.filterwarnings("ignore:What callbacks remember"),
 ]
@@ -88,10 +88,12 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("place", [(1, 0), (2, 3)], ids=str)
-def test_resumed_it_is_the_same_run(whole, tmp_path, place):
+@pytest.mark.parametrize("save_freq", ["epoch", 1])
+def test_resumed_it_is_the_same_run(whole, tmp_path, place, save_freq):
+    save = {"save_freq": save_freq}
     with pytest.raises(Killed):
-        fit(tmp_path, *others(), KillAt(*place))
-    model, history = fit(tmp_path, *others())
+        fit(tmp_path, *others(), KillAt(*place), **save)
+    model, history = fit(tmp_path, *others(), **save)
     assert_same(model, whole[0])
     assert history.epoch == whole[1].epoch
     assert history.history == whole[1].history
@@ -119,6 +121,16 @@ def test_it_counts_updates_and_a_finished_run_is_not_trained_again(tmp_path):
     assert int(model.optimizer.iterations.numpy()) == 6
     assert strategy.exchange.log() == []
     assert history.epoch == [0]
+
+
+def test_another_seed_is_told(tmp_path):
+    with pytest.raises(Killed):
+        fit(tmp_path, KillAt(0, 2), epochs=1, save_freq=1)
+    strategy = alone()
+    model = make_model(strategy)
+    tf.random.set_seed(5)
+    with pytest.warns(UserWarning, match="shuffled by another seed"):
+        fit(tmp_path, strategy=strategy, model=model, epochs=1)
 
 
 def test_a_backup_of_the_other_kind_is_refused(tmp_path):
