@@ -123,6 +123,7 @@ def test_it_counts_updates_and_a_finished_run_is_not_trained_again(tmp_path):
     assert history.epoch == [0]
 
 
+@pytest.mark.long
 def test_another_seed_is_told(tmp_path):
     with pytest.raises(Killed):
         fit(tmp_path, KillAt(0, 2), epochs=1, save_freq=1)
@@ -133,6 +134,7 @@ def test_another_seed_is_told(tmp_path):
         fit(tmp_path, strategy=strategy, model=model, epochs=1)
 
 
+@pytest.mark.long
 def test_a_backup_of_the_other_kind_is_refused(tmp_path):
     keep = {"delete_checkpoint": False, "epochs": 1}
     fit(tmp_path / "apart", **keep)
@@ -144,6 +146,7 @@ def test_a_backup_of_the_other_kind_is_refused(tmp_path):
         fit(tmp_path / "together")
 
 
+@pytest.mark.long
 def test_a_backup_of_another_optimizer_is_refused(tmp_path):
     fit(tmp_path, epochs=1, delete_checkpoint=False)
     strategy = alone()

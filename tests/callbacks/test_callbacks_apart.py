@@ -50,14 +50,17 @@ def test_all_callbacks_do_on_workers_what_they_do_elsewhere(tmp_path):
     # Stopped after the epoch that begins to be patient, and the next one.
     assert len(history["loss"]) == 3
     np.testing.assert_allclose(history["learning_rate"], [0.01, 0.005, 0.00125])
-    assert [rate for _, rate in chief["rates"]] == pytest.approx(
-        [0.005, 0.0025, 0.00125, 0.000625][: len(chief["rates"])]
-    )
+    # Told once they are settled, as an epoch begins.
+    told = [rate for _, rate in chief["rates"]]
+    np.testing.assert_allclose(told, [0.005, 0.00125])
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 4
     assert (tmp_path / "run" / "run.jsonl").exists()
-    saved = keras.models.load_model(tmp_path / "model-1.keras", compile=False)
-    x, y = asynchronous_fit.samples()
-    assert len(saved.get_weights()) == len(chief["weights"])
+    # Those of the epoch before the last, which were the best.
+    saved = keras.models.load_model(tmp_path / "model-2.keras", compile=False)
+    for weight, value in zip(
+        chief["weights"], saved.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(weight, value, atol=1e-6)
 
 
 def test_what_is_saved_at_the_end_of_an_epoch_is_whole(strategy, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import tfdp
 
 
-def callbacks_in(folder, rates):
+def callbacks_in(folder):
     """All callbacks that can be there beside each other."""
     return [
         tfdp.callbacks.LearningRateMonitor(),
@@ -33,13 +33,7 @@ def callbacks_in(folder, rates):
             pathlib.Path(folder, "model-{epoch}.keras")
         ),
         keras.callbacks.CSVLogger(pathlib.Path(folder, "log.csv")),
-        keras.callbacks.TensorBoard(folder),
         tfdp.callbacks.RunLogger(pathlib.Path(folder, "run"), every=2),
-        keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: rates.append(
-                float(logs["loss"])
-            )
-        ),
     ]
 
 
@@ -64,7 +58,7 @@ def train(folder):
         validation_data=samples,
         callbacks=[
             tfdp.callbacks.DataParallel(),
-            *callbacks_in(folder, []),
+            *callbacks_in(folder),
         ],
     )
     found = {
