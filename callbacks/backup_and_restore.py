@@ -104,7 +104,7 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     is_collective = True
     # Where workers do not meet, it is the chief's alone.
-    is_of_chief_apart = True
+    works_apart = is_of_chief_apart = True
 
     def __init__(
         self,

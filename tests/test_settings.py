@@ -1,11 +1,17 @@
 import pytest
 
-from tfdp.settings import DEFAULT_PACK, pack_bytes, start_timeout
+from tfdp.settings import (
+    DEFAULT_PACK,
+    is_asynchronous,
+    pack_bytes,
+    start_timeout,
+)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_set(monkeypatch):
-    for name in ("TFDP_START_TIMEOUT", "TFDP_PACK_MIB"):
+    names = ("TFDP_START_TIMEOUT", "TFDP_PACK_MIB", "TFDP_ASYNCHRONOUS")
+    for name in names:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -42,4 +48,21 @@ def test_numbers_must_be_positive(monkeypatch, text, function, name, unit):
     assert str(caught.value) == (
         f"{name} must be a positive number of {unit}. Received: "
         f"{name}={text!r}. Unset it for the default."
+    )
+
+
+def test_a_job_is_asynchronous_where_the_environment_says_so(monkeypatch):
+    assert not is_asynchronous()
+    for text, expected in [("", False), ("0", False), (" 1 ", True)]:
+        monkeypatch.setenv("TFDP_ASYNCHRONOUS", text)
+        assert is_asynchronous() == expected
+
+
+def test_a_job_is_asynchronous_or_not(monkeypatch):
+    monkeypatch.setenv("TFDP_ASYNCHRONOUS", "yes")
+    with pytest.raises(ValueError, match="Received: ") as caught:
+        is_asynchronous()
+    assert str(caught.value) == (
+        "TFDP_ASYNCHRONOUS must be 1 or 0. Received: TFDP_ASYNCHRONOUS='yes'. "
+        "Leave it to `tfdp launch --asynchronous`."
     )

@@ -1,9 +1,11 @@
 """Workers that go on without those that fall, as plain processes."""
 
+import contextlib
 import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -12,7 +14,13 @@ import types
 import psutil
 import pytest
 
-from tfdp.launch import AsynchronousGroup, Restarts, WorkerGroup
+from tfdp.launch import (
+    AsynchronousGroup,
+    ForkServer,
+    Restarts,
+    WorkerGroup,
+    worker_variables,
+)
 
 HEAD = """
 import json, os, pathlib, signal, sys, time
@@ -353,3 +361,110 @@ def test_a_secret_is_needed_where_some_workers_are_elsewhere(monkeypatch):
     for env in ({}, {"TFDP_JOB_SECRET": ""}):
         with pytest.raises(ValueError, match=re.escape(words)):
             AsynchronousGroup(["true"], 1, env=env, **elsewhere)
+
+
+def test_lives_do_not_outlive_a_killed_parent(tmp_path):
+    worker = f"""{HEAD}
+import subprocess
+if index == 1 and count == 0:
+    sys.exit(3)
+sleep = [sys.executable, '-c', 'import time; time.sleep(60)']
+print(os.getpid(), subprocess.Popen(sleep, env={{}}).pid)
+time.sleep(60)
+"""
+    parent = f"""
+import sys
+from tfdp.launch import AsynchronousGroup, Restarts
+AsynchronousGroup(
+    [sys.executable, "-u", "-c", {worker!r}],
+    2,
+    restarts=Restarts(1, first_pause=0.05),
+    on_line=lambda worker, line: print(line, flush=True),
+).wait()
+"""
+    command = [sys.executable, "-c", parent]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True
+    ) as running:
+        pids = [
+            pid for _ in range(2) for pid in running.stdout.readline().split()
+        ]
+        assert len(pids) == 4
+        running.kill()
+    wait_until(lambda: all(map(is_gone, pids)))
+
+
+def test_what_a_forked_worker_has_started_ends_with_it(tmp_path):
+    path = tmp_path / "train.py"
+    path.write_text(f"""{HEAD}
+import subprocess
+if index == 0:
+    wait_for('end')
+elif count == 0:
+    sleep = [sys.executable, '-c', 'import time; time.sleep(60)']
+    print(subprocess.Popen(sleep, env={{}}, start_new_session=True).pid)
+    os.kill(os.getpid(), signal.SIGKILL)
+else:
+    touch('end')
+""")
+    env = {**worker_variables(), "FOLDER": str(tmp_path)}
+    server = ForkServer([], env=env)
+    lines, falls = [], []
+    with (
+        contextlib.closing(server),
+        AsynchronousGroup(
+            [sys.executable, "-u", str(path)],
+            2,
+            restarts=Restarts(1, first_pause=0.05),
+            server=server,
+            env={"FOLDER": str(tmp_path)},
+            on_line=lambda worker, line: lines.append(line),
+            on_fall=lambda failure: falls.append(is_gone(lines[0])),
+        ) as group,
+    ):
+        assert all(p.keeper for p in group._processes.values())
+        assert group.wait(60) is None
+    assert falls == [True]
+
+
+def test_a_listener_that_fails_ends_all(started):
+    found = started("sys.exit(index)\n")
+
+    def fail(failure):
+        raise OSError("nobody reads on")
+
+    found.group._on_fall = fail
+    with pytest.raises(OSError, match="nobody reads on"):
+        found.group.wait(60)
+
+
+def test_a_worker_that_cannot_be_started_again_is_tried_once_more(started):
+    code = """
+    if index == 0:
+        wait_for('end')
+    elif count == 0:
+        sys.exit(3)
+    else:
+        touch('end')
+    """
+    found = started(code, most=2)
+    makers = found.group._makers
+    make = makers[1]
+
+    def fail(**kwargs):
+        makers[1] = make
+        raise OSError(11, "no more processes")
+
+    makers[1] = fail
+    assert found.group.wait(60) is None
+    told = [str(fall).partition("\n")[0] for fall in found.falls]
+    rule = "Worker 1 failed with exit code 3. "
+    assert told == [
+        f"{rule}The others go on. It is started again in 0.05 s (restart 1 of "
+        "2).",
+        f"{rule}It could not be started again: no more processes.",
+        f"{rule}The others go on. It is started again in 0.1 s (restart 2 of "
+        "2).",
+    ]
+    codes = [(o.worker, o.returncode) for o in found.group.outcomes]
+    assert codes == [(0, 0), (1, 3), (1, 0)]

@@ -107,7 +107,6 @@ def train(folder, kills=(), normalizes=False):
         "history": history.history,
         "epochs": history.epoch,
         "patience": [stopping.wait, float(stopping.best)],
-        "uses_feed": strategy.feed.is_used,
     }
     if strategy.is_chief:
         found["log"] = [list(row) for row in strategy.exchange.log()]

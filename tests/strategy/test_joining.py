@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tfdp.cluster import Cluster, free_addresses, meet
-from tfdp.launch import WorkerGroup
+from tfdp.launch import AsynchronousGroup, WorkerGroup
 from tfdp.machine.listening import everywhere
 from tfdp.strategy import joining
 
@@ -106,7 +106,7 @@ def wait_for_tensorflow(address):
     raise AssertionError("TensorFlow did not start")
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 @pytest.mark.parametrize("index", [0, 1])
 def test_the_deadline_ends_it_and_says_why(start, index):
     process, _ = start(index, timeout="4")
@@ -252,6 +252,7 @@ if strategy.is_chief:
 """
 
 
+@pytest.mark.long
 def test_an_evaluation_on_the_chief_alone_is_told_as_such():
     lines = []
     addresses = free_addresses(2)
@@ -276,3 +277,41 @@ def test_a_worker_computes_on_the_gpus_it_sees(monkeypatch):
     resolver = joining.joined(Cluster.of(free_addresses(1), 0), 3.0)
     # By which TensorFlow chooses the devices of a worker.
     assert resolver.num_accelerators() == {"GPU": 2}
+
+
+OF_ALL = """
+import tensorflow as tf
+import tfdp
+makers = [
+    tfdp.auto_strategy,
+    tfdp.MultiWorkerMirroredStrategy,
+    lambda: tfdp.MultiWorkerMirroredStrategy(
+        tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    ),
+]
+for make in makers:
+    try:
+        make()
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+def test_workers_that_go_on_without_each_other_do_not_wait_for_each_other():
+    lines = [[], []]
+    with AsynchronousGroup(
+        [sys.executable, "-c", OF_ALL],
+        2,
+        on_line=lambda worker, line: lines[worker].append(line),
+    ) as group:
+        assert group.wait(100) is None
+    assert group.lost == {}
+    told = (
+        "A strategy whose workers wait for each other is for workers that end "
+        "together. Received: TFDP_ASYNCHRONOUS=1, as `tfdp launch "
+        "--asynchronous` sets it. Use `tfdp.AsynchronousStrategy`, or start "
+        "the job without --asynchronous."
+    )
+    assert [[x for x in told_by if x == told] for told_by in lines] == [
+        [told] * 3
+    ] * 2

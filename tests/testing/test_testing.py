@@ -8,6 +8,7 @@ import plain
 import pytest
 
 from tfdp import testing
+from tfdp.launch import WorkerFailure
 from tfdp.testing import workers
 
 
@@ -231,6 +232,7 @@ def is_forked():
     return testing.run_workers(parent, 1)[0] != os.getpid()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all are spawned")
 def test_workers_are_forked_again_after_another_environment(monkeypatch):
     assert is_forked()
@@ -265,7 +267,7 @@ def test_asynchronous_workers_go_on_without_those_that_fall(script):
         path, 4, asynchronous=True
     )
     assert (first, fourth) == ([0, "1"], [3, "1"])
-    assert isinstance(second, testing.WorkerFailure)
+    assert isinstance(second, WorkerFailure)
     assert (second.exit_code, second.signal_name) == (137, "SIGKILL")
     assert (third.exit_code, third.last_lines) == (3, ("out of data",))
 

@@ -144,8 +144,11 @@ class Description:
 
     @property
     def bytes(self) -> int:
-        """Length of all values, of variables and of statistics."""
-        return sum(v.bytes for v in (*self.variables, *self.statistics))
+        """Length of all values, and of the numbers of all rows."""
+        return sum(
+            v.bytes + 8 * math.prod(v.shape[:1])
+            for v in (*self.variables, *self.statistics)
+        )
 
     def is_same(self, other: "Description") -> bool:
         """Whether another is of the same model and optimizer."""

@@ -1,6 +1,7 @@
 """What a worker says to the server, as methods."""
 
 import threading
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfdp.asynchronous.description import Description
-from tfdp.asynchronous.session import Session
+from tfdp.asynchronous.gradients import Gradient, flattened
+from tfdp.asynchronous.session import Interrupted, Session
 from tfdp.asynchronous.staleness import Applied
 from tfdp.asynchronous.wire.message import Message
 
@@ -24,6 +26,18 @@ class Weights(NamedTuple):
 
     version: int
     values: list[np.ndarray]
+
+
+class Spent(NamedTuple):
+    """Seconds of a worker, of which only differences count.
+
+    Attributes:
+        exchanging: Sending gradients and getting weights, all that takes.
+        waiting: Of these, waiting for room.
+    """
+
+    exchanging: float = 0.0
+    waiting: float = 0.0
 
 
 class Exchange:
@@ -79,6 +93,13 @@ class Exchange:
         self._has_joined = False
         # What was handed over, as digests.
         self._handed: dict[str, int] = {}
+        self._spent = Spent()
+
+    @property
+    def spent(self) -> Spent:
+        """What reads, updates and skipped updates have taken so far."""
+        with self._lock:
+            return self._spent
 
     def join(
         self,
@@ -164,11 +185,11 @@ class Exchange:
         with self._lock:
             if self._read > self._released:
                 return None
-        return self._weights(self._ask("read", fit=self._fit))
+        return self._weights(self._ask_for_weights("read", fit=self._fit))
 
     def update(
         self,
-        gradients: Sequence[np.ndarray | None],
+        gradients: Sequence[Gradient],
         *,
         step: int,
         epoch: int | None = None,
@@ -178,8 +199,8 @@ class Exchange:
         """Sends a gradient; waits until it is applied.
 
         Args:
-            gradients: Of each variable, dense, in its dtype; `None` where the
-                loss does not depend on it.
+            gradients: Of each variable, in its dtype: all of it, or `Rows`;
+                `None` where the loss does not depend on it.
             step: Number of the update among this worker's, for the log.
             epoch: The epoch, where batches are taken from the queue.
             batches: The numbers of those that the gradient is of.
@@ -189,11 +210,11 @@ class Exchange:
         Returns:
             The newest weights, this update included.
         """
-        absent = [i for i, gradient in enumerate(gradients) if gradient is None]
-        answer = self._ask(
+        kinds, arrays = flattened(gradients)
+        answer = self._ask_for_weights(
             "update",
-            arrays=[gradient for gradient in gradients if gradient is not None],
-            absent=absent,
+            arrays=arrays,
+            kinds=kinds,
             step=step,
             epoch=epoch,
             numbers=list(batches),
@@ -219,7 +240,7 @@ class Exchange:
         Returns:
             The newest weights.
         """
-        answer = self._ask(
+        answer = self._ask_for_weights(
             "skip", epoch=epoch, numbers=list(batches), then_read=then_read
         )
         self._released_all()
@@ -242,11 +263,31 @@ class Exchange:
             epoch: Number of the epoch, in this `fit`.
             waits: Whether to wait, rather than have none now.
         """
-        answer = self._ask("take", epoch=epoch, fit=self._fit, waits=waits)
+        try:
+            answer = self._ask("take", epoch=epoch, fit=self._fit, waits=waits)
+        except Interrupted:
+            return None
         with self._lock:
             released = answer.fields["released"]
             self._released = max(self._released, released)
         return answer.fields["number"]
+
+    def give_up(self, epoch: int, number: int) -> None:
+        """Says that a batch that was taken will be trained on by nobody.
+
+        Args:
+            epoch: Number of the epoch.
+            number: That of the batch.
+        """
+        self._ask("give_up", epoch=epoch, numbers=[number])
+
+    def interrupt(self, *, is_on: bool) -> None:
+        """Has `take` return `None` at once, also one that waits.
+
+        Args:
+            is_on: Whether to, from now on.
+        """
+        self._session.interrupt("batches", is_on=is_on)
 
     def end_of_data(self, epoch: int, total: int) -> None:
         """Says that an epoch has so many batches; what is beyond is nobody's.
@@ -337,7 +378,8 @@ class Exchange:
 
         By worker, whose index is text: `"staleness"`, how many updates were
         how stale; `"updates"`; `"skipped"`; `"waited"`, seconds for room to
-        `"read"` and to `"update"`; `"lost"`, and why. Also `"version"`,
+        `"read"` and to `"update"`; `"computed"`, seconds from reads to
+        their updates without that; `"lost"`, and why. Also `"version"`,
         `"max_staleness"`, `"living"`, and `"learning_rates"` that were set,
         with their versions.
         """
@@ -367,9 +409,21 @@ class Exchange:
     def _ask(self, kind: str, **fields: Any) -> Message:
         try:
             return self._session.ask(kind, **fields)
+        except Interrupted:
+            raise
         except Exception as error:
             self.failure = error
             raise
+
+    def _ask_for_weights(self, kind: str, **fields: Any) -> Message:
+        begin = time.monotonic()
+        answer = self._ask(kind, **fields)
+        seconds = time.monotonic() - begin
+        with self._lock:
+            self._spent = Spent(
+                self._spent.exchanging + seconds, answer.fields["waited"]
+            )
+        return answer
 
     def _weights(self, answer: Message) -> Weights:
         with self._lock:

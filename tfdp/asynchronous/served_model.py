@@ -14,6 +14,7 @@ from tfdp.asynchronous.description import (
     Description,
     check_arrays,
 )
+from tfdp.asynchronous.gradients import Gradient, Rows
 from tfdp.upstream.keras import keras_optimizers
 
 _WEIGHTS, _SLOTS = "weights", "optimizer"
@@ -74,7 +75,7 @@ class ServedModel:
         """How many updates the optimizer has made."""
         return int(self.optimizer.iterations.numpy())
 
-    def apply(self, gradients: Sequence[np.ndarray | None]) -> None:
+    def apply(self, gradients: Sequence[Gradient]) -> None:
         """Makes one update.
 
         Args:
@@ -85,7 +86,12 @@ class ServedModel:
         self._values = None
         with tf.device(self._device):
             update = self._updates.get(there) or self._update_of(there)
-            update([tf.convert_to_tensor(gradients[i]) for i in there])
+            update(
+                [
+                    _tensor(gradients[place], self._variables[place])
+                    for place in there
+                ]
+            )
 
     def values(self) -> list[np.ndarray]:
         """Returns copies of the weights; the same ones until they change."""
@@ -166,12 +172,25 @@ class ServedModel:
         variables = [self._variables[i] for i in there]
 
         # Keras would leave out what has no gradient, and warn.
-        @tf.function(autograph=False)
-        def update(gradients: list[tf.Tensor]) -> None:
+        # Rows are more or fewer each time.
+        @tf.function(autograph=False, reduce_retracing=True)
+        def update(gradients: list[tf.Tensor | tf.IndexedSlices]) -> None:
             self.optimizer.apply(gradients, variables)
 
         self._updates[there] = update
         return update
+
+
+def _tensor(
+    gradient: Gradient, variable: keras.Variable
+) -> tf.Tensor | tf.IndexedSlices:
+    if not isinstance(gradient, Rows):
+        return tf.convert_to_tensor(gradient)
+    return tf.IndexedSlices(
+        tf.convert_to_tensor(gradient.values),
+        tf.convert_to_tensor(gradient.indices),
+        tf.constant(variable.shape, "int64"),
+    )
 
 
 def _unnumbered(path: str) -> str:

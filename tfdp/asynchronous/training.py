@@ -11,6 +11,7 @@ from tfdp.asynchronous.batch_queue import Batches, BatchQueue
 from tfdp.asynchronous.description import Description, check_arrays
 from tfdp.asynchronous.epoch_statistics import brought_together
 from tfdp.asynchronous.fits import Fits
+from tfdp.asynchronous.gradients import Gradient, check_gradients
 from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.served_model import ServedModel
 from tfdp.asynchronous.staleness import Lost, Staleness
@@ -170,7 +171,7 @@ class Training:
     def update(
         self,
         worker: int,
-        gradients: Sequence[np.ndarray | None],
+        gradients: Sequence[Gradient],
         *,
         step: int,
         batches: Batches,
@@ -183,7 +184,7 @@ class Training:
         """
         # What is wrong with the worker's own is not everybody's end.
         model = self.model
-        check_arrays(gradients, model.description.variables, "a gradient")
+        check_gradients(gradients, model.description.variables)
         if all(gradient is None for gradient in gradients):
             raise ValueError(
                 "An update needs a gradient. Received: `None` for all "
@@ -241,6 +242,10 @@ class Training:
             waits=waits,
         )
         return number, released[0]
+
+    def give_up(self, worker: int, *, batches: Batches) -> None:
+        """Takes note of batches that cannot be read any more."""
+        self._done(worker, batches)
 
     def stop(self, *, fit: int) -> None:
         """Ends a fit where it is; workers hear of it when they vote."""
@@ -332,6 +337,7 @@ class Training:
                     {w: sum(h.values()) for w, h in histograms.items()}
                 ),
                 "waited": _by_text(self.staleness.waited()),
+                "computed": _by_text(self.staleness.computed()),
                 "skipped": _by_text(self._skipped),
                 "learning_rates": list(self._rates),
                 "living": sorted(self._living),
@@ -360,7 +366,9 @@ class Training:
         weights = self._read(worker)
         if self.queue.is_idle(worker):
             self.staleness.release(worker)
-            return weights._replace(read=0)
+            return Weights(
+                weights.version, weights.values, waited=weights.waited
+            )
         return weights
 
     def _check_taken(self, worker: int, batches: Batches) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.audits import batch_audit, loss_audit, metric_audit, stage_audit
+from tfdp.audits import (
+    asynchronous_audit,
+    batch_audit,
+    loss_audit,
+    metric_audit,
+    stage_audit,
+)
 from tfdp.audits.findings import Finding, Findings
 from tfdp.data import is_marked
 from tfdp.optimizer import DistributedOptimizer
@@ -41,6 +47,8 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     | an optimizer that is not a DistributedOptimizer  | warning  | no         |
     | a loss divided by sample weights, if there are   | warning  | no         |
     | a softmax or loss in half precision              | warning  | no         |
+    | a synchronized layer, with asynchronous workers  | warning  | no         |
+    | updates by asynchronous workers                  | note     | no         |
     | `BatchNormalization` that is not synchronized    | note     | no         |
     | `BatchNormalization` that sees micro-batches     | note     | no         |
     | a layer whose stage cannot be told, with groups  | note     | no         |
@@ -100,6 +108,7 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
             *_precision(model),
             *_statistics(model),
             *stage_audit.findings(model),
+            *asynchronous_audit.findings(model),
             *_reading(model, data),
         ]
     )

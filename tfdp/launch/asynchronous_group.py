@@ -140,9 +140,19 @@ class AsynchronousGroup(WorkerGroup):
 
     def _start_again(self, worker: int) -> None:
         count = self._restarts.counts[worker]
-        self._before.append(self._processes[worker].outcome)
+        before = self._processes[worker]
         self._output.begin(worker, self._restart_count + count)
-        self._start(worker, count)
+        try:
+            self._start(worker, count)
+        except OSError as error:
+            if self._processes[worker] is not before:
+                raise
+            # As its last life has failed, so has this one.
+            code = before.poll() or -signal.SIGKILL
+            fate = f"It could not be started again: {error.strerror}."
+            self._on_fall(self._failure(Culprit(worker, code), fate))
+            return
+        self._before.append(before.outcome)
         if self._is_ending:
             # A signal has come meanwhile, of which it knows nothing.
             self._processes[worker].send(signal.SIGTERM)

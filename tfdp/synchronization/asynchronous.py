@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.exchange import Exchange, Weights
 from tfdp.asynchronous.feed import Feed
+from tfdp.asynchronous.gradients import Rows
 from tfdp.asynchronous.training import CHIEF
 from tfdp.step import Gradient
 from tfdp.strategy import AsynchronousStrategy
@@ -73,12 +74,12 @@ class Asynchronous(Synchronous):
         """Returns the weights as they are here."""
         return [np.asarray(v.numpy()) for v in self._variables]
 
-    def begin(self, exchange: Exchange, feed: Feed | None) -> None:
+    def begin(self, exchange: Exchange, feed: Feed) -> None:
         """Begins to exchange.
 
         Args:
             exchange: What this worker says to the server.
-            feed: The batches it takes; `None` where they have no numbers.
+            feed: The batches it takes.
         """
         self._exchange, self._feed = exchange, feed
 
@@ -229,21 +230,29 @@ class Asynchronous(Synchronous):
             lambda g: strategy.experimental_local_results(g)[0],
             list(gradients),
         )
-        dense = [
-            tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
-            for gradient, variable in zip(own, variables, strict=True)
-        ]
+        tensors: list[list[tf.Tensor]] = []
+        for gradient, variable in zip(own, variables, strict=True):
+            if isinstance(gradient, tf.IndexedSlices):
+                indices = tf.cast(gradient.indices, "int64")
+                values = tf.cast(gradient.values, variable.dtype)
+                tensors.append([indices, values])
+            else:
+                tensors.append([tf.cast(gradient, variable.dtype)])
 
-        def update(*gradients: np.ndarray) -> Weights:
-            given: list[np.ndarray | None] = [None] * len(self._variables)
-            for place, gradient in zip(places, gradients, strict=True):
-                given[place] = gradient
+        def update(*arrays: np.ndarray) -> Weights:
+            given: list[Any] = [None] * len(self._variables)
+            left = iter(arrays)
+            for place, parts in zip(places, tensors, strict=True):
+                first = next(left)
+                given[place] = (
+                    first if len(parts) == 1 else Rows(first, next(left))
+                )
             step, self._steps = self._steps, self._steps + 1
             return self._checked().update(
                 given, step=step, then_read=True, **self._used()
             )
 
-        self._assign(self._received(update, dense))
+        self._assign(self._received(update, sum(tensors, [])))
 
     def _sent_nothing(self) -> Weights:
         return self._checked().skip(then_read=True, **self._used())

@@ -1,4 +1,3 @@
 from .devices import logical_cpus as logical_cpus
-from .workers import WorkerFailure as WorkerFailure
 from .workers import report as report
 from .workers import run_workers as run_workers

@@ -70,8 +70,9 @@ def run_workers(
 
     Returns:
         The reported or returned values, by index of the worker. Of an
-        asynchronous one that has fallen for good its `WorkerFailure`, with
-        `exit_code`, `signal_name` and `last_lines`.
+        asynchronous one that has fallen for good its
+        `tfdp.launch.WorkerFailure`, with `exit_code`, `signal_name` and
+        `last_lines`.
 
     Raises:
         TypeError: If `script` is neither a path nor a function, a number is

@@ -65,5 +65,5 @@ def course_of(model: keras.Model) -> Course:
     """
     strategy = model.distribute_strategy
     if isinstance(strategy, AsynchronousStrategy):
-        return NumberedCourse(strategy)
+        return NumberedCourse()
     return OneCourse(model, strategy)

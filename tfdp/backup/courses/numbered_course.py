@@ -4,14 +4,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfdp.strategy import AsynchronousStrategy
 from tfdp.upstream.tensorflow import tf_runtime
-
-_UNNUMBERED = (
-    "Batches must have numbers, or an epoch of asynchronous workers cannot be "
-    "resumed. Received: data that each worker goes through by itself. After a "
-    "restart the epoch begins anew, and what was seen of it is seen twice."
-)
 
 
 class NumberedCourse:
@@ -19,13 +12,7 @@ class NumberedCourse:
 
     The server knows which are done, and nothing is passed over. Of which
     samples a batch is, follows from the seed and the epoch.
-
-    Args:
-        strategy: The strategy of the workers.
     """
-
-    def __init__(self, strategy: AsynchronousStrategy) -> None:
-        self._feed = strategy.feed
 
     def begin_step(self) -> None:
         """Does nothing: the server counts."""
@@ -43,8 +30,8 @@ class NumberedCourse:
         return None
 
     def complaint(self) -> str:
-        """Returns that batches have no numbers, where they have none."""
-        return "" if self._feed.is_used else _UNNUMBERED
+        """Returns nothing: what is not done is there."""
+        return ""
 
     def go_to(
         self,
@@ -54,4 +41,4 @@ class NumberedCourse:
     ) -> tuple[bool, None]:
         """Goes nowhere: the server hands out what is not done."""
         is_same = about["order"] == self.place(in_epoch=True)["order"]
-        return is_same or not self._feed.is_used, None
+        return is_same, None
