@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdp.backup import Handover
+from tfdp.callbacks.chief_only import ChiefOnly, on_chief_only
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import AsynchronousStrategy, NumberedDataset
 from tfdp.synchronization import Asynchronous
@@ -245,6 +246,23 @@ class Apart:
             return None
         rate = keras_optimizers.given_rate(inner)
         return rate if isinstance(rate, float) else None
+
+
+def on_chief_only_apart(
+    callbacks: list[keras.callbacks.Callback],
+) -> list[keras.callbacks.Callback]:
+    """Returns callbacks of a `fit` whose workers do not meet in callbacks.
+
+    Args:
+        callbacks: Those of the `fit`.
+
+    Raises:
+        RuntimeError: If Keras's `BackupAndRestore` is among them.
+    """
+    return [
+        ChiefOnly(c) if getattr(c, "is_of_chief_apart", False) else c
+        for c in on_chief_only(callbacks)
+    ]
 
 
 def metrics_of(model: keras.Model) -> dict[str, float]:

@@ -176,23 +176,6 @@ def on_chief_only(
     return [ChiefOnly(c) if isinstance(c, WRITERS) else c for c in callbacks]
 
 
-def on_chief_only_apart(
-    callbacks: list[keras.callbacks.Callback],
-) -> list[keras.callbacks.Callback]:
-    """Returns callbacks of a `fit` whose workers do not meet in callbacks.
-
-    Args:
-        callbacks: Those of the `fit`.
-
-    Raises:
-        RuntimeError: If Keras's `BackupAndRestore` is among them.
-    """
-    return [
-        ChiefOnly(c) if getattr(c, "is_of_chief_apart", False) else c
-        for c in on_chief_only(callbacks)
-    ]
-
-
 def _with_a_number(model: keras.Model) -> Any:
     """Returns what a callback counts on from: an optimizer, and its updates."""
     updates = int(model.optimizer.iterations.numpy())

@@ -10,12 +10,8 @@ import keras
 from tfdp.agreement import Ballot, check_same, program
 from tfdp.audits.model_audit import audit
 from tfdp.backup import TrainingState
-from tfdp.callbacks.apart import Apart
-from tfdp.callbacks.chief_only import (
-    around_orbax,
-    on_chief_only,
-    on_chief_only_apart,
-)
+from tfdp.callbacks.apart import Apart, on_chief_only_apart
+from tfdp.callbacks.chief_only import around_orbax, on_chief_only
 from tfdp.callbacks.last_word import LastWord
 from tfdp.callbacks.savers import check_saves, saves_models
 from tfdp.cluster import naming_lost_workers

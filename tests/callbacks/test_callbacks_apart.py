@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfdp
-from tfdp.callbacks.chief_only import on_chief_only_apart
+from tfdp.callbacks.apart import on_chief_only_apart
 
 CPUS = ["CPU:0"]
 
