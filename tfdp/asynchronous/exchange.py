@@ -2,7 +2,6 @@
 
 import threading
 import time
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.gradients import Gradient, flattened
+from tfdp.asynchronous.handed_over import changed_since
 from tfdp.asynchronous.session import Interrupted, Session
 from tfdp.asynchronous.staleness import Applied
 from tfdp.asynchronous.wire.message import Message
@@ -157,19 +157,10 @@ class Exchange:
         Args:
             state: Arrays by name, instead of those of before.
         """
-        digests = {
-            name: zlib.crc32(np.ascontiguousarray(array).tobytes())
-            for name, array in state.items()
-        }
-        changed = [
-            name
-            for name, digest in digests.items()
-            if self._handed.get(name) != digest
-        ]
+        changed, self._handed = changed_since(self._handed, state)
         arrays = [state[name] for name in changed]
         self._ask("expect", bytes=sum(array.nbytes for array in arrays))
         self._ask("hand_over", arrays=arrays, names=changed, all=list(state))
-        self._handed = digests
 
     def handed(self) -> dict[str, np.ndarray]:
         """Returns what the chief has handed over."""

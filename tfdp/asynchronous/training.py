@@ -110,12 +110,7 @@ class Training:
         self.fits.join(worker)
 
     def begin(
-        self,
-        worker: int,
-        description: Description,
-        *,
-        fit: int,
-        opens: bool = True,
+        self, worker: int, description: Description, *, fit: int, opens: bool
     ) -> dict[str, Any]:
         """Lets a worker take part in a fit that trains what the chief trains.
 
