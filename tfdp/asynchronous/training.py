@@ -361,9 +361,7 @@ class Training:
         weights = self._read(worker)
         if self.queue.is_idle(worker):
             self.staleness.release(worker)
-            return Weights(
-                weights.version, weights.values, waited=weights.waited
-            )
+            return weights._replace(read=0)
         return weights
 
     def _check_taken(self, worker: int, batches: Batches) -> None:
