@@ -125,9 +125,12 @@ class Apart:
 
     def begin_step(self) -> None:
         """Tells the server of another learning rate, on the chief."""
-        self._steps += 1
         if self._strategy.is_chief:
             self._tell_rate()
+
+    def end_step(self) -> None:
+        """Counts a step; not all that begin find data."""
+        self._steps += 1
 
     def naming(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Returns a function of steps whose errors are those of the exchange.

@@ -44,8 +44,12 @@ def test_all_callbacks_do_on_workers_what_they_do_elsewhere(tmp_path):
     chief, other = tfdp.testing.run_workers(
         asynchronous_callbacks.train, 2, [str(tmp_path)], asynchronous=True
     )
-    assert chief["weights"] == other["weights"]
-    assert chief["history"] == other["history"]
+    # To swap averages in and out rounds.
+    for one, two in zip(chief["weights"], other["weights"], strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+    assert chief["history"].keys() == other["history"].keys()
+    for name, values in chief["history"].items():
+        np.testing.assert_allclose(values, other["history"][name], rtol=1e-5)
     history = chief["history"]
     # Stopped after the epoch that begins to be patient, and the next one.
     assert len(history["loss"]) == 3
