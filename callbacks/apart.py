@@ -128,9 +128,15 @@ class Apart:
         if self._strategy.is_chief:
             self._tell_rate()
 
-    def end_step(self) -> None:
-        """Counts a step; not all that begin find data."""
+    def end_step(self, *, stops: bool) -> None:
+        """Counts a step; not all that begin find data.
+
+        Args:
+            stops: Whether all are to end the fit, after what they compute now.
+        """
         self._steps += 1
+        if stops:
+            self._exchange.stop()
 
     def naming(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Returns a function of steps whose errors are those of the exchange.
@@ -155,10 +161,6 @@ class Apart:
                 raise failure from error
 
         return naming
-
-    def stop(self) -> None:
-        """Has all workers end the fit, after what they compute now."""
-        self._exchange.stop()
 
     def settle(self) -> None:
         """Takes the weights that all have made, and brings statistics together.

@@ -204,9 +204,7 @@ class DataParallel(keras.callbacks.Callback):
         """Hears what workers ask for, once all callbacks have seen a step."""
         strategy = self.model.distribute_strategy
         if self._apart is not None:
-            self._apart.end_step()
-            if self.model.stop_training:
-                self._apart.stop()
+            self._apart.end_step(stops=self.model.stop_training)
         if strategy.num_workers == 1 and not self._at_update:
             return
         if self.model.stop_training:
