@@ -9,6 +9,7 @@ import numpy as np
 
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.gradients import Gradient, flattened
+from tfdp.asynchronous.handed_over import changed_since
 from tfdp.asynchronous.session import Interrupted, Session
 from tfdp.asynchronous.staleness import Applied
 from tfdp.asynchronous.wire.message import Message
@@ -90,6 +91,8 @@ class Exchange:
         self._lock = threading.Lock()
         self._fit = self._read = self._released = 0
         self._has_joined = False
+        # What was handed over, as digests.
+        self._handed: dict[str, int] = {}
         self._spent = Spent()
 
     @property
@@ -99,7 +102,11 @@ class Exchange:
             return self._spent
 
     def join(
-        self, description: Description, values: Sequence[np.ndarray]
+        self,
+        description: Description,
+        values: Sequence[np.ndarray],
+        *,
+        opens: bool = True,
     ) -> dict[str, Any]:
         """Takes part in the next `fit`; waits for the chief to begin it.
 
@@ -109,11 +116,13 @@ class Exchange:
         Args:
             description: What this worker trains.
             values: Its initial weights, which count on the chief alone.
+            opens: Whether others may take part as soon as the chief does,
+                instead of when it calls `open`.
 
         Returns:
             Where training is: `"version"`, `"epoch"` (`None` before one has
-            begun), `"fit"`, how many have ended, and `"is_over"`, whether the
-            one at hand has, as this worker comes late.
+            begun, unless `open` has said it), `"fit"`, how many have ended, and
+            `"is_over"`, whether the one at hand has, as this worker comes late.
 
         Raises:
             ValueError: If the chief trains something else, or the server
@@ -123,11 +132,40 @@ class Exchange:
         if not self._has_joined:
             self._ask("join", worker=self.worker, model=model)
             self._has_joined = True
-        answer = self._ask("begin", model=model, fit=self._fit)
+        answer = self._ask("begin", model=model, fit=self._fit, opens=opens)
         if answer.fields.get("needs_values"):
-            answer = self._ask("build", arrays=values, fit=self._fit)
+            answer = self._ask(
+                "build", arrays=values, fit=self._fit, opens=opens
+            )
         where = {k: answer.fields[k] for k in ("version", "epoch", "fit")}
         return {**where, "is_over": where["fit"] > self._fit}
+
+    def open(self, epoch: int | None = None) -> None:
+        """Lets others take part in the `fit`; for the chief.
+
+        Args:
+            epoch: Where they begin; `None` for where their programs say.
+        """
+        self._ask("open", fit=self._fit, epoch=epoch)
+
+    def hand_over(self, state: Mapping[str, np.ndarray]) -> None:
+        """Has all that join this `fit` from now on be handed a state.
+
+        For the chief. The server does not look at it, and what has not changed
+        since the last call is not sent again.
+
+        Args:
+            state: Arrays by name, instead of those of before.
+        """
+        changed, self._handed = changed_since(self._handed, state)
+        arrays = [state[name] for name in changed]
+        self._ask("expect", bytes=sum(array.nbytes for array in arrays))
+        self._ask("hand_over", arrays=arrays, names=changed, all=list(state))
+
+    def handed(self) -> dict[str, np.ndarray]:
+        """Returns what the chief has handed over."""
+        answer = self._ask("handed")
+        return dict(zip(answer.fields["names"], answer.arrays, strict=True))
 
     def read(self) -> Weights | None:
         """Begins a gradient: waits for room, and returns the weights.
@@ -352,6 +390,7 @@ class Exchange:
         weights = self._weights(self._ask("end", fit=self._fit))
         self._released_all()
         self._fit += 1
+        self._handed = {}
         return weights
 
     def close(self) -> None:
