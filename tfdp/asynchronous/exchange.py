@@ -3,41 +3,17 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.gradients import Gradient, flattened
 from tfdp.asynchronous.handed_over import changed_since
+from tfdp.asynchronous.received import Spent, Weights
 from tfdp.asynchronous.session import Interrupted, Session
 from tfdp.asynchronous.staleness import Applied
 from tfdp.asynchronous.wire.message import Message
-
-
-class Weights(NamedTuple):
-    """Weights of one version.
-
-    Attributes:
-        version: How many updates of all workers they have seen.
-        values: Their values, in the order of the variables; each array has
-            memory of its own.
-    """
-
-    version: int
-    values: list[np.ndarray]
-
-
-class Spent(NamedTuple):
-    """Seconds of a worker, of which only differences count.
-
-    Attributes:
-        exchanging: Sending gradients and getting weights, all that takes.
-        waiting: Of these, waiting for room.
-    """
-
-    exchanging: float = 0.0
-    waiting: float = 0.0
 
 
 class Exchange:
@@ -61,9 +37,6 @@ class Exchange:
             server counts as lost. That it has ended is noticed at once.
         start_timeout: Seconds to wait for it to listen.
 
-    Attributes:
-        failure: The last error of a method, if any.
-
     Raises:
         ServerLost: If no server answers in that time.
         ValueError: If what answers knows another secret.
@@ -86,7 +59,7 @@ class Exchange:
             heartbeat_timeout=heartbeat_timeout,
             start_timeout=start_timeout,
         )
-        self.failure: Exception | None = None
+        self._ask = self._session.ask
         # The reads begun, and given back, by number.
         self._lock = threading.Lock()
         self._fit = self._read = self._released = 0
@@ -94,6 +67,11 @@ class Exchange:
         # What was handed over, as digests.
         self._handed: dict[str, int] = {}
         self._spent = Spent()
+
+    @property
+    def failure(self) -> Exception | None:
+        """The last error of a method, if any."""
+        return self._session.failure
 
     @property
     def spent(self) -> Spent:
@@ -396,15 +374,6 @@ class Exchange:
     def close(self) -> None:
         """Leaves, for good; the chief's leaving ends all. Not waited for."""
         self._session.close()
-
-    def _ask(self, kind: str, **fields: Any) -> Message:
-        try:
-            return self._session.ask(kind, **fields)
-        except Interrupted:
-            raise
-        except Exception as error:
-            self.failure = error
-            raise
 
     def _ask_for_weights(self, kind: str, **fields: Any) -> Message:
         begin = time.monotonic()

@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfdp.asynchronous.description import Description
-from tfdp.asynchronous.exchange import Exchange, Weights
+from tfdp.asynchronous.exchange import Exchange
 from tfdp.asynchronous.feed import Feed
 from tfdp.asynchronous.gradients import Rows
+from tfdp.asynchronous.received import Weights
 from tfdp.asynchronous.training import CHIEF
 from tfdp.step import Gradient
 from tfdp.strategy import AsynchronousStrategy
