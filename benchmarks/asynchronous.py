@@ -43,6 +43,7 @@ PARTS = ("slow", "killed", "price", "exchange")
 BOUNDS = (0, 1, 2, 4, 8)
 STEP_SECONDS, BATCHES, BATCH = 0.05, 96, 32
 KILLED_WORKERS, KILLED_BOUND, KILL_EVERY = 3, 4, 20
+TASKS = ("digits", "text")
 CHECKED_BOUND = 4
 EPOCHS, SEEDS, PRICE_WORKERS = 20, 3, (2, 4)
 NETWORKS = {"convolutional": 16, "dense": 8, "transformer": 8}
@@ -137,10 +138,10 @@ def _kill_in_turns(job, folder):
     return kills
 
 
-def print_price(bounds, counts, seeds, epochs):
+def print_price(names, bounds, counts, seeds, epochs):
     from apart.price import described, print_prices, spreads
 
-    for task in ("digits", "text"):
+    for task in names:
         print(f"\n### {task}, {epochs} epochs\n")
         print_head(
             *("", "bound", "staleness: mean, largest", "times as fast"),
@@ -212,6 +213,7 @@ def main():
     flag("--rounds", type=int, help="turns of each contestant")
     flag("--bounds", type=int, nargs="+", help="[0 1 2 4 8]")
     flag("--minutes", type=float, help="how long to kill workers [3]")
+    flag("--task", choices=TASKS, help="one of the two [both]")
     flag("--seeds", type=int, help=f"runs of each task [{SEEDS}]")
     flag("--epochs", type=int, help=f"of the tasks [{EPOCHS}]")
     arguments = parser.parse_args()
@@ -230,6 +232,7 @@ def main():
     if "price" in parts:
         print("\n## The price")
         print_price(
+            [arguments.task] if arguments.task else TASKS,
             bounds,
             PRICE_WORKERS[:1] if quick else PRICE_WORKERS,
             arguments.seeds or (1 if quick else SEEDS),
