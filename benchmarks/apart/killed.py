@@ -165,22 +165,28 @@ def _replayed(log, batches):
     optimizer.build(variables)
     x, y = samples(BATCHES * BATCH)
 
-    @tf.function
-    def gradients(x, y):
-        with tf.GradientTape() as tape:
-            loss = keras.losses.MeanSquaredError()(y, model(x, training=True))
-        return tape.gradient(loss, variables)
-
     def assign(values):
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
-    versions = [[v.numpy() for v in variables]]
+    @tf.function
+    def gradients(read, x, y):
+        assign(read)
+        with tf.GradientTape() as tape:
+            loss = keras.losses.MeanSquaredError()(y, model(x, training=True))
+        return tape.gradient(loss, variables)
+
+    @tf.function
+    def updated(newest, gradients):
+        assign(newest)
+        optimizer.apply(gradients)
+        return [tf.identity(variable.value) for variable in variables]
+
+    versions = [[tf.identity(v.value) for v in variables]]
     for (_, _, read, _), (_, number) in zip(log, batches, strict=True):
         rows = slice(number * BATCH, (number + 1) * BATCH)
-        assign(versions[read])
-        taken = gradients(tf.constant(x[rows]), tf.constant(y[rows]))
-        assign(versions[-1])
-        optimizer.apply(taken, variables)
-        versions.append([v.numpy() for v in variables])
-    return versions[-1]
+        taken = gradients(
+            versions[read], tf.constant(x[rows]), tf.constant(y[rows])
+        )
+        versions.append(updated(versions[-1], taken))
+    return [value.numpy() for value in versions[-1]]
