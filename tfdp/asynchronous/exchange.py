@@ -1,5 +1,6 @@
 """What a worker says to the server, as methods."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -248,7 +249,8 @@ class Exchange:
             epoch: Number of the epoch.
             number: That of the batch.
         """
-        self._ask("give_up", epoch=epoch, numbers=[number])
+        with contextlib.suppress(Interrupted):
+            self._ask("give_up", epoch=epoch, numbers=[number])
 
     def interrupt(self, *, is_on: bool) -> None:
         """Has `take` return `None` at once, also one that waits.
@@ -268,7 +270,8 @@ class Exchange:
         Raises:
             ValueError: If another worker has said something else.
         """
-        self._ask("end_of_data", epoch=epoch, total=total)
+        with contextlib.suppress(Interrupted):
+            self._ask("end_of_data", epoch=epoch, total=total)
 
     def average(
         self, epoch: int, values: Sequence[np.ndarray], *, samples: float
