@@ -201,7 +201,7 @@ def test_a_worker_that_hangs_is_lost(serving, threads, variables, gradients):
         peer.send(join(1, variables))
         assert peer.receive().kind == "answer"
         model = join(1, variables).fields["model"]
-        peer.send(Message("begin", {"model": model, "fit": 0}))
+        peer.send(Message("begin", {"model": model, "fit": 0, "opens": True}))
         assert peer.receive().kind == "answer"
         peer.send(Message("read", {"fit": 0, "question": 1}))
         assert peer.receive().fields["read"] == 1
