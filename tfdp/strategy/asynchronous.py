@@ -39,9 +39,9 @@ class AsynchronousStrategy(MirroredStrategy):
     Each worker has replicas of its own devices, whose steps are one as under
     `MirroredStrategy`. It computes a gradient, sends it to a server, a process
     beside the chief's, and gets the newest weights. A batch of data is one
-    worker's: worker w of n takes batches w, w + n, ..., so that an epoch makes
-    the updates of one device. Nobody's loss ends the others: they train on what
-    the lost one would have.
+    worker's: worker w of n takes batches w, w + n, ..., and more where others
+    are slow, so that an epoch makes the updates of one device. Nobody's loss
+    ends the others: they train on what the lost one would have.
 
     The staleness of an update is the number of updates that others have made
     since its gradient was begun. No update exceeds `max_staleness`, and none is
