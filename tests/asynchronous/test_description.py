@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import tfdp
 from tfdp.asynchronous.description import Description
-from tfdp.asynchronous.served_model import ServedModel
+from tfdp.asynchronous.serving.served_model import ServedModel
 
 NAMES = [
     *("SGD", "RMSprop", "Adam", "AdamW", "Adadelta", "Adagrad", "Adamax"),

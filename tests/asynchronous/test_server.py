@@ -21,8 +21,8 @@ from places import SHARED
 
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.exchange import Exchange
-from tfdp.asynchronous.server_process import ServerProcess
-from tfdp.asynchronous.server_settings import Settings
+from tfdp.asynchronous.serving.server_process import ServerProcess
+from tfdp.asynchronous.serving.server_settings import Settings
 from tfdp.asynchronous.session import ServerLost
 from tfdp.asynchronous.wire import authentication
 from tfdp.asynchronous.wire.connection import Connection, Ended
@@ -399,8 +399,8 @@ def test_a_killed_server_is_noticed_at_once(
 
 CHIEF = """
 import sys, time
-from tfdp.asynchronous.server_settings import Settings
-from tfdp.asynchronous.server_process import ServerProcess
+from tfdp.asynchronous.serving.server_settings import Settings
+from tfdp.asynchronous.serving.server_process import ServerProcess
 server = ServerProcess(Settings("127.0.0.1:0", "of this job", 2, 1))
 print(server.pid, server.address(), flush=True)
 time.sleep(600)

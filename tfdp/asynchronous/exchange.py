@@ -10,8 +10,8 @@ import numpy as np
 
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.gradients import Gradient, flattened
-from tfdp.asynchronous.handed_over import changed_since
 from tfdp.asynchronous.received import Spent, Weights
+from tfdp.asynchronous.serving.handed_over import changed_since
 from tfdp.asynchronous.session import Interrupted, Session
 from tfdp.asynchronous.staleness import Applied
 from tfdp.asynchronous.wire.message import Message

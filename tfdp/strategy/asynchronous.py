@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from tfdp.asynchronous.exchange import Exchange
 from tfdp.asynchronous.feed import Feed
-from tfdp.asynchronous.server_process import ServerProcess
-from tfdp.asynchronous.server_settings import Settings
+from tfdp.asynchronous.serving.server_process import ServerProcess
+from tfdp.asynchronous.serving.server_settings import Settings
 from tfdp.asynchronous.staleness import Staleness
 from tfdp.batch import checked_number
 from tfdp.cluster import Cluster, environment, membership

@@ -12,7 +12,7 @@ from tfdp.asynchronous.exchange import Exchange
 from tfdp.asynchronous.feed import NEEDS_EDGES, Feed
 from tfdp.asynchronous.gradients import Rows
 from tfdp.asynchronous.received import Weights
-from tfdp.asynchronous.training import CHIEF
+from tfdp.asynchronous.serving.training import CHIEF
 from tfdp.step import Gradient
 from tfdp.strategy import AsynchronousStrategy
 from tfdp.synchronization.synchronization import Reduced, Synchronization
