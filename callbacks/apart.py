@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfdp.backup import Handover
 from tfdp.callbacks.chief_only import ChiefOnly, on_chief_only
+from tfdp.callbacks.fit_watch import FitWatch
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import AsynchronousStrategy, NumberedDataset
 from tfdp.synchronization import Asynchronous
@@ -93,6 +94,7 @@ class Apart:
         feed = self._strategy.feed
         feed.begin(exchange, looks_ahead=self._optimizer.accumulation_steps > 1)
         self._way.begin(exchange, feed)
+        self._watch = FitWatch(keras_fit.fit_under_way(), feed.close)
         if where["is_over"]:
             keras_fit.begin_at_epoch(self._model, self._params["epochs"])
         elif where["epoch"] is not None:
@@ -211,6 +213,7 @@ class Apart:
 
     def end(self) -> None:
         """Ends what reads data."""
+        self._watch.close()
         self._strategy.feed.close()
         self._data.close()
 

@@ -1,5 +1,6 @@
 """What a worker says to the server, as methods."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -9,8 +10,8 @@ import numpy as np
 
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.gradients import Gradient, flattened
-from tfdp.asynchronous.handed_over import changed_since
 from tfdp.asynchronous.received import Spent, Weights
+from tfdp.asynchronous.serving.handed_over import changed_since
 from tfdp.asynchronous.session import Interrupted, Session
 from tfdp.asynchronous.staleness import Applied
 from tfdp.asynchronous.wire.message import Message
@@ -248,7 +249,8 @@ class Exchange:
             epoch: Number of the epoch.
             number: That of the batch.
         """
-        self._ask("give_up", epoch=epoch, numbers=[number])
+        with contextlib.suppress(Interrupted):
+            self._ask("give_up", epoch=epoch, numbers=[number])
 
     def interrupt(self, *, is_on: bool) -> None:
         """Has `take` return `None` at once, also one that waits.
@@ -268,7 +270,8 @@ class Exchange:
         Raises:
             ValueError: If another worker has said something else.
         """
-        self._ask("end_of_data", epoch=epoch, total=total)
+        with contextlib.suppress(Interrupted):
+            self._ask("end_of_data", epoch=epoch, total=total)
 
     def average(
         self, epoch: int, values: Sequence[np.ndarray], *, samples: float

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfdp.asynchronous.conversation import LANES
+from tfdp.asynchronous.serving.conversation import LANES
 from tfdp.asynchronous.wire import authentication
 from tfdp.asynchronous.wire.authentication import WrongSecret
 from tfdp.asynchronous.wire.connection import Connection, Ended

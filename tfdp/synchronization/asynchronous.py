@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.exchange import Exchange
-from tfdp.asynchronous.feed import Feed
+from tfdp.asynchronous.feed import NEEDS_EDGES, Feed
 from tfdp.asynchronous.gradients import Rows
 from tfdp.asynchronous.received import Weights
-from tfdp.asynchronous.training import CHIEF
+from tfdp.asynchronous.serving.training import CHIEF
 from tfdp.step import Gradient
 from tfdp.strategy import AsynchronousStrategy
 from tfdp.synchronization.synchronization import Reduced, Synchronization
@@ -289,12 +289,7 @@ class Asynchronous(Synchronous):
 
     def _checked(self) -> Exchange:
         if self._exchange is None:
-            raise RuntimeError(
-                "A model in an AsynchronousStrategy is trained by `fit`, with "
-                "`callbacks.DataParallel` at the head of its callbacks. "
-                "Received: a step without. Give `fit` "
-                "`callbacks=[tfdp.callbacks.DataParallel(), ...]`."
-            )
+            raise RuntimeError(NEEDS_EDGES)
         return self._exchange
 
 

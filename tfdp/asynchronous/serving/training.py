@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfdp.asynchronous.barrier import Barrier
 from tfdp.asynchronous.batch_queue import Batches, BatchQueue
 from tfdp.asynchronous.description import Description, check_arrays
-from tfdp.asynchronous.epoch_statistics import brought_together
-from tfdp.asynchronous.fits import Fits
 from tfdp.asynchronous.gradients import Gradient, check_gradients
 from tfdp.asynchronous.position import Position
-from tfdp.asynchronous.served_model import ServedModel
+from tfdp.asynchronous.serving.barrier import Barrier
+from tfdp.asynchronous.serving.epoch_statistics import brought_together
+from tfdp.asynchronous.serving.fits import Fits
+from tfdp.asynchronous.serving.served_model import ServedModel
 from tfdp.asynchronous.staleness import Lost, Staleness
 
 CHIEF = 0
