@@ -15,7 +15,7 @@ import tfdp
 from tfdp.asynchronous.exchange import Exchange
 from tfdp.asynchronous.serving.server import Server
 from tfdp.asynchronous.serving.server_settings import Settings
-from tfdp.callbacks.exchange_watch import ExchangeWatch
+from tfdp.callbacks.apart.exchange_watch import ExchangeWatch
 
 BATCH = 16
 OF_FIT = (
