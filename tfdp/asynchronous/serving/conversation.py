@@ -11,7 +11,8 @@ import numpy as np
 from tfdp.asynchronous.batch_queue import Batches
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.gradients import restored
-from tfdp.asynchronous.serving.training import CHIEF, Broken, Training, Weights
+from tfdp.asynchronous.serving.served_model import Weights
+from tfdp.asynchronous.serving.training import CHIEF, Broken, Training
 from tfdp.asynchronous.staleness import Lost
 from tfdp.asynchronous.wire.connection import Connection, Ended
 from tfdp.asynchronous.wire.message import Message, Refused, shown

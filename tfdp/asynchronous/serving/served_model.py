@@ -5,7 +5,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -20,6 +20,21 @@ from tfdp.asynchronous.gradients import Gradient, Rows
 from tfdp.upstream.keras import keras_optimizers
 
 _WEIGHTS, _SLOTS = "weights", "optimizer"
+
+
+class Weights(NamedTuple):
+    """Weights of one version.
+
+    Attributes:
+        version: How many updates they have seen.
+        values: Their values, in the order of the model's variables.
+        read: Number of the read that was begun with them, from 1; 0 if none
+            was, so that no update may follow.
+    """
+
+    version: int
+    values: Sequence[np.ndarray]
+    read: int = 0
 
 
 class ServedModel:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.serving.barrier import Barrier
 from tfdp.asynchronous.serving.epoch_statistics import brought_together
 from tfdp.asynchronous.serving.fits import Fits
-from tfdp.asynchronous.serving.served_model import ServedModel
+from tfdp.asynchronous.serving.served_model import ServedModel, Weights
 from tfdp.asynchronous.staleness import Lost, Staleness
 
 CHIEF = 0
@@ -21,21 +21,6 @@ CHIEF = 0
 
 class Broken(Exception):
     """An update has failed on its way; nobody can train on."""
-
-
-class Weights(NamedTuple):
-    """Weights of one version.
-
-    Attributes:
-        version: How many updates they have seen.
-        values: Their values, in the order of the model's variables.
-        read: Number of the read that was begun with them, from 1; 0 if none
-            was, so that no update may follow.
-    """
-
-    version: int
-    values: Sequence[np.ndarray]
-    read: int = 0
 
 
 class Training:
