@@ -23,6 +23,7 @@ EXPORTED = {
     "BatchPlan",
     "Cluster",
     "Delayed",
+    "DelayedNesterov",
     "DiLoCo",
     "DistributedLoss",
     "DistributedMetric",
