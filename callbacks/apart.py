@@ -69,7 +69,8 @@ class Apart:
             exchange.load(self._way.state_of(list(exchange.save())))
             self._rate = self._rate_here()
         feed = self._strategy.feed
-        feed.begin(exchange, looks_ahead=self._optimizer.accumulation_steps > 1)
+        steps = self._optimizer.accumulation_steps * self._way.sync_every
+        feed.begin(exchange, looks_ahead=steps > 1)
         self._way.begin(exchange, feed if feed.is_used else None)
         if where["is_over"]:
             keras_fit.begin_at_epoch(self._model, self._params["epochs"])
@@ -167,10 +168,10 @@ class Apart:
 
     def _rate_here(self) -> float | None:
         """The learning rate, where it is a number and no schedule."""
-        inner = self._way.inner_optimizer
-        if keras_optimizers.is_multi_optimizer(inner):
+        served = self._way.served_optimizer
+        if keras_optimizers.is_multi_optimizer(served):
             return None
-        rate = keras_optimizers.given_rate(inner)
+        rate = keras_optimizers.given_rate(served)
         return rate if isinstance(rate, float) else None
 
 

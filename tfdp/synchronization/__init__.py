@@ -6,7 +6,8 @@ Knows steps and the scope of a strategy; must not know cycles of micro-batches,
 loss scales, callbacks or files.
 """
 
-from tfdp.synchronization.asynchronous import Asynchronous, way_in
+from tfdp.synchronization.asynchronous import Asynchronous
+from tfdp.synchronization.chosen_way import way_in
 from tfdp.synchronization.compression import check_devices
 from tfdp.synchronization.fused import add_weighted
 from tfdp.synchronization.gradient_statistics import (

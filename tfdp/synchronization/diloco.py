@@ -29,6 +29,11 @@ class DiLoCo(LocalSGD):
 
     A round that is cut short, as by the end of an epoch, is one all the same.
 
+    In an `AsynchronousStrategy` workers do not wait for each other (Liu et al.
+    2024): what each one's round has moved is a gradient of its own, and the
+    server updates by it. There `tfdp.DelayedNesterov` is made for momentum;
+    `start` and `buffers="average"` are refused, as are averages of weights.
+
     Args:
         outer_optimizer: A `keras.optimizers.Optimizer` that was not used yet.
             It is copied.
