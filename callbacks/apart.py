@@ -1,6 +1,7 @@
 """The edges of a fit of workers that do not wait for each other's steps."""
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,9 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfdp.optimizer import DistributedOptimizer
-from tfdp.strategy import AsynchronousStrategy
+from tfdp.strategy import AsynchronousStrategy, NumberedDataset
 from tfdp.synchronization import Asynchronous
-from tfdp.upstream.keras import inspection, keras_fit, keras_optimizers
+from tfdp.upstream.keras import (
+    inspection,
+    keras_data,
+    keras_fit,
+    keras_optimizers,
+)
 
 
 class Apart:
@@ -52,6 +58,7 @@ class Apart:
         )
         self._logs: dict[str, Any] = {}
         _check_alone(callbacks)
+        self._data = _numbered()
         self._exchange = self._strategy.connect()
         self._epoch, self._settled = 0, -1
         self._steps = 0
@@ -71,7 +78,7 @@ class Apart:
         feed = self._strategy.feed
         steps = self._optimizer.accumulation_steps * self._way.sync_every
         feed.begin(exchange, looks_ahead=steps > 1)
-        self._way.begin(exchange, feed if feed.is_used else None)
+        self._way.begin(exchange, feed)
         if where["is_over"]:
             keras_fit.begin_at_epoch(self._model, self._params["epochs"])
         elif where["epoch"] is not None:
@@ -107,11 +114,15 @@ class Apart:
         def naming(*args: Any, **kwargs: Any) -> Any:
             try:
                 return function(*args, **kwargs)
-            except tf.errors.OpError as error:
-                # TensorFlow makes another of an error of Python's.
+            except (StopIteration, tf.errors.OutOfRangeError):
+                raise
+            except BaseException as error:
+                # Who waits for a batch would be waited for.
+                self._strategy.feed.close()
                 failure = self._exchange.failure
-                if failure is None:
+                if failure is None or not isinstance(error, tf.errors.OpError):
                     raise
+                # TensorFlow has made another of an error of Python's.
                 raise failure from error
 
         return naming
@@ -129,6 +140,16 @@ class Apart:
             return
         self._settled = self._epoch
         exchange = self._exchange
+        left = self._strategy.feed.drain()
+        if left:
+            warnings.warn(
+                "What a lost worker has not trained on, the others do in the "
+                f"same epoch. Received: batches {', '.join(map(str, left))} of "
+                f"epoch {self._epoch} once this worker was through with its "
+                "own, of data whose length is not known, with accumulation; "
+                "nobody has trained on them. Give `fit` data of known length.",
+                stacklevel=2,
+            )
         exchange.release()
         weights = exchange.read()
         if weights is not None:
@@ -152,6 +173,11 @@ class Apart:
         """
         for name in self._logs.keys() & logs.keys():
             logs[name] = self._logs[name]
+
+    def end(self) -> None:
+        """Ends what reads data."""
+        self._strategy.feed.close()
+        self._data.close()
 
     def gather(self) -> None:
         """Takes the server's slots and counts, for whoever saves the model."""
@@ -201,9 +227,22 @@ def _only(
     )
 
 
+def _numbered() -> NumberedDataset:
+    fit = keras_fit.fit_under_way()
+    data = None if fit is None else keras_data.distributed_dataset(fit)
+    if not isinstance(data, NumberedDataset):
+        raise RuntimeError(
+            "In an AsynchronousStrategy `fit` is given data of which workers "
+            "take batches by their numbers. Received: a distributed dataset. "
+            "Give it arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`."
+        )
+    return data
+
+
 def _check_alone(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     for callback in callbacks:
-        if getattr(callback, "is_collective", False):
+        is_apart = getattr(callback, "works_apart", False)
+        if getattr(callback, "is_collective", False) and not is_apart:
             raise RuntimeError(
                 "Workers that train asynchronously do not meet in callbacks. "
                 f"Received: {type(callback).__name__}, which is collective. "

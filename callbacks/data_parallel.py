@@ -174,7 +174,10 @@ class DataParallel(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits for all workers."""
-        self._in_fit, self._apart = False, None
+        self._in_fit = False
+        if self._apart is not None:
+            self._apart.end()
+            self._apart = None
         strategy = self.model.distribute_strategy
         if isinstance(strategy, DataParallelStrategy):
             if strategy.num_workers > 1:

@@ -9,8 +9,10 @@ from typing import Any, Literal
 import keras
 
 from tfdp.batch import checked_count
+from tfdp.callbacks.exchange_watch import ExchangeWatch
 from tfdp.optimizer import UpdateCount
 from tfdp.run_log import EventFile, RunLog, numbers_in, opened, run_header
+from tfdp.throughput import room_words
 from tfdp.upstream.keras import keras_fit
 
 
@@ -19,8 +21,9 @@ class RunLogger(keras.callbacks.Callback):
 
     The chief writes `run.jsonl`, a line for the begin of each fit, one every
     so many updates, one for each worker in each window of a
-    `callbacks.ThroughputMonitor`, one for each epoch, and one for the end; see
-    `tfdp.run_log.RunLog` for what is in them. A later fit, or one that
+    `callbacks.ThroughputMonitor`, one for each epoch, in which asynchronous
+    workers have one each, and one for the end; see `tfdp.run_log.RunLog` for
+    what is in them. A later fit, or one that
     resumes, appends. Beside it lie event files for
     `tensorboard --logdir log_dir`, with the number of updates as steps:
 
@@ -31,6 +34,7 @@ class RunLogger(keras.callbacks.Callback):
     | `epoch/{name}` | logs of the epoch: `epoch/loss`, `epoch/val_loss`    |
     | `{name}`       | figures of monitors: `learning_rate`, `loss_scale`   |
     | `throughput/…` | those of `callbacks.ThroughputMonitor`               |
+    | `asynchrony/…` | updates, staleness and waiting of each worker        |
 
     Put it after all monitors of `tfdp.callbacks`, whose figures it writes, and
     not into `callbacks.ChiefOnly`: it keeps to the chief by itself.
@@ -93,6 +97,7 @@ class RunLogger(keras.callbacks.Callback):
             if hasattr(monitor, "listen"):
                 monitor.listen(self._write_window)
         self._updates = UpdateCount(self.model)
+        self._exchanges = ExchangeWatch(self.model.distribute_strategy)
         self._log = self._events = None
         self._has_begun = False
         self._due = math.inf
@@ -109,6 +114,7 @@ class RunLogger(keras.callbacks.Callback):
         if self._log is None:
             return
         self._epoch = epoch
+        self._exchanges.begin_epoch()
         self._epoch_begin = self._clock()
         self._step_logs: dict[str, Any] | None = None
         self._update = self._updates.now()
@@ -144,6 +150,7 @@ class RunLogger(keras.callbacks.Callback):
         figures = {k: found.get(k, x) for k, x in self._figures().items()}
         self._write_update(figures)
         self._append("epoch", {**self._place(), "seconds": seconds}, found)
+        self._write_exchanges()
         scalars = {
             f"epoch/{k}": x for k, x in found.items() if k not in figures
         }
@@ -156,14 +163,14 @@ class RunLogger(keras.callbacks.Callback):
         if self._log is not None and self._has_begun:
             limits = [m.limit() for m in self._monitors if hasattr(m, "limit")]
             limit = next((each for each in limits if each is not None), None)
-            self._append(
-                "end",
-                {
-                    "update": self._updates.now(),
-                    "limit": limit and limit.kind,
-                    "words": limit and str(limit),
-                },
-            )
+            end = {
+                "update": self._updates.now(),
+                "limit": limit and limit.kind,
+                "words": limit and str(limit),
+            }
+            if self._exchanges.of_fit is not None:
+                end["room_words"] = room_words(self._exchanges.of_fit)
+            self._append("end", end)
         if self._events is not None:
             self._events.close()
         self._log = self._events = None
@@ -202,6 +209,13 @@ class RunLogger(keras.callbacks.Callback):
         for row in window.rows():
             self._append("window", row)
         self._show(window.scalars(), window.update)
+
+    def _write_exchanges(self) -> None:
+        self._exchanges.end_epoch()
+        if (found := self._exchanges.of_epoch) is not None:
+            for row in found.rows():
+                self._append("staleness", {**self._place(), **row})
+            self._show(found.scalars(), self._update)
 
     def _append(
         self,

@@ -19,6 +19,7 @@ from tfdp.callbacks.counted_model import (
     counts_samples,
 )
 from tfdp.callbacks.data_parallel import DataParallel
+from tfdp.callbacks.exchange_watch import ExchangeWatch
 from tfdp.callbacks.feeding import feed_of_fit
 from tfdp.callbacks.progress_bar import show_one_figure
 from tfdp.callbacks.vote_timer import VoteTimer
@@ -27,7 +28,6 @@ from tfdp.throughput import (
     Limit,
     Rates,
     StepLog,
-    StepTimes,
     Window,
     limit,
     print_table,
@@ -42,9 +42,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
 
     Time stamps inside of the step tell, for each replica and update, starting
     it, waiting for data, computation, waiting for the slowest replica, and
-    communication.
-    Workers measure by their own clocks, of which only differences count, and
-    tell each other at the end of each window, so that all have the same logs.
+    communication. Workers measure by their own clocks, of which only
+    differences count, and tell each other at the end of each window.
     At the end of an epoch the logs have the following, of which Keras's
     progress bar shows the first alone, as `samples/s`:
 
@@ -56,9 +55,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
     | `replica_samples_per_second`     | 1/s  | median of the replicas' rates |
     | `step_seconds`                   | s    | mean time of an update        |
     | `step_seconds_p50`, `_p95`       | s    | its median, 95th percentile   |
-    | `start_fraction`                 | 1    | part of it: until data is     |
-    |                                  |      | asked for                     |
-    | `input_wait_fraction`            | 1    | until it is there             |
+    | `start_fraction`                 | 1    | part of it: until data is due |
+    | `input_wait_fraction`            | 1    | until data is there           |
     | `compute_fraction`               | 1    | from data to gradients        |
     | `waiting_fraction`               | 1    | for the slowest replica       |
     | `communication_fraction`         | 1    | reducing gradients            |
@@ -66,21 +64,19 @@ class ThroughputMonitor(keras.callbacks.Callback):
     | `memory_bytes`                   | B    | of the largest process        |
     | `flops_per_second`               | 1/s  | with `flops_per_sample` only  |
 
-    Replicas are numbered through all workers. A replica's own time is that
-    for its data and computation, and its worker's between steps. Of an even
-    number the lower of the two medians is meant. Time between steps,
-    validation and saving are in no rate; nor are steps in which TensorFlow
-    makes a graph, nor those of the warm-up. An epoch without others logs NaN:
-    a key that the first epoch lacks would be missing from all of a
-    `CSVLogger`'s file. `docs/throughput.md` says how each is computed.
+    `docs/throughput.md` says how each is computed. Replicas are numbered
+    through all workers. Time between steps, validation and saving are in no
+    rate; nor are steps in which TensorFlow makes a graph, nor those of the
+    warm-up. An epoch without others logs NaN: a key that the first epoch lacks
+    would be missing from all of a `CSVLogger`'s file.
 
-    With accumulation, an update is one entry: the sum of its micro-batches.
-    The flush of a short last cycle lies outside of the steps, and is not
-    measured, but counted as an update. On GPUs, which work asynchronously,
-    parts inside of a step are those of handing work to the device: bounds.
+    Asynchronous workers each measure themselves alone, and also log
+    `room_wait_fraction`, waiting until a gradient is not too stale,
+    `staleness_mean` and `staleness_max` of their own updates, and
+    `updates_of_all_workers`. On GPUs, which do not wait for the program, parts
+    inside of a step are those of handing work to the device: bounds.
 
-    Put it after `callbacks.DataParallel()`, and before `callbacks.RunLogger`
-    and whatever else reads logs.
+    Put it after `callbacks.DataParallel()`, before whatever else reads logs.
 
     Args:
         window: Updates to a window, of which `callbacks.RunLogger` writes one
@@ -118,6 +114,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
     """
 
     is_collective = True
+    works_apart = True  # Of the one worker, where workers do not meet.
 
     def __init__(
         self,
@@ -186,6 +183,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
             self._cycle,
             self._feed,
             all_read_all=self._all_read_all,
+            asynchrony=self._exchanges.of_fit,
         )
 
     def listen(self, listener: Callable[[Window], None]) -> None:
@@ -229,16 +227,18 @@ class ThroughputMonitor(keras.callbacks.Callback):
         callbacks = keras_fit.callbacks_in_use() or []
         show_one_figure(
             callbacks,
-            lambda: self._of_epoch.as_logs() if self._of_epoch else {},
+            lambda: self._figures,
             key="samples_per_second",
             name=f"{self.unit}/s",
         )
         for callback in callbacks:
             if isinstance(callback, DataParallel):
                 callback.watch_votes(self._votes)
+        self._exchanges = ExchangeWatch(strategy)
         self._total = None
         self._report = ""
         self._listeners = []
+        self._figures: dict[str, float] = {}
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -251,6 +251,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._of_epoch: Window | None = None
         self._log.begin_epoch()
         self._votes.take()
+        self._exchanges.begin_epoch()
         self._epoch_begin = self._measured
         self._stamped = 0
         # Nobody else would see the end of a window.
@@ -268,6 +269,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         if not self._is_measured:
             self._is_measured = not is_replaying(self.model)
         self._traces = self._meter.traces
+        self._exchanges.begin_step()
         self._begin = self._clock()
 
     def on_train_batch_end(
@@ -285,6 +287,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
             is_left_out=self._measured < self._warmup
             or self._meter.traces > self._traces,
             voting=self._votes.take(),
+            **self._exchanges.end_step(),
         )
         self._measured += self._at_once
         if self._measured >= self._read_at:
@@ -308,11 +311,12 @@ class ThroughputMonitor(keras.callbacks.Callback):
                 "`self.optimizer.apply_gradients(...)` in `train_step`."
             )
         self._total = self._total + found if self._total else found
+        self._figures = self._exchanges.end_epoch() | found.as_logs()
         if logs is not None:
-            logs.update(found.as_logs())
-        words = str(found) if found.rates.updates else "all of it was warm-up"
+            logs.update(self._figures)
         if self.verbose > 1:
-            self._report = f"epoch {epoch + 1}: {words}"
+            words = self._exchanges.in_words(self._figures)
+            self._report = f"epoch {epoch + 1}: {found}{words}"
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Lets validation alone."""
@@ -329,6 +333,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         found = self.limit()
         if self.verbose and self._strategy.is_chief and found is not None:
             print_table(self.total, found)
+            self._exchanges.print_table(found)
 
     def _is_metered(self) -> bool:
         """Returns whether a graph was made that does not stamp its steps."""
@@ -373,15 +378,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._plan_window()
         times = self._log.take(is_whole=is_whole)
         self._update += int(times.updates.sum())
-        window = self._gathered(times)
-        self._of_epoch = self._of_epoch + window if self._of_epoch else window
-        if window.rates.updates:
-            for listener in self._listeners:
-                listener(window)
-        return self._of_epoch
-
-    def _gathered(self, times: StepTimes) -> Window:
-        return gathered_window(
+        window = gathered_window(
             self._strategy,
             times,
             self._process.memory_info().rss,
@@ -390,6 +387,11 @@ class ThroughputMonitor(keras.callbacks.Callback):
             unit=self.unit,
             flops_per_sample=self._flops,
         )
+        self._of_epoch = self._of_epoch + window if self._of_epoch else window
+        if window.rates.updates:
+            for listener in self._listeners:
+                listener(window)
+        return self._of_epoch
 
     def _print_report(self) -> None:
         # Only now has the progress bar ended the epoch's line.

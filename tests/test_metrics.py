@@ -94,6 +94,7 @@ def check(actual, expected):
     np.testing.assert_allclose(actual[1], expected[1], rtol=2e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("kind", "make"), [("metrics", metrics), ("weighted_metrics", weighted)]
 )
@@ -169,7 +170,7 @@ RESULTS = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 @pytest.mark.parametrize("result", RESULTS)
 def test_the_history_of_a_result_that_is_a_variable_does_not_change(
     strategy, result

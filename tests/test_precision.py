@@ -205,6 +205,7 @@ def test_a_precision_is_an_immutable_value():
         chosen.policy = "mixed_float16"
 
 
+@pytest.mark.long
 def test_the_runtime_of_tensorflow_is_left_alone():
     """Strategies configure their devices after this call."""
     program = """

@@ -200,6 +200,28 @@ def test_seconds_of_waiting_are_counted_by_worker(threads):
     }
 
 
+def test_what_gradients_take_is_counted_without_waiting(threads):
+    now = [0.0]
+    staleness = joined(1, 0, 1, clock=lambda: now[0])
+    staleness.read(0)
+    staleness.read(1)
+    now[0] = 2.0
+    staleness.update(1, step=0)
+    staleness.read(1)
+    now[0] = 3.0
+    second = threads.submit(staleness.update, 1, step=1)
+    assert waits(staleness, second)
+    now[0] = 7.0
+    staleness.update(0, step=0)
+    second.result(10)
+    assert staleness.computed() == {0: 7.0, 1: 2.0 + 1.0}
+    assert staleness.waited_by(1) == 4.0
+    staleness.read(0)
+    now[0] = 9.0
+    staleness.release(0)
+    assert staleness.computed()[0] == 7.0
+
+
 def test_nobody_updates_while_weights_are_copied():
     staleness = joined(3, 0)
     assert staleness.read(0, then=lambda: None) == 0

@@ -237,6 +237,7 @@ def test_what_a_monitor_shows(serving, threads, variables, gradients):
     other.update(gradients, step=0)
     shown = chief.statistics()
     waited = shown.pop("waited")
+    computed = shown.pop("computed")
     assert shown == {
         "version": 2,
         "max_staleness": 1,
@@ -251,7 +252,29 @@ def test_what_a_monitor_shows(serving, threads, variables, gradients):
         "0": {"read", "update"},
         "1": {"read", "update"},
     }
+    assert computed.keys() == {"0", "1"}
+    assert min(computed.values()) > 0
     assert chief.log() == [(0, 0, 0, 0), (1, 0, 0, 1)]
+
+
+def test_a_worker_knows_what_its_exchanges_took(
+    serving, threads, variables, gradients
+):
+    served = serving(2, 0)
+    chief = served.joined(0, variables, sgd())
+    other = served.joined(1, variables, sgd())
+    assert chief.spent == (0, 0)
+    chief.read()
+    reading = threads.submit(other.read)
+    assert waits(reading)
+    chief.update(gradients, step=0)
+    reading.result(10)
+    assert 0.1 <= other.spent.waiting <= other.spent.exchanging
+    assert sum(other.statistics()["waited"]["1"].values()) == pytest.approx(
+        other.spent.waiting
+    )
+    assert chief.spent.waiting < 0.1
+    assert chief.spent.exchanging > 0
 
 
 @pytest.mark.parametrize("optimizer", exchanging.OPTIMIZERS)

@@ -201,6 +201,7 @@ def test_after_a_resumed_fit_the_next_begins_anew(tmp_path):
     assert history.epoch == [0, 1]
 
 
+@pytest.mark.long
 def test_a_signal_in_the_last_validation_lets_it_end(tmp_path):
     class InValidation(keras.callbacks.Callback):
         def on_test_begin(self, logs=None):
@@ -219,6 +220,7 @@ class Rows(keras.utils.PyDataset):
         return np.ones((8, 8), "float32"), np.ones((8, 1), "float32")
 
 
+@pytest.mark.long
 def test_python_code_that_shuffles_is_told(tmp_path):
     with pytest.warns(UserWarning, match="or Python code that yields the"):
         fit(make_model(), tmp_path, data=Rows(), epochs=1)
@@ -256,6 +258,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
         tfdp.callbacks.BackupAndRestore("")
 
 
+@pytest.mark.long
 def test_a_fit_that_is_aborted_while_skipping_leaves_nothing(tmp_path):
     with pytest.raises(Killed):
         fit(make_model(), tmp_path, KillAt(0, 5))

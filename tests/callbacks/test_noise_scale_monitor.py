@@ -108,6 +108,7 @@ def test_it_is_said_in_words_by_the_chief(two_replicas, capsys):
     assert not capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_it_rises_while_digits_are_learned(two_replicas):
     digits = sklearn.datasets.load_digits()
     x, y = digits.data.astype("float32") / 16, digits.target

@@ -199,6 +199,7 @@ def two_workers():
     )
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 def test_a_worker_that_is_late_between_steps_is_named(two_workers):
     for found in two_workers:
@@ -212,6 +213,7 @@ def test_a_worker_that_is_late_between_steps_is_named(two_workers):
         assert found["held"][0] / gaps == pytest.approx(0.2, rel=0.15)
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 def test_large_gradients_between_workers_are_named(two_workers):
     chief, other = two_workers

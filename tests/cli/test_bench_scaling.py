@@ -342,7 +342,7 @@ def test_options_after_dashes_are_the_script_s(monkeypatch):
     assert seen == [[SCRIPT, "--workers", "7"]]
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("program", "words"),
     [

@@ -24,6 +24,7 @@ def report(*args):
     return CliRunner().invoke(main, ["report", *map(str, args)])
 
 
+@pytest.mark.long
 def test_the_command_starts_without_tensorflow(folders, tmp_path):
     command = [sys.executable, "-X", "importtime", "-m", "tfdp.cli", "report"]
     result = subprocess.run(

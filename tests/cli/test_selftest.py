@@ -188,6 +188,7 @@ def test_options_are_checked(args):
     assert args[0] in result.output
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 def test_two_workers_pass():
     result = run("--workers", "2", "--timeout", "300")

@@ -5,6 +5,7 @@ from places import SHARED
 
 import tfdp
 
+pytestmark = pytest.mark.long
 PROGRAM = SHARED / "slow_input.py"
 WAYS = ("whole", "marked", "own shards")
 
@@ -34,7 +35,6 @@ def test_an_audit_notes_a_dataset_without_the_mark(two_workers):
         assert found["notes"]["marked"] == found["notes"]["arrays"] == []
 
 
-@pytest.mark.long
 def test_one_worker_alone_is_not_told():
     (found,) = tfdp.testing.run_workers(PROGRAM, 1, timeout=400)
     assert not any(found["notes"].values())

@@ -7,7 +7,7 @@ from places import SHARED
 import tfdp
 
 pytest.importorskip("grain")
-pytestmark = pytest.mark.multi_worker
+pytestmark = [pytest.mark.multi_worker, pytest.mark.long]
 REFUSED = {
     "seed": "elements before `tfdp.shard` that are not the same on all",
     "drops": "no worker knows what all of them would drop",

@@ -7,7 +7,7 @@ from places import SHARED
 
 import tfdp
 
-pytestmark = pytest.mark.multi_worker
+pytestmark = [pytest.mark.multi_worker, pytest.mark.long]
 PROGRAM = SHARED / "split_resumed.py"
 COMPUTED = ["shuffled range", "shuffled dataset"]
 

@@ -56,8 +56,8 @@ def in_groups(
 @pytest.mark.parametrize(
     ("name", "micro_batches", "steps"),
     [
-        ("momentum", 1, 1),
         ("adam", 2, 2),
+        pytest.param("momentum", 1, 1, marks=pytest.mark.long),
         pytest.param("adamw", 4, 1, marks=pytest.mark.long),
         pytest.param("adam", 4, 2, marks=pytest.mark.long),
         pytest.param("momentum", 4, 2, marks=pytest.mark.long),
@@ -136,7 +136,7 @@ def hidden():
     ]
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_in_groups_is_that_of_replicas_alone(groups, policy):
     keras.config.set_dtype_policy(policy)
@@ -282,6 +282,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(groups, tmp_path):
     check_places(groups, resumed)
 
 
+@pytest.mark.long
 def test_a_saved_model_is_loaded_with_and_without_groups(groups, tmp_path):
     model, _ = in_groups(
         groups, OPTIMIZERS["adam"], lambda: staged(2), epochs=1

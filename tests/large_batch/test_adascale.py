@@ -119,6 +119,7 @@ def train(strategy, num_samples, steps, rate=RATE, epochs=3, **arguments):
     return model, history
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("strategy", "steps", "num_samples", "arguments"),
     [
@@ -211,6 +212,7 @@ def test_noise_scale_and_gain_on_a_quadratic(strategy, mean, steps):
     assert adascale.gain.numpy() == pytest.approx(defined, rel=0.05)
 
 
+@pytest.mark.long
 def test_gain_at_both_ends_in_training(two_replicas):
     _, adascale, _, _ = on_a_quadratic(two_replicas, 1.0, 0.0, 2)
     assert adascale.gain.numpy() == pytest.approx(1, abs=1e-4)
@@ -243,6 +245,7 @@ def test_a_skipped_update_is_not_observed(two_replicas, steps):
     assert steps_made == pytest.approx(adascale.gain.numpy())
 
 
+@pytest.mark.long
 def test_a_loss_scale_does_not_change_the_gain(two_replicas):
     def gains(**arguments):
         with two_replicas.scope():
@@ -264,6 +267,7 @@ def test_a_loss_scale_does_not_change_the_gain(two_replicas):
     np.testing.assert_allclose(gains(loss_scale=2.0**15), gains(), rtol=1e-4)
 
 
+@pytest.mark.long
 def test_a_saved_model_goes_on_where_it_was(two_replicas, tmp_path):
     model, _ = train(two_replicas, 256, 2, rate=schedule(), epochs=1)
     model.save(tmp_path / "model.keras")

@@ -121,6 +121,7 @@ def expected_weight(gradients, batch):
     return float(model.get_weights()[0].item())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("policy", "replicas"),
     [

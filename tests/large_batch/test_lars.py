@@ -340,6 +340,7 @@ def train_as_worker():
     return [weight.tolist() for weight in model.get_weights()]
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 def test_two_workers_equal_one_device(expected):
     for weights in tfdp.testing.run_workers(train_as_worker, 2, timeout=300):

@@ -88,7 +88,13 @@ ABSTRACT = {"update_step", "stateless_apply"}
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
-    "stage", ["of an unbuilt model", "not built", "built", "loaded"]
+    "stage",
+    [
+        "of an unbuilt model",
+        "not built",
+        "built",
+        pytest.param("loaded", marks=pytest.mark.long),
+    ],
 )
 @pytest.mark.filterwarnings("ignore:What an epoch leaves unfinished")
 def test_all_that_is_public_answers_or_says_why_not(
@@ -199,6 +205,7 @@ def test_weights_load_before_the_optimizer_is_built_as_kerass_do(
     assert problem.deviation(actual, expected) < 1e-5
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ["saved.weights.h5", "saved.keras"])
 def test_weights_and_slots_load_once_it_is_built(

@@ -177,12 +177,14 @@ def test_batches_come_in_the_order_of_one_device(strategy, source):
     assert (seen == 1).all()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("source", IN_STEPS)
 def test_batches_of_epochs_in_steps_are_each_seen_once(strategy, source):
     seen, _ = check_equal(IN_STEPS[source], strategy, steps_per_epoch=BATCHES)
     assert (seen == 1).all()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("source", IN_STEPS)
 def test_steps_that_do_not_fill_a_pass_go_on_in_it(two_replicas, source):
     check_equal(IN_STEPS[source], two_replicas, steps_per_epoch=4)

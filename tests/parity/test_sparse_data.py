@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sparse_data
 import tensorflow as tf
+from grids import later
 from places import SHARED
 
 import tfdp
@@ -37,12 +38,12 @@ def check_equal(actual, kind, samples):
         np.testing.assert_allclose(actual[name], expected[name], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", sparse_data.KINDS)
+@pytest.mark.parametrize("kind", later(sparse_data.KINDS, ["sparse", "ragged"]))
 def test_replicas_without_a_sample_change_nothing(strategy, kind):
     check_equal(sparse_data.results(kind, 33, strategy), kind, 33)
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 @pytest.mark.parametrize("samples", [32, 34, 37])
 def test_batches_of_any_size_equal_one_device(samples):
     strategy = tfdp.MirroredStrategy([f"CPU:{i}" for i in range(4)])

@@ -15,11 +15,7 @@ import tfdp
 PER_PAIR = 8
 AT_ONCE = [
     "contrastive/siamese",
-    "feeding/generator",
-    "generative/vae",
     "steps/half_precision",
-    "tables/quantiles",
-    "vision/segmentation",
 ]
 WAY = "two workers"
 

@@ -171,6 +171,7 @@ def test_import_of_tfdp_brings_next_to_nothing():
     assert others - {"lazy_loader", *sys.stdlib_module_names} == set()
 
 
+@pytest.mark.long
 def test_the_optimizer_brings_nothing_of_commands_plots_or_tests():
     # Keras itself imports rich.
     added = run(

@@ -8,6 +8,7 @@ import sys
 import pytest
 from places import ROOT
 
+pytestmark = pytest.mark.long
 PARTS = ["LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.cfg"]
 PARTS += ["build_backend.py", "callbacks", "tfdp"]
 ALL = "import tfdp; print(tfdp.MirroredStrategy, tfdp.callbacks.DataParallel)"
@@ -74,7 +75,6 @@ def test_tfdp_is_found_from_wherever_a_program_starts(
     assert result.stdout.strip().endswith(str(clone / "tfdp" / "__init__.py"))
 
 
-@pytest.mark.long
 def test_all_of_tfdp_is_found_from_the_folder_above(site, clone):
     result = run(site, clone.parent, ALL)
     assert result.returncode == 0, result.stderr

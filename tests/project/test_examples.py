@@ -39,7 +39,8 @@ def value(output, label):
     return re.search(rf"│ {re.escape(label)} +│ (.*?) +│", output)[1]
 
 
-@pytest.mark.parametrize("cpus", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("cpus", [1, 2])
 def test_alone_it_ends_with_a_table_and_a_plot(tmp_path, data_dir, cpus):
     output = run(
         *(sys.executable, SCRIPT, "--epochs=2", f"--logical-cpus={cpus}"),

@@ -144,6 +144,7 @@ def environment(installed):
     return {**os.environ, "PYTHONPATH": str(installed)}
 
 
+@pytest.mark.long
 def test_installed_package_trains_from_outside_of_the_checkout(
     installed, tmp_path
 ):

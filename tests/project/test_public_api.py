@@ -127,7 +127,7 @@ def test_version_is_that_of_the_package():
     assert set(dir(tfdp)) == {*EXPORTED, "__version__"}
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 @pytest.mark.parametrize(
     "names",
     [
@@ -159,6 +159,7 @@ def test_threads_may_ask_for_names_at_the_same_time(names):
     assert shown == names
 
 
+@pytest.mark.long
 def test_a_package_that_imports_tfdp_runs_as_a_module(tmp_path):
     package = tmp_path / "experiment"
     package.mkdir()

@@ -112,6 +112,7 @@ def test_a_stand_in_makes_objects_of_the_class():
     assert (type(again), again.momentum) == (tfdp.LARS, 0.8)
 
 
+@pytest.mark.long
 def test_keras_is_registered_with_once_it_is_really_imported():
     code = """
         import importlib, sys, threading, time

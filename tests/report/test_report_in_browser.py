@@ -70,9 +70,11 @@ def report(tmp_path_factory):
     folders = [
         run_logs.write(
             folder / f"run_{replicas}",
-            run_logs.trained(workers, replicas, seed=replicas),
+            run_logs.trained(
+                workers, replicas, seed=replicas, max_staleness=bound
+            ),
         )
-        for workers, replicas in [(1, 1), (2, 4)]
+        for workers, replicas, bound in [(1, 1, None), (2, 4, 4)]
     ]
     names = [f"one {HOSTILE}", "four"]
     path, *images = write_report(read(folders, names), folder / "report")

@@ -98,7 +98,6 @@ def train(folder, optimizer, bound, epochs=2, slow=0.0, accumulation=1):
         "weights": [w.tolist() for w in model.get_weights()],
         "iterations": int(model.optimizer.iterations.numpy()),
         "history": history.history,
-        "uses_feed": strategy.feed.is_used,
     }
     if strategy.is_chief:
         found["log"] = [list(row) for row in strategy.exchange.log()]

@@ -81,9 +81,9 @@ def _values(item):
 
 
 def _apart_from_replicas(item):
-    # Arguments of one `parametrize` have the same index.
-    indices = item.callspec.indices.items()
-    return tuple(pair for pair in indices if pair[0] not in REPLICAS)
+    # Not all values can be compared, but a grid shares them.
+    given = item.callspec.params.items()
+    return frozenset((k, id(v)) for k, v in given if k not in REPLICAS)
 
 
 def _cost(item):

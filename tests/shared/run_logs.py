@@ -57,6 +57,24 @@ def window(update, seconds=2.0, samples=100, **changes):
     }
 
 
+def staleness(update, worker, histogram, **changes):
+    return {
+        "kind": "staleness",
+        "time": 1000.0 + update,
+        "epoch": 0,
+        "update": update,
+        "worker": worker,
+        "max_staleness": 4,
+        "updates": sum(histogram.values()),
+        "skipped": 0,
+        "staleness": histogram,
+        "computing_seconds": 3.0 * (1 + worker),
+        "room_seconds": 2.0 / (1 + worker),
+        "lost": None,
+        **changes,
+    }
+
+
 def trained(
     workers=1,
     replicas=2,
@@ -65,10 +83,13 @@ def trained(
     epochs=4,
     begun=1.76e9,
     seed=0,
+    max_staleness=None,
 ):
     """Yields the lines of a training that looks like a real one."""
     draw = random.Random(seed)
+    bound = {"max_staleness": max_staleness, "workers": workers}
     yield begin(
+        asynchronous=None if max_staleness is None else bound,
         time=begun,
         workers=workers,
         replicas=replicas,
@@ -125,6 +146,18 @@ def trained(
                 "samples_per_second": 3000.0,
                 "communication_fraction": 0.2,
             }
+            if max_staleness is not None:
+                for worker in range(workers):
+                    yield staleness(
+                        update,
+                        worker,
+                        {
+                            str(stale): 200 // (1 + abs(stale - 2 * worker))
+                            for stale in range(max_staleness + 1)
+                        },
+                        epoch=epoch,
+                        max_staleness=max_staleness,
+                    )
     yield {
         "kind": "end",
         "time": now + 1,

@@ -20,6 +20,7 @@ class Recording(tf.distribute.MirroredStrategy):
         self.symbolic_builds = []
         self.callers_of_distribute = []
         self.arrays = []
+        self.trained_from = []
 
     def run(self, fn, args=(), kwargs=None, options=None):
         self.given_to_run.append(fn)
@@ -37,6 +38,9 @@ class Recording(tf.distribute.MirroredStrategy):
             (caller.f_code.co_name, caller.f_locals.get("self"))
         )
         self.arrays.append(keras_data.arrays(caller.f_locals.get("self")))
+        self.trained_from.append(
+            keras_fit.trained_from(caller.f_locals.get("self"))
+        )
         return super().experimental_distribute_dataset(dataset, options)
 
 

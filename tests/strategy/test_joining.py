@@ -106,7 +106,7 @@ def wait_for_tensorflow(address):
     raise AssertionError("TensorFlow did not start")
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 @pytest.mark.parametrize("index", [0, 1])
 def test_the_deadline_ends_it_and_says_why(start, index):
     process, _ = start(index, timeout="4")
@@ -252,6 +252,7 @@ if strategy.is_chief:
 """
 
 
+@pytest.mark.long
 def test_an_evaluation_on_the_chief_alone_is_told_as_such():
     lines = []
     addresses = free_addresses(2)

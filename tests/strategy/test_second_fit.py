@@ -10,6 +10,7 @@ import numpy as np
 import problem
 import pytest
 import tensorflow as tf
+from grids import later
 
 import tfdp
 
@@ -120,15 +121,18 @@ def losses(run, strategy):
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize(
     "run",
-    [
-        fit_twice,
-        fit_twice_without_a_seed,
-        evaluate_and_predict_between,
-        validate_with_the_same,
-        map_it_for_each_fit,
-        count_steps,
-        go_on_where_the_length_is_not_known,
-    ],
+    later(
+        [
+            fit_twice,
+            fit_twice_without_a_seed,
+            evaluate_and_predict_between,
+            validate_with_the_same,
+            map_it_for_each_fit,
+            count_steps,
+            go_on_where_the_length_is_not_known,
+        ],
+        [fit_twice, evaluate_and_predict_between, validate_with_the_same],
+    ),
     ids=lambda run: run.__name__,
 )
 def test_the_order_is_that_of_one_device(run, two_replicas):

@@ -48,7 +48,7 @@ def set_trainable(model, is_trainable):
         model.compile(model.optimizer, "mse")
 
 
-@pytest.mark.parametrize("way", later(WAYS, ["DiLoCo", "delayed"]))
+@pytest.mark.parametrize("way", later(WAYS, ["DiLoCo"]))
 def test_frozen_layers_stay_and_thawed_ones_meet_again(two_replicas, way):
     model = compiled(two_replicas, WAYS[way]())
     fit(model)
@@ -149,6 +149,7 @@ def test_without_the_callback_open_rounds_are_told_of(two_replicas, way):
         model.fit(*local_updates.arrays(64), batch_size=32, verbose=0)
 
 
+@pytest.mark.long
 def test_a_checkpoint_holds_the_outer_optimizer(two_replicas, tmp_path):
     whole, restored = (
         compiled(two_replicas, WAYS["DiLoCo"]()) for _ in range(2)

@@ -34,6 +34,7 @@ def trained(setting, **options):
     return model.get_weights(), optimizer
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("compression", FORMATS)
 @pytest.mark.parametrize(
     ("model", "replicas", "steps"),

@@ -32,7 +32,7 @@ def test_owners_update_as_one_device(two_replicas, oracle, kind):
     assert_equals(two_replicas, model, oracle(kind))
 
 
-@pytest.mark.parametrize("kind", later(OPTIMIZERS, ["AdamW, excluded"]))
+@pytest.mark.parametrize("kind", later(OPTIMIZERS, []))
 def test_four_owners_update_as_one_device(four_replicas, oracle, kind):
     model = fit(compiled(four_replicas, kind))
     assert_equals(four_replicas, model, oracle(kind))
@@ -47,6 +47,7 @@ def test_gradients_summed_at_owners_are_those_of_one_device(
     assert_equals(two_replicas, model, oracle(kind))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("steps", "gradients", "options"),
     [

@@ -32,7 +32,7 @@ def arrays(lists):
     ("workers", "cases"),
     [
         (2, AT_ONCE),
-        (3, AT_ONCE[1:2]),
+        pytest.param(3, AT_ONCE[1:2], marks=pytest.mark.long),
         pytest.param(2, LATER, marks=pytest.mark.long),
         pytest.param(3, LATER, marks=pytest.mark.long),
         pytest.param(
@@ -74,6 +74,7 @@ def test_what_workers_cannot_do_is_refused():
     assert "save on the chief" in other["gathered"]
 
 
+@pytest.mark.long
 def test_a_model_saved_by_workers_goes_on_anywhere(tmp_path, two_replicas):
     kind = "Nadam"
     reports = tfdp.testing.run_workers(
@@ -89,6 +90,7 @@ def test_a_model_saved_by_workers_goes_on_anywhere(tmp_path, two_replicas):
     assert deviation(model.get_weights(), expected.get_weights()) <= 1e-6
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "workers", [2, pytest.param(3, marks=pytest.mark.long)]
 )

@@ -71,6 +71,7 @@ def test_a_killed_run_goes_on_bit_by_bit(tmp_path, way, place):
         np.testing.assert_array_equal(value, expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", later(WAYS, ["DiLoCo"]))
 def test_it_goes_on_with_other_replicas(tmp_path, way):
     with pytest.raises(Killed):

@@ -4,6 +4,7 @@ import local_updates
 import numpy as np
 import pytest
 import ways_on_workers as program
+from grids import later
 from places import SHARED
 
 import tfdp
@@ -15,6 +16,11 @@ SETTINGS = [
     ("DiLoCo", "AdamW", 1),
     ("delayed", "AdamW", 1),
 ]
+CASES = {
+    "2, few ways": (2, [SETTINGS[0], SETTINGS[3]]),
+    "2": (2, SETTINGS),
+    "3": (3, SETTINGS),
+}
 HOW = {
     "local": {},
     "averaged": {"start": 3, "buffers": "average"},
@@ -37,15 +43,14 @@ def expected(way, kind, steps, workers):
 
 
 @pytest.mark.multi_worker
-@pytest.mark.parametrize(
-    "workers", [2, pytest.param(3, marks=pytest.mark.long)]
-)
-def test_each_way_is_its_simulation(workers):
-    texts = [f"{way},{kind},{steps}" for way, kind, steps in SETTINGS]
+@pytest.mark.parametrize("case", later(CASES, ["2, few ways"]))
+def test_each_way_is_its_simulation(case):
+    workers, chosen = CASES[case]
+    texts = [f"{way},{kind},{steps}" for way, kind, steps in chosen]
     found = tfdp.testing.run_workers(
         SHARED / "ways_on_workers.py", workers, texts, timeout=600
     )
-    for setting, *of_workers in zip(SETTINGS, *found, strict=True):
+    for setting, *of_workers in zip(chosen, *found, strict=True):
         reference = expected(*setting, workers)
         for one in of_workers:
             for value, other in zip(one["weights"], reference, strict=True):

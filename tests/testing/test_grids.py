@@ -13,16 +13,10 @@ class Case:
     parent = types.SimpleNamespace(nodeid="test_it.py")
     originalname = "test_it"
 
-    def __init__(self, params, marks=(), groups=None):
+    def __init__(self, params, marks=()):
         self.marks = marks
         self.callspec = types.SimpleNamespace(
-            params=params,
-            # Arguments that are given together have one place.
-            indices={
-                name: tuple(params.values()) if groups else value
-                for name, value in params.items()
-            },
-            _idlist=[str(value) for value in params.values()],
+            params=params, _idlist=[str(value) for value in params.values()]
         )
 
     def get_closest_marker(self, name):
@@ -67,9 +61,7 @@ def test_of_numbers_of_replicas_two_are_kept_or_next_to_it(given, left):
 
 
 def test_what_is_given_together_with_replicas_is_kept():
-    cases = [
-        Case({"replicas": n, "steps": n + 1}, groups=True) for n in (1, 2, 4)
-    ]
+    cases = [Case({"replicas": n, "steps": n + 1}) for n in (1, 2, 4)]
     assert len(kept(*cases)) == 3
 
 

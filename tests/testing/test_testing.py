@@ -232,6 +232,7 @@ def is_forked():
     return testing.run_workers(parent, 1)[0] != os.getpid()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all are spawned")
 def test_workers_are_forked_again_after_another_environment(monkeypatch):
     assert is_forked()

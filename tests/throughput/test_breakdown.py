@@ -8,13 +8,17 @@ from tfdp.throughput.breakdown import PARTS, Breakdown
 from tfdp.throughput.step_times import StepTimes
 
 
-def worker(seconds, between, *replicas, voting=0, start=0):
+def worker(
+    seconds, between, *replicas, voting=0, exchanging=0, room=0, start=0
+):
     """Times of one update, of replicas with (input, compute, sync)."""
     data, compute, synchronization = np.array(replicas, float).T[..., None]
     return StepTimes(
         seconds=np.array([seconds], float),
         between=np.array([between], float),
         voting=np.array([voting], float),
+        exchanging=np.array([exchanging], float),
+        room=np.array([room], float),
         start=np.array([start], float),
         updates=np.ones(1),
         is_left_out=np.zeros(1),
@@ -128,6 +132,38 @@ def test_a_worker_is_as_slow_as_its_slowest_replica():
 def test_a_step_shorter_than_its_parts_has_no_rest():
     found = Breakdown.of([worker(1, 0, (1, 1, 1))])
     assert found.other == (0,)
+
+
+def test_an_exchange_is_communication_and_waiting_for_room():
+    times = worker(10, 0, (1, 2, 1), (1, 1, 2), exchanging=5, room=4)
+    found = Breakdown.of([times])
+    assert found.room == (4, 4)
+    assert found.communication == (1 + 1, 1 + 1)
+    assert found.other == (1, 1)
+    totals = [
+        sum(getattr(found, part)[i] for part in found.parts) for i in range(2)
+    ]
+    assert totals == [10, 10]
+    assert found.parts == (*PARTS[:-1], "room", "other")
+    assert found.share("room") == pytest.approx(0.4)
+    assert sum(map(found.share, found.parts)) == pytest.approx(1)
+
+
+def test_exchanges_of_steps_executed_together_lie_in_computation():
+    times = worker(10, 0, (0, 8, 1), exchanging=5, room=3)
+    found = Breakdown.of([times])
+    assert found.room == (3,)
+    assert found.communication == (1 + 2,)
+    assert (found.compute, found.other) == ((4,), (0,))
+
+
+def test_a_stretch_without_exchange_adds_to_one_with():
+    without = Breakdown.of([worker(4, 0, (1, 2, 1))])
+    found = Breakdown.of([worker(4, 0, (1, 1, 1), exchanging=1, room=1)])
+    assert without.room == ()
+    assert without.parts == PARTS
+    assert (without + found).room == (found + without).room == (1,)
+    assert (without + without).room == ()
 
 
 def test_nothing_has_no_shares():

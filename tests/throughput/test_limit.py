@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from tfdp.throughput.asynchrony import Asynchrony, Share
 from tfdp.throughput.breakdown import PARTS, Breakdown
 from tfdp.throughput.feed import Feed
 from tfdp.throughput.limits import limit
@@ -215,6 +216,53 @@ def test_small_batches_should_grow(steps, at):
     now = 128 // steps
     assert f"2 times the per-replica batch (now {now} samples)" in str(found)
     assert str(found).endswith(f"would bring it to 25 %, {at}")
+
+
+def asynchrony(*workers, bound=1):
+    """Seconds for 100 updates, and waiting for room, of each worker."""
+    return Asynchrony(
+        bound,
+        {
+            worker: Share({1: 100}, computing, waiting)
+            for worker, (computing, waiting) in enumerate(workers)
+        },
+    )
+
+
+def test_waiting_for_room_names_the_bound_and_the_slow_worker():
+    found = limit(
+        window(compute=90, other=10),
+        1,
+        asynchrony=asynchrony((3, 0), (1, 2), (1, 2)),
+    )
+    assert found.kind == "room"
+    assert found.share == pytest.approx(4 / 9)
+    assert str(found).startswith(
+        "workers wait for room 44 % of the time, at max_staleness=1; "
+        "max_staleness=6 would leave hardly any"
+    )
+    assert "Worker 0 takes 3 times as long" in str(found)
+
+
+def test_workers_that_wait_for_nobody_are_limited_by_something_else():
+    shared = asynchrony((1, 0.1), (1, 0.1))
+    found = limit(window(compute=90, other=10), 1, asynchrony=shared)
+    assert found.kind == "none"
+    nothing = Asynchrony(1, {})
+    found = limit(window(compute=90, other=10), 1, asynchrony=nothing)
+    assert found.kind == "none"
+
+
+def test_asynchronous_communication_is_not_cured_by_another_way():
+    found = window(compute=39, communication=61)
+    exchanged = dataclasses.replace(
+        found, breakdown=dataclasses.replace(found.breakdown, room=(0,))
+    )
+    words = str(limit(exchanged, 1, asynchrony=asynchrony((1, 0), (1, 0))))
+    assert words == (
+        "communication is 61 % of the time; accumulation_steps=4 would bring "
+        "it to 28 %, at a global batch of about 1,024 samples."
+    )
 
 
 def test_computation_is_no_limit_to_cure():

@@ -88,6 +88,23 @@ def test_steps_executed_together_share_an_entry():
     np.testing.assert_array_equal(times.synchronization, [[1 + 1 + 0.25]])
 
 
+def test_exchanges_are_of_the_update_that_they_end():
+    log = StepLog(1)
+    for begin, exchanging, room in [(0, 0.0, 0.0), (2, 0.5, 0.25), (4, 0, 0)]:
+        log.add_step(
+            begin,
+            begin + 2,
+            is_left_out=False,
+            exchanging=exchanging,
+            room=room,
+        )
+    log.add_stamps([stamps((0, 1, 0, 4), (2, 3, 3, 4), (4, 5, 0, 4))])
+    times = log.take(is_whole=False)
+    assert times.exchanging.tolist() == [0.5]
+    assert times.room.tolist() == [0.25]
+    assert log.take(is_whole=True).exchanging.tolist() == [0]
+
+
 def test_an_unfinished_update_waits_for_the_next_time():
     log = StepLog(1)
     log.add_step(0, 2, is_left_out=False)

@@ -8,13 +8,17 @@ from tfdp.throughput.step_times import StepTimes
 from tfdp.throughput.window import Memory, Window
 
 
-def times(seconds, samples=8.0, *, replicas=1, left_out=(), compute=0.5):
+def times(
+    seconds, samples=8.0, *, replicas=1, left_out=(), compute=0.5, room=0
+):
     entries = len(seconds)
     of_replica = np.ones((replicas, entries))
     return StepTimes(
         seconds=np.array(seconds, float),
         between=np.zeros(entries),
         voting=np.zeros(entries),
+        exchanging=room * np.ones(entries),
+        room=room * np.ones(entries),
         start=np.full(entries, 0.05),
         updates=np.ones(entries),
         is_left_out=np.isin(np.arange(entries), left_out).astype(float),
@@ -114,6 +118,19 @@ def test_a_row_per_worker_has_its_replicas():
     assert json.loads(json.dumps(first)).keys() == first.keys()
 
 
+def test_waiting_for_room_is_a_part_where_workers_exchange():
+    found = window(times([1, 1], room=0.2))
+    assert found.as_logs()["room_wait_fraction"] == pytest.approx(0.2)
+    assert found.scalars()["throughput/room_wait_fraction"] == pytest.approx(
+        0.2
+    )
+    (row,) = found.rows()
+    (replica,) = row["replicas"]
+    assert replica["room_seconds"] == pytest.approx(0.4)
+    parts = [v for k, v in replica.items() if k.endswith("_seconds")]
+    assert sum(parts) == pytest.approx(row["seconds"])
+
+
 def test_asynchronous_devices_give_bounds():
     (row,) = window(times([1]), is_bound=True).rows()
     assert row["bounds"] == [
@@ -148,6 +165,7 @@ def test_nothing_is_no_number():
     logs = empty.as_logs()
     assert all(math.isnan(v) for k, v in logs.items() if k != "memory_bytes")
     assert math.isnan(empty.scalars()["throughput/batches_per_sec"])
+    assert str(empty) == "all of it was warm-up"
     later = window(times([2]), update=200)
     assert (empty + later).as_logs() == later.as_logs()
 

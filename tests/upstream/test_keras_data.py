@@ -136,3 +136,27 @@ def test_epoch_iterator_holds_the_dataset_that_the_strategy_made(placing):
     dataset = keras_data.distributed_dataset(placing.callback.fits[0])
     assert isinstance(dataset, tf_datasets.DistributedDataset)
     assert dataset.times_begun >= 1
+
+
+@contract(
+    "ArrayDataAdapter",
+    "slice_tensorflow_sparse_wrapper",
+    serves="arrays are not read by their rows",
+)
+@pytest.mark.parametrize("shuffle", [True, False, "batch"])
+def test_rows_of_arrays_are_gathered(shuffle):
+    x = {"a": np.arange(8.0).reshape(4, 2), "b": tf.range(4)}
+    fit = types.SimpleNamespace(
+        data_adapter=array_data_adapter.ArrayDataAdapter(
+            x, tf.sparse.eye(4), batch_size=3, shuffle=shuffle
+        )
+    )
+    arrays = keras_data.batches_of_arrays(fit)
+    assert arrays[1:] == (4, 3, shuffle is True)
+    rows, eye = arrays.gather(np.array([2, 0]))
+    assert np.asarray(rows["a"]).tolist() == [[4, 5], [0, 1]]
+    assert np.asarray(rows["b"]).tolist() == [2, 0]
+    assert (
+        tf.sparse.to_dense(eye).numpy().tolist() == np.eye(4)[[2, 0]].tolist()
+    )
+    assert keras_data.batches_of_arrays(None) is None

@@ -206,3 +206,44 @@ def test_data_for_predict_is_known_from_its_caller():
 
     assert Model().predict()
     assert not Model().evaluate()
+
+
+@contract(
+    "_interrupted_warning",
+    "_num_batches",
+    "_enumerate_iterator",
+    "reset",
+    serves="a worker that takes batches by their numbers ends too early",
+)
+@pytest.mark.parametrize("steps", [None, 1])
+def test_epochs_go_on_until_their_data_end_without_a_warning(steps):
+    lengths = iter([2, 5])
+
+    def rows():
+        for _ in range(next(lengths)):
+            yield np.zeros((1, 3), "float32")
+
+    data = tf.data.Dataset.from_generator(
+        rows, output_signature=tf.TensorSpec((1, 3))
+    )
+    iterator = TFEpochIterator(
+        distribute_strategy=tf.distribute.get_strategy(),
+        x=data,
+        steps_per_epoch=steps,
+    )
+    keras_epochs.until_end(iterator, 7)
+    iterator.reset()
+    assert iterator.num_batches == 7
+    assert [_steps(iterator) for _ in range(2)] == [2, 5]
+
+
+@contract(
+    "_standardize_batch",
+    serves="each worker computes the items of all",
+)
+def test_single_items_are_asked_for():
+    fed = Fed(workers=2)
+    item, is_shuffled = keras_epochs.py_dataset_items(fed)
+    assert is_shuffled
+    assert fed.data_adapter.enqueuer is None
+    assert item(2)[0].tolist() == [[2, 2, 2], [2, 2, 2]]

@@ -220,3 +220,24 @@ def test_keras_logs_its_metrics_where_a_step_returns_all_of_them():
     for logs in ({"loss": -1.0, "mae": -1.0}, {"loss": -1.0}):
         kept = model._get_metrics_result_or_logs(logs) is logs
         assert keras_fit.logs_metrics(model, logs) is not kept
+
+
+@contract(
+    "the variables `epoch_iterator` and `initial_epoch` of `fit`",
+    serves="workers that take batches by their numbers validate on parts",
+)
+def test_data_that_are_trained_on_are_known(in_fit):
+    # Of `fit`, its validation, and `predict`.
+    assert in_fit.strategy.trained_from == [0, None, None]
+    assert keras_fit.trained_from(None) is None
+
+
+def test_where_a_fit_begins_is_what_the_program_gave():
+    strategy = Recording()
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    keras_fit.begin_at_epoch(model, 3)
+    x = np.ones((4, 2), "float32")
+    model.fit(x, x[:, :1], epochs=4, initial_epoch=1, verbose=0)
+    assert strategy.trained_from == [1]

@@ -41,6 +41,7 @@ from tfdp.upstream.tensorflow import (
     tf_datasets,
     tf_functions,
     tf_generators,
+    tf_iterator_states,
     tf_iterators,
     tf_placement,
     tf_replicas,
@@ -77,8 +78,8 @@ OF_EVERY_FIT = {
 class Feeding:
     """Calls as Keras's `EpochIterator` does, with arrays to shuffle."""
 
-    def __init__(self, shuffle=True):
-        x = np.zeros((4, 2), "float32")
+    def __init__(self, shuffle=True, x=None):
+        x = np.zeros((4, 2), "float32") if x is None else x
         self.data_adapter = array_data_adapter.ArrayDataAdapter(
             x, x, batch_size=2, shuffle=shuffle
         )
@@ -134,6 +135,9 @@ class Epochs:
         self._distributed_dataset = None
 
     def _get_iterator(self):
+        return None
+
+    def reset(self):
         return None
 
     def _enumerate_iterator(self):
@@ -217,6 +221,9 @@ USES = {
     "tf_datasets._drop_remainder": lambda: tf_datasets.batching(
         tf.data.Dataset.range(2).batch(2)
     ),
+    "keras_epochs._interrupted_warning": lambda: keras_epochs.until_end(
+        Epochs(), None
+    ),
     "keras_epochs._adapter": in_order,
     "keras_epochs._enqueuer": in_order,
     "keras_epochs._output_signature": in_order,
@@ -243,6 +250,9 @@ USES = {
     "keras_data._shuffle": lambda: Feeding().arrays(),
     "keras_data._inputs": lambda: Feeding().arrays(),
     "keras_data._num_samples": lambda: Feeding().arrays(),
+    "keras_data._slice_sparse": lambda: keras_data.batches_of_arrays(
+        Feeding(x=tf.sparse.eye(4))
+    ).gather(np.arange(2)),
     "keras_data._generator_adapter": lambda: keras_data.shuffles_in_python(
         Feeding()
     ),
@@ -335,6 +345,12 @@ USES = {
     ),
     "tf_datasets._tensors": lambda: tf_datasets.tensors(
         tf.data.Dataset.from_tensors(1)
+    ),
+    "tf_datasets._reshuffles": lambda: tf_datasets.draws_order(
+        tf.data.Dataset.range(2).shuffle(2)
+    ),
+    "tf_iterator_states._iterator_resource": lambda: tf_iterator_states.state(
+        iter(tf.data.Dataset.range(1))
     ),
     "tf_generators._functions": lambda: heard_generator(tf.TensorSpec(())),
     "tf_generators._registry": lambda: heard_generator(tf.TensorSpec(())),

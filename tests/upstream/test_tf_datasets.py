@@ -335,3 +335,25 @@ def test_tables_of_a_function_are_found():
     assert tf_datasets.tables(samples, 0) == []
     nested = samples.flat_map(lambda i: tf.data.Dataset.range(i).map(both))
     assert len(tf_datasets.tables(nested, 200)) == 2
+
+
+@contract(
+    "_reshuffle_each_iteration",
+    serves="what a lost worker leaves is read again in another order",
+)
+def test_what_draws_another_order_each_time_is_known():
+    numbers = tf.data.Dataset.range(4)
+    random = tf.data.Dataset.random(rerandomize_each_iteration=True)
+    assert tf_datasets.draws_order(numbers.shuffle(4))
+    assert tf_datasets.draws_order(random)
+    kept = numbers.shuffle(4, reshuffle_each_iteration=False)
+    assert not tf_datasets.draws_order(kept)
+    assert not tf_datasets.draws_order(numbers.batch(2))
+
+
+@contract("_functions", serves="datasets inside of functions are not noticed")
+def test_a_dataset_that_a_function_uses_is_known():
+    inside = tf.data.Dataset.range(4).shuffle(4)
+    dataset = tf.data.Dataset.range(2).flat_map(lambda _: inside)
+    assert tf_datasets.captures_dataset(dataset)
+    assert not tf_datasets.captures_dataset(inside.map(abs))

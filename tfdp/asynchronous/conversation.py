@@ -18,7 +18,7 @@ from tfdp.asynchronous.wire.message import Message, Refused, shown
 
 # What a worker waits for at a time: a step, a batch ahead of it, a figure.
 LANES = {
-    **dict.fromkeys(("take", "end_of_data"), "batches"),
+    **dict.fromkeys(("take", "end_of_data", "give_up"), "batches"),
     **dict.fromkeys(("statistics", "log", "stop"), "figures"),
     **dict.fromkeys(
         (
@@ -171,7 +171,9 @@ class Conversation:
             fields = {**answer.fields, "lane": name, "question": question}
             self._waiting[name] -= 1
             try:
-                self._connection.send(answer._replace(fields=fields))
+                self._connection.send(
+                    Message(answer.kind, fields, answer.arrays)
+                )
             except Ended:
                 # Wakes who reads.
                 self._connection.close()
@@ -203,12 +205,12 @@ class Conversation:
 
     def _read(self, message: Message) -> Message:
         fit = int(message.fields["fit"])
-        return _weights(self._training.read(self._me, fit=fit))
+        return self._weights(self._training.read(self._me, fit=fit))
 
     def _update(self, message: Message) -> Message:
         fields = message.fields
         gradients = restored(fields["kinds"], message.arrays)
-        return _weights(
+        return self._weights(
             self._training.update(
                 self._me,
                 gradients,
@@ -219,7 +221,7 @@ class Conversation:
         )
 
     def _skip(self, message: Message) -> Message:
-        return _weights(
+        return self._weights(
             self._training.skip(
                 self._me,
                 batches=_batches(message.fields),
@@ -248,6 +250,11 @@ class Conversation:
         )
         return _answered()
 
+    def _give_up(self, message: Message) -> Message:
+        batches = _batches(message.fields)
+        self._training.give_up(self._me, batches=batches)
+        return _answered()
+
     def _average(self, message: Message) -> Message:
         fields = message.fields
         values = self._training.average(
@@ -273,7 +280,15 @@ class Conversation:
 
     def _end(self, message: Message) -> Message:
         fit = int(message.fields["fit"])
-        return _weights(self._training.end(self._me, fit=fit))
+        return self._weights(self._training.end(self._me, fit=fit))
+
+    def _weights(self, weights: Weights) -> Message:
+        fields = {
+            "version": weights.version,
+            "read": weights.read,
+            "waited": self._training.staleness.waited_by(self._me),
+        }
+        return Message("answer", fields, weights.values)
 
     def _set_learning_rate(self, message: Message) -> Message:
         self._known("set_learning_rate")
@@ -318,11 +333,6 @@ class Conversation:
 
 def _answered(**fields: Any) -> Message:
     return Message("answer", fields)
-
-
-def _weights(weights: Weights) -> Message:
-    fields = {"version": weights.version, "read": weights.read}
-    return Message("answer", fields, weights.values)
 
 
 def _batches(fields: Mapping[str, Any]) -> Batches:

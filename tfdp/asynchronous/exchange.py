@@ -1,6 +1,7 @@
 """What a worker says to the server, as methods."""
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.gradients import Gradient, flattened
-from tfdp.asynchronous.session import Session
+from tfdp.asynchronous.session import Interrupted, Session
 from tfdp.asynchronous.staleness import Applied
 from tfdp.asynchronous.wire.message import Message
 
@@ -24,6 +25,18 @@ class Weights(NamedTuple):
 
     version: int
     values: list[np.ndarray]
+
+
+class Spent(NamedTuple):
+    """Seconds of a worker, of which only differences count.
+
+    Attributes:
+        exchanging: Sending gradients and getting weights, all that takes.
+        waiting: Of these, waiting for room.
+    """
+
+    exchanging: float = 0.0
+    waiting: float = 0.0
 
 
 class Exchange:
@@ -77,6 +90,13 @@ class Exchange:
         self._lock = threading.Lock()
         self._fit = self._read = self._released = 0
         self._has_joined = False
+        self._spent = Spent()
+
+    @property
+    def spent(self) -> Spent:
+        """What reads, updates and skipped updates have taken so far."""
+        with self._lock:
+            return self._spent
 
     def join(
         self, description: Description, values: Sequence[np.ndarray]
@@ -118,7 +138,7 @@ class Exchange:
         with self._lock:
             if self._read > self._released:
                 return None
-        return self._weights(self._ask("read", fit=self._fit))
+        return self._weights(self._ask_for_weights("read", fit=self._fit))
 
     def update(
         self,
@@ -144,7 +164,7 @@ class Exchange:
             The newest weights, this update included.
         """
         kinds, arrays = flattened(gradients)
-        answer = self._ask(
+        answer = self._ask_for_weights(
             "update",
             arrays=arrays,
             kinds=kinds,
@@ -173,7 +193,7 @@ class Exchange:
         Returns:
             The newest weights.
         """
-        answer = self._ask(
+        answer = self._ask_for_weights(
             "skip", epoch=epoch, numbers=list(batches), then_read=then_read
         )
         self._released_all()
@@ -196,11 +216,31 @@ class Exchange:
             epoch: Number of the epoch, in this `fit`.
             waits: Whether to wait, rather than have none now.
         """
-        answer = self._ask("take", epoch=epoch, fit=self._fit, waits=waits)
+        try:
+            answer = self._ask("take", epoch=epoch, fit=self._fit, waits=waits)
+        except Interrupted:
+            return None
         with self._lock:
             released = answer.fields["released"]
             self._released = max(self._released, released)
         return answer.fields["number"]
+
+    def give_up(self, epoch: int, number: int) -> None:
+        """Says that a batch that was taken will be trained on by nobody.
+
+        Args:
+            epoch: Number of the epoch.
+            number: That of the batch.
+        """
+        self._ask("give_up", epoch=epoch, numbers=[number])
+
+    def interrupt(self, *, is_on: bool) -> None:
+        """Has `take` return `None` at once, also one that waits.
+
+        Args:
+            is_on: Whether to, from now on.
+        """
+        self._session.interrupt("batches", is_on=is_on)
 
     def end_of_data(self, epoch: int, total: int) -> None:
         """Says that an epoch has so many batches; what is beyond is nobody's.
@@ -291,7 +331,8 @@ class Exchange:
 
         By worker, whose index is text: `"staleness"`, how many updates were
         how stale; `"updates"`; `"skipped"`; `"waited"`, seconds for room to
-        `"read"` and to `"update"`; `"lost"`, and why. Also `"version"`,
+        `"read"` and to `"update"`; `"computed"`, seconds from reads to
+        their updates without that; `"lost"`, and why. Also `"version"`,
         `"max_staleness"`, `"living"`, and `"learning_rates"` that were set,
         with their versions.
         """
@@ -320,9 +361,21 @@ class Exchange:
     def _ask(self, kind: str, **fields: Any) -> Message:
         try:
             return self._session.ask(kind, **fields)
+        except Interrupted:
+            raise
         except Exception as error:
             self.failure = error
             raise
+
+    def _ask_for_weights(self, kind: str, **fields: Any) -> Message:
+        begin = time.monotonic()
+        answer = self._ask(kind, **fields)
+        seconds = time.monotonic() - begin
+        with self._lock:
+            self._spent = Spent(
+                self._spent.exchanging + seconds, answer.fields["waited"]
+            )
+        return answer
 
     def _weights(self, answer: Message) -> Weights:
         with self._lock:

@@ -14,6 +14,12 @@ class Batches(Protocol):
     def end_of_data(self, epoch: int, total: int) -> None:
         """Says how many batches an epoch has."""
 
+    def give_up(self, epoch: int, number: int) -> None:
+        """Says that a batch will be trained on by nobody."""
+
+    def interrupt(self, *, is_on: bool) -> None:
+        """Has `take` return at once, with nothing, or wait again."""
+
 
 class Feed:
     """Hands out numbers of batches, and remembers those under way.
@@ -25,14 +31,12 @@ class Feed:
 
     Attributes:
         epoch: Index of the epoch, in the `fit` at hand.
-        is_used: Whether the data of the `fit` at hand are taken by numbers.
     """
 
     def __init__(self) -> None:
         self._batches: Batches | None = None
         self._looks_ahead = False
         self._lock = threading.Lock()
-        self.is_used = False
         self.begin_epoch(0)
 
     def begin(self, batches: Batches, *, looks_ahead: bool = False) -> None:
@@ -44,6 +48,7 @@ class Feed:
                 out, so that `use` knows the last one there is, for now.
         """
         self._batches, self._looks_ahead = batches, looks_ahead
+        batches.interrupt(is_on=False)
 
     def begin_epoch(self, epoch: int) -> None:
         """Forgets what was taken in the epoch before.
@@ -58,6 +63,8 @@ class Feed:
                 collections.deque()
             )
             self._in_use: list[int] = []
+            # Whether the batch handed out last ends what is gathered.
+            self._is_closing = True
 
     def take(self) -> int | None:
         """Returns the number of the next batch; `None` at the epoch's end.
@@ -65,7 +72,7 @@ class Feed:
         It waits while others have what is left.
         """
         epoch, number = self.epoch, self._next
-        if self._batches is None:
+        if self._batches is None or self._is_open:
             return None
         if number is None:
             number = self._batches.take(epoch)
@@ -75,7 +82,8 @@ class Feed:
         with self._lock:
             if number is not None and epoch == self.epoch:
                 self._next = following
-                self._taken.append((number, following is None))
+                self._is_closing = following is None
+                self._taken.append((number, self._is_closing))
         return number
 
     def end_of_data(self, total: int) -> None:
@@ -84,8 +92,56 @@ class Feed:
         Args:
             total: How many.
         """
+        if self._batches is None:
+            return
+        with self._lock:
+            kept = [n for n, _ in self._taken if n < total]
+            is_cut = len(kept) < len(self._taken)
+            if self._next is not None and self._next >= total:
+                self._next, is_cut = None, True
+            if is_cut:
+                places = range(1, 1 + len(kept))
+                self._taken = collections.deque(
+                    zip(kept, [p == len(kept) for p in places], strict=True)
+                )
+                self._is_closing = bool(kept) or not self._in_use
+        self._batches.end_of_data(self.epoch, total)
+
+    def give_up(self, number: int) -> None:
+        """Says that the number taken last will be no step.
+
+        Args:
+            number: It.
+        """
+        if self._batches is None:
+            return
+        with self._lock:
+            self._taken.pop()
+            if self._taken and self._next is None:
+                self._taken.append((self._taken.pop()[0], True))
+            self._is_closing = bool(self._taken) or not self._in_use
+        self._batches.give_up(self.epoch, number)
+
+    def drain(self) -> list[int]:
+        """Gives up what is left of the epoch, and waits for its end.
+
+        What was gathered and not sent has ended the epoch of this worker
+        early; then others are lost, and nobody else is there.
+
+        Returns:
+            What was given up.
+        """
+        left: list[int] = []
         if self._batches is not None:
-            self._batches.end_of_data(self.epoch, total)
+            while (number := self._batches.take(self.epoch)) is not None:
+                left.append(number)
+                self._batches.give_up(self.epoch, number)
+        return left
+
+    def close(self) -> None:
+        """Says that nobody reads any more; who waits to take is let go."""
+        if self._batches is not None:
+            self._batches.interrupt(is_on=True)
 
     def use(self) -> bool:
         """Says that the step of the next batch begins.
@@ -100,6 +156,13 @@ class Feed:
             number, is_last = self._taken.popleft()
             self._in_use.append(number)
             return is_last
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether something was gathered that no step to come will end."""
+        with self._lock:
+            is_through = not self._taken and self._next is None
+            return is_through and bool(self._in_use) and not self._is_closing
 
     def used(self) -> list[int]:
         """Returns the batches of the steps since it was called last."""

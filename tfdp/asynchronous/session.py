@@ -30,6 +30,10 @@ class ServerLost(RuntimeError):
     """The server is gone, or will have no more of this worker."""
 
 
+class Interrupted(Exception):
+    """A question is not waited for any more."""
+
+
 class Session:
     """Asks the server, one question of each lane at a time.
 
@@ -68,6 +72,7 @@ class Session:
         self._answers: dict[str, Message] = {}
         self._questions = itertools.count()
         self._failure = ""
+        self._interrupted: set[str] = set()
         self._is_closed = threading.Event()
         seconds = heartbeat_timeout / _PULSES
         for function in (self._listen, lambda: self._pulse(seconds)):
@@ -85,6 +90,7 @@ class Session:
 
         Raises:
             ServerLost: If the server is gone, before or meanwhile.
+            Interrupted: If this lane is.
             ValueError: Or another error, which the server has answered.
         """
         lane = LANES[kind]
@@ -99,16 +105,30 @@ class Session:
                 self._fail(str(error))
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._is_answered(lane, question) or self._failure
+                    lambda: (
+                        self._is_answered(lane, question)
+                        or self._failure
+                        or lane in self._interrupted
+                    )
                 )
                 is_there = self._is_answered(lane, question)
                 answer = self._answers.pop(lane) if is_there else None
         if answer is None:
-            raise self._lost()
+            self._check()
+            raise Interrupted(kind)
         if answer.kind == "error":
             kind_of_error = _ERRORS.get(answer.fields["type"], RuntimeError)
             raise kind_of_error(answer.fields["text"])
         return answer
+
+    def interrupt(self, lane: str, *, is_on: bool) -> None:
+        """Has nobody wait for an answer of a lane, or wait again."""
+        with self._changed:
+            if is_on:
+                self._interrupted.add(lane)
+            else:
+                self._interrupted.discard(lane)
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Leaves, for good. May be called twice."""

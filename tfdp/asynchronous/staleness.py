@@ -101,6 +101,8 @@ class Staleness:
         self._log = array.array("q")
         self._histograms: dict[int, collections.Counter[int]] = {}
         self._waited: dict[int, dict[str, float]] = {}
+        self._begun: dict[int, float] = {}
+        self._computed: dict[int, float] = {}
 
     @property
     def version(self) -> int:
@@ -127,6 +129,7 @@ class Staleness:
             self._lives[worker] = object()
             self._histograms.setdefault(worker, collections.Counter())
             self._waited.setdefault(worker, {"read": 0.0, "update": 0.0})
+            self._computed.setdefault(worker, 0.0)
             self._changed.notify_all()
 
     def lose(self, worker: int) -> None:
@@ -175,6 +178,7 @@ class Staleness:
                 self._changed.notify_all()
             self._check(worker, life)
             self._reads[worker] = self._version
+            self._begun[worker] = self._clock()
             if then is not None:
                 then()
             return self._version
@@ -208,7 +212,7 @@ class Staleness:
                     f"Received: an update, step {step}, of worker {worker}, "
                     "which has read none since its last."
                 )
-            self._wait(
+            waited = self._wait(
                 worker,
                 "update",
                 lambda: (
@@ -225,6 +229,8 @@ class Staleness:
             self._log.extend(update)
             self._histograms[worker][update.staleness] += 1
             self._version += 1
+            took = self._clock() - self._begun[worker]
+            self._computed[worker] += took - waited
             self._changed.notify_all()
             return update.applied
 
@@ -272,6 +278,16 @@ class Staleness:
         with self._changed:
             return {w: dict(seconds) for w, seconds in self._waited.items()}
 
+    def waited_by(self, worker: int) -> float:
+        """Returns seconds that a worker waited for room, of both kinds."""
+        with self._changed:
+            return sum(self._waited.get(worker, {}).values())
+
+    def computed(self) -> dict[int, float]:
+        """Returns seconds from reads to their updates, without waiting."""
+        with self._changed:
+            return dict(self._computed)
+
     def _has_room(self) -> bool:
         # The newest read has the latest deadline, and leaves the others theirs.
         return len(self._reads) <= self.bound
@@ -286,10 +302,12 @@ class Staleness:
             for place, read in enumerate(sorted(reads))
         )
 
-    def _wait(self, worker: int, what: str, until: Callable[[], bool]) -> None:
+    def _wait(self, worker: int, what: str, until: Callable[[], bool]) -> float:
         begin = self._clock()
         self._changed.wait_for(until)
-        self._waited[worker][what] += self._clock() - begin
+        waited = self._clock() - begin
+        self._waited[worker][what] += waited
+        return waited
 
     def _drop(self, worker: int) -> None:
         self._reads.pop(worker, None)

@@ -236,6 +236,10 @@ class Training:
         )
         return number, released[0]
 
+    def give_up(self, worker: int, *, batches: Batches) -> None:
+        """Takes note of batches that cannot be read any more."""
+        self._done(worker, batches)
+
     def stop(self, *, fit: int) -> None:
         """Ends a fit where it is; workers hear of it when they vote."""
         if self._fits.stop(fit):
@@ -326,6 +330,7 @@ class Training:
                     {w: sum(h.values()) for w, h in histograms.items()}
                 ),
                 "waited": _by_text(self.staleness.waited()),
+                "computed": _by_text(self.staleness.computed()),
                 "skipped": _by_text(self._skipped),
                 "learning_rates": list(self._rates),
                 "living": sorted(self._living),

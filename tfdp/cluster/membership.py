@@ -18,11 +18,24 @@ class Membership(NamedTuple):
 
 
 _joined: list[Membership] = []
+_takes_whole_batches = [False]
 
 
-def join(membership: Membership) -> None:
-    """Says which worker this process is, now that its strategy is made."""
+def join(membership: Membership, *, takes_whole_batches: bool = False) -> None:
+    """Says which worker this process is, now that its strategy is made.
+
+    Args:
+        membership: Which.
+        takes_whole_batches: Whether each step is of a batch of one worker
+            alone. Defaults to `False`, of the shares of all.
+    """
     _joined[:] = [membership]
+    _takes_whole_batches[:] = [takes_whole_batches]
+
+
+def takes_whole_batches() -> bool:
+    """Whether workers that have joined take batches, and not shares of them."""
+    return _takes_whole_batches[0]
 
 
 def membership() -> Membership:

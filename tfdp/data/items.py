@@ -6,7 +6,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.cluster.membership import Membership, membership
+from tfdp.cluster.membership import (
+    Membership,
+    membership,
+    takes_whole_batches,
+)
 from tfdp.data.orders import orders
 
 
@@ -94,7 +98,7 @@ def own_items(dataset: keras.utils.PyDataset) -> keras.utils.PyDataset:
         dataset: The items of all workers.
     """
     own = membership()
-    if own.num_workers == 1:
+    if own.num_workers == 1 or takes_whole_batches():
         return dataset
     if isinstance(dataset, WorkerItems):
         raise ValueError(

@@ -16,6 +16,19 @@ def marked(dataset: tf.data.Dataset) -> tf.data.Dataset:
     Args:
         dataset: The elements of all workers.
     """
+    check_outer()
+    own = membership()
+    if own.num_workers == 1:
+        return dataset
+    if is_marked(dataset):
+        raise marked_before()
+    shard = dataset.shard(own.num_workers, own.worker_index)
+    vars(shard)[_MARK] = own
+    return shard
+
+
+def check_outer() -> None:
+    """Checks that a mark is not set inside of another pipeline."""
     if not tf.executing_eagerly():
         raise RuntimeError(
             "`tfdp.shard` marks a pipeline that `fit` is given. Received: a "
@@ -23,17 +36,14 @@ def marked(dataset: tf.data.Dataset) -> tf.data.Dataset:
             "`interleave`'s. Apply it to the outer dataset, such as that of "
             "file names."
         )
-    own = membership()
-    if own.num_workers == 1:
-        return dataset
-    if is_marked(dataset):
-        raise ValueError(
-            "Samples of workers part once. Received: a dataset that "
-            "`tfdp.shard` was applied to before. Apply it once."
-        )
-    shard = dataset.shard(own.num_workers, own.worker_index)
-    vars(shard)[_MARK] = own
-    return shard
+
+
+def marked_before() -> ValueError:
+    """Returns the error of a second mark."""
+    return ValueError(
+        "Samples of workers part once. Received: a dataset that "
+        "`tfdp.shard` was applied to before. Apply it once."
+    )
 
 
 def is_marked(dataset: tf.data.Dataset) -> bool:

@@ -5,6 +5,8 @@ from typing import TypeVar
 import keras
 import tensorflow as tf
 
+from tfdp.cluster.membership import membership, takes_whole_batches
+from tfdp.data.blocks import in_blocks
 from tfdp.data.grain_data import is_grain
 from tfdp.data.grain_shards import own_elements
 from tfdp.data.items import own_items
@@ -37,6 +39,12 @@ def shard(data: Data) -> Data:
     its batches are a worker's share of the micro-batch: `.batch(micro_batch //
     num_workers)`. A `grain.DataLoader` is given `tfdp.shard_options()`.
 
+    Where workers do not wait for each other, each takes whole batches: those
+    samples are its own that make up a batch of its own, items of a `PyDataset`
+    and elements of a `grain.MapDataset` are batches as they are, and what
+    follows the mark of a `tf.data.Dataset` is `map`, `prefetch` and one
+    `batch`.
+
     Args:
         data: A `tf.data.Dataset`, not batched yet. It is batched after the
             mark, by the micro-batch, over all workers. Or a
@@ -64,6 +72,8 @@ def shard(data: Data) -> Data:
     [[0, 10, 20], [30, 40, 50]]
     """
     if isinstance(data, tf.data.Dataset):
+        if takes_whole_batches() and membership().num_workers > 1:
+            return in_blocks(data)
         return marked(data)
     if isinstance(data, keras.utils.PyDataset):
         return own_items(data)

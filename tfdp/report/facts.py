@@ -20,13 +20,17 @@ def words(run: Run) -> str:
     if run.end is None:
         return "The run has not ended: it was killed, or still goes on."
     said = str(run.end.get("words") or "Nothing was measured that tells.")
-    return (said[:1].upper() + said[1:]).replace(" %", "\N{NO-BREAK SPACE}%")
+    room = str(run.end.get("room_words") or "")
+    said = _capital(said)
+    if room and room != run.end.get("words"):
+        said += f" {_capital(room)}"
+    return said.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def results(run: Run) -> Facts:
     """Returns the numbers of a run that come first."""
     found = [
-        (f"{run.unit} per second", rate(run.samples_per_second)),
+        (f"{run.unit} per second{_whose(run)}", rate(run.samples_per_second)),
         ("per update", milliseconds(run.update_milliseconds)),
         ("updates", f"{run.updates:,}"),
         ("from begin to end", duration(run.duration)),
@@ -48,7 +52,8 @@ def facts(run: Run) -> Facts:
     )
     found = [
         ("Strategy", line.get("strategy")),
-        ("Workers", _count(line, "workers")),
+        ("Workers", "" if _is_asynchronous(run) else _count(line, "workers")),
+        ("Asynchronous", _asynchronous(line)),
         ("Replicas", _count(line, "replicas")),
         ("Devices", _devices(line)),
         ("Accumulation", steps and f"{steps:,} step{'s' * (steps > 1)}"),
@@ -60,6 +65,29 @@ def facts(run: Run) -> Facts:
         ("Resumed", _resumptions(run)),
     ]
     return [(name, str(value)) for name, value in found if value]
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _is_asynchronous(run: Run) -> bool:
+    return bool(run.begin.get("asynchronous"))
+
+
+def _whose(run: Run) -> str:
+    return ", of the chief" if _is_asynchronous(run) else ""
+
+
+def _asynchronous(line: Line) -> str:
+    found = line.get("asynchronous") or {}
+    known = [
+        number(found, "workers") and f"{number(found, 'workers'):,} workers",
+        f"max_staleness={number(found, 'max_staleness'):,}"
+        if number(found, "max_staleness") is not None
+        else "",
+    ]
+    return ", ".join(str(each) for each in known if each)
 
 
 def _count(line: Line, key: str) -> str | None:

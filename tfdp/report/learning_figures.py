@@ -11,6 +11,7 @@ from tfdp.report.words import shortened, title
 # Numbers of lines that are no metrics, by their names and what these end with.
 _NO_METRICS = {"time", "epoch", "update", "updates"}
 _NO_METRICS |= {"gradient_noise", "gradient_signal"}
+_NO_METRICS |= {"staleness_mean", "staleness_max", "updates_of_all_workers"}
 _NO_METRICS_END = (
     *("seconds", "_seconds_p50", "_seconds_p95", "_per_second"),
     *("_bytes", "_fraction", "_skew"),

@@ -14,12 +14,14 @@ _NEEDED = {
     "update": ("update",),
     "window": ("update",),
     "epoch": ("update",),
+    "staleness": ("update",),
     "end": ("update",),
 }
 
 # What is there, is of this type.
 _TYPES: dict[str, dict[str, type]] = {
-    "run": {"devices": list, "versions": dict},
+    "run": {"devices": list, "versions": dict, "asynchronous": dict},
+    "staleness": {"staleness": dict},
     "window": {"replicas": list, "bounds": list},
 }
 _LATEST = 253_402_300_799  # The last second of the year 9999.

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import jinja2
 import markupsafe
 
+from tfdp.report.asynchrony import worker_parts
 from tfdp.report.charts.breakdown_chart import breakdown_chart
 from tfdp.report.charts.chart import Chart, script
 from tfdp.report.charts.colors import series, style
 from tfdp.report.charts.line_chart import line_chart
 from tfdp.report.charts.scaling_chart import scaling_chart
+from tfdp.report.charts.staleness_chart import staleness_charts
 from tfdp.report.comparison import scalings, unit_of
 from tfdp.report.facts import facts, results, words
 from tfdp.report.learning_figures import learning_figures
@@ -131,6 +133,7 @@ def _parts(runs: Sequence[Run]) -> dict[str, Charts]:
     means = [scaling_chart(scalings(runs), names), breakdown_chart(runs)]
     parts = {
         "Speed": _named([chart for chart in means if chart] + speed),
+        "Asynchrony": _named(staleness_charts(worker_parts(runs))),
         "Learning": _named(learning),
     }
     return {part: charts for part, charts in parts.items() if charts}

@@ -11,7 +11,7 @@ from tfdp.report.log_lines import Line, fits, number
 # Of the time of a replica, in the order of a step.
 PARTS = (
     *("start", "input", "compute"),
-    *("waiting", "communication", "other"),
+    *("waiting", "communication", "room", "other"),
 )
 
 

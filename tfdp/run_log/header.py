@@ -22,11 +22,12 @@ def run_header(model: keras.Model, *, unit: str = "samples") -> dict[str, Any]:
     Returns:
         What `tfdp.run_log.RunLog` tells of a run, but for its time and its
         place in the training. Devices are those of this worker, replicas
-        those of all; parameters are all numbers in the model's weights,
-        trained or not.
+        those of all that update together; parameters are all numbers in the
+        model's weights, trained or not. `"asynchronous"` is there where
+        workers are, and has their bound and how many they are.
     """
     strategy = model.distribute_strategy
-    return {
+    header = {
         "versions": {
             "tfdp": metadata.version("tfdp"),
             "tensorflow": tf.__version__,
@@ -46,6 +47,12 @@ def run_header(model: keras.Model, *, unit: str = "samples") -> dict[str, Any]:
         "unit": unit,
         "parameters": sum(math.prod(each.shape) for each in model.weights),
     }
+    if (bound := getattr(strategy, "max_staleness", None)) is not None:
+        header["asynchronous"] = {
+            "max_staleness": bound,
+            "workers": strategy.size,
+        }
+    return header
 
 
 def _devices(strategy: tf.distribute.Strategy) -> list[str]:

@@ -17,13 +17,14 @@ class RunLog:
     `callbacks.RunLogger` writes it, `tfdp report` reads it. Every row has a
     `kind` and a `time`, in seconds since 1970:
 
-    | Kind     | When                    | Also has                           |
-    | -------- | ----------------------- | ---------------------------------- |
-    | `run`    | a fit begins            | what trains, on what               |
-    | `update` | every so many updates   | logs of the step, figures          |
-    | `window` | a throughput is known   | one row of it for each worker      |
-    | `epoch`  | an epoch ends           | `seconds`, logs of the epoch       |
-    | `end`    | the fit ends            | `limit`, `words`: what limited it  |
+    | Kind        | When                  | Also has                          |
+    | ----------- | --------------------- | --------------------------------- |
+    | `run`       | a fit begins          | what trains, on what              |
+    | `update`    | every so many updates | logs of the step, figures         |
+    | `window`    | a throughput is known | one row of it for each worker     |
+    | `epoch`     | an epoch ends         | `seconds`, logs of the epoch      |
+    | `staleness` | then, if asynchronous | one row of it for each worker     |
+    | `end`       | the fit ends          | `limit`, `words`: what limited it |
 
     All have `update`, the updates made so far, skipped ones included; all but
     ends have `epoch`, counted from 0. What is no finite number is `null`.

@@ -9,4 +9,5 @@ from tfdp.strategy.auto import auto_strategy
 from tfdp.strategy.batch_statistics import BatchStatistics
 from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
 from tfdp.strategy.distributed_dataset import CountedDataset, no_batches
+from tfdp.strategy.numbered import NumberedDataset
 from tfdp.strategy.scope import check_scope, counts_samples, uncounted

@@ -16,11 +16,12 @@ from tfdp.asynchronous.server_process import ServerProcess
 from tfdp.asynchronous.server_settings import Settings
 from tfdp.asynchronous.staleness import Staleness
 from tfdp.batch import checked_number
-from tfdp.cluster import Cluster, environment
+from tfdp.cluster import Cluster, environment, membership
 from tfdp.settings import start_timeout
 from tfdp.step import waiting_for
 from tfdp.strategy.mirrored import MirroredStrategy
-from tfdp.upstream.keras import keras_fit
+from tfdp.strategy.numbered import distribute_numbered, read_all
+from tfdp.upstream.keras import keras_epochs, keras_fit
 from tfdp.upstream.tensorflow import tf_runtime
 
 _OWN = ("keras", "tfdp", "__main__")
@@ -95,6 +96,11 @@ class AsynchronousStrategy(MirroredStrategy):
         self.cluster = cluster
         self._secret = _secret(cluster)
         super().__init__(devices)
+        membership.join(
+            membership.Membership(self.worker_index, self.size),
+            takes_whole_batches=True,
+        )
+        self._datasets = 0
         self.exchange: Exchange | None = None
         self.feed = Feed()
         self._server = self._started() if self.is_chief else None
@@ -134,6 +140,45 @@ class AsynchronousStrategy(MirroredStrategy):
             )
             weakref.finalize(self, self.exchange.close)
         return self.exchange
+
+    def experimental_distribute_dataset(
+        self,
+        dataset: tf.data.Dataset,
+        options: tf.distribute.InputOptions | None = None,
+    ) -> tf.distribute.DistributedDataset:
+        """Splits batches over the replicas of this worker.
+
+        Of what `fit` trains on, this worker takes batches of its own; all of
+        what is evaluated or predicted.
+
+        Args:
+            dataset: Dataset whose batches are micro-batches, which the replicas
+                of a worker see in one step; the same on all workers.
+            options: `tf.distribute.InputOptions`.
+
+        Returns:
+            The distributed dataset.
+
+        Raises:
+            ValueError: If the dataset has no batches, or they would not be
+                those of one device, each once.
+        """
+        epochs = keras_epochs.iterator_under_construction(within=1)
+        first_epoch = keras_fit.trained_from(epochs)
+        if first_epoch is None:
+            every = super().experimental_distribute_dataset(dataset, options)
+            if epochs is not None:
+                read_all(epochs, dataset)
+            return every
+        self._datasets += 1
+        return distribute_numbered(
+            self,
+            dataset,
+            epochs=epochs,
+            first_epoch=first_epoch,
+            feed=self.feed,
+            seed=(tf_runtime.global_seed() or 0) + self._datasets,
+        )
 
     def run(
         self,

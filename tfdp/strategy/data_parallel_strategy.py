@@ -243,7 +243,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
         # Of arrays, and of what is shuffled, Keras alone knows the number.
         if epochs is not None and epochs.num_batches == 0:
             raise no_batches()
-        dataset = _prepared(dataset)
+        dataset = prepared(dataset)
         steps = length(dataset)
         distributed = CountedDataset(
             super().experimental_distribute_dataset(
@@ -302,7 +302,7 @@ def distribute_split(
         keras_epochs.begin_late(epochs, no_batches)
     if split.steps == 0:
         raise no_batches()
-    dataset = _prepared(split.dataset)
+    dataset = prepared(split.dataset)
     rows = as_rows(dataset)
     theirs = tf.distribute.Strategy.distribute_datasets_from_function(
         strategy, lambda _: rows
@@ -348,7 +348,15 @@ def _are_scalars(values: Sequence[Any]) -> bool:
     return all(tf.is_tensor(v) and v.shape.rank == 0 for v in values)
 
 
-def _prepared(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def prepared(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns a dataset as replicas read it.
+
+    Args:
+        dataset: Any.
+
+    Raises:
+        ValueError: If it has no batches.
+    """
     dataset = own_memory(dataset)
     if int(dataset.cardinality()) == 0:
         raise no_batches()

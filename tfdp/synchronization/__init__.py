@@ -18,6 +18,6 @@ from tfdp.synchronization.gradient_statistics import (
     scatter,
     unscaled_moments,
 )
-from tfdp.synchronization.replica_variables import replica_local
 from tfdp.synchronization.synchronization import Reduced, Synchronization
 from tfdp.synchronization.synchronous import checked_synchronization
+from tfdp.synchronization.variables import replica_local

@@ -82,12 +82,12 @@ class Asynchronous(Synchronous):
         """Returns the weights as they are here."""
         return [np.asarray(v.numpy()) for v in self._variables]
 
-    def begin(self, exchange: Exchange, feed: Feed | None) -> None:
+    def begin(self, exchange: Exchange, feed: Feed) -> None:
         """Begins to exchange.
 
         Args:
             exchange: What this worker says to the server.
-            feed: The batches it takes; `None` where they have no numbers.
+            feed: The batches it takes.
         """
         self._exchange, self._feed = exchange, feed
 

@@ -16,9 +16,9 @@ from tfdp.step import Gradient
 from tfdp.synchronization.asynchronous import Asynchronous
 from tfdp.synchronization.diloco import DiLoCo
 from tfdp.synchronization.inner_optimizer import checked_copy
-from tfdp.synchronization.slots import Slots
 from tfdp.synchronization.synchronization import Reduced
 from tfdp.synchronization.synchronous import Synchronous
+from tfdp.synchronization.variables import Slots
 
 
 class AsynchronousDiLoCo(Asynchronous):
@@ -84,7 +84,7 @@ class AsynchronousDiLoCo(Asynchronous):
         # Of the round under way, which no process outlives.
         self._round_step, self._is_last = 0, False
 
-    def begin(self, exchange: Exchange, feed: Feed | None) -> None:
+    def begin(self, exchange: Exchange, feed: Feed) -> None:
         """Begins to exchange; a round that an error has cut short is none."""
         super().begin(exchange, feed)
         self._round_step, self._trained = 0, set()

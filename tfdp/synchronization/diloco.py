@@ -13,7 +13,7 @@ from tfdp.synchronization.inner_optimizer import (
     update,
 )
 from tfdp.synchronization.local_updates import LocalSGD
-from tfdp.synchronization.replica_variables import assign_each
+from tfdp.synchronization.variables import assign_each
 
 
 @keras.saving.register_keras_serializable(package="tfdp")

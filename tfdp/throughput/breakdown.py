@@ -37,6 +37,8 @@ class Breakdown:
         voting: Between steps, for votes on stops and backups; by worker.
         held: In these votes, waiting for the slowest worker; by worker.
         replicas_by_worker: How many replicas each worker has.
+        room: Waiting until an asynchronous worker may read or update; empty
+            where workers are synchronous.
 
     Example:
 
@@ -66,6 +68,7 @@ class Breakdown:
     voting: tuple[float, ...]
     held: tuple[float, ...]
     replicas_by_worker: tuple[int, ...]
+    room: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, workers: Sequence[StepTimes]) -> "Breakdown":
@@ -96,6 +99,15 @@ class Breakdown:
         waiting = for_late + synchronization - communication
         known = start + data + compute + synchronization
         other = np.maximum(seconds - known, 0)
+        exchanging, room = (
+            np.repeat([getattr(each, n) for each in workers], replicas, axis=0)
+            for n in ("exchanging", "room")
+        )
+        # It comes after the gradients; where several steps are executed
+        # together, that is the next one's computation.
+        sent, *rest = _taken(exchanging - room, other, compute, data)
+        room, other, compute, data = _taken(room, *rest)
+        communication = communication + sent
         parts = {
             "start": start,
             "input": data - for_late,
@@ -107,11 +119,18 @@ class Breakdown:
             "voting": voting,
             "held": votes - voting,
         }
+        if exchanging.any():
+            parts["room"] = room
         sums = {
             name: tuple(part.sum(axis=1).tolist())
             for name, part in parts.items()
         }
         return cls(**sums, replicas_by_worker=tuple(replicas))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the parts of a step, in its order."""
+        return (*PARTS[:-1], "room", PARTS[-1]) if self.room else PARTS
 
     def share(self, part: str) -> float:
         """Returns a part over all of the steps, the mean of the replicas.
@@ -119,7 +138,7 @@ class Breakdown:
         Args:
             part: Name of one of the parts inside of a step.
         """
-        total = sum(sum(getattr(self, each)) for each in PARTS)
+        total = sum(sum(getattr(self, each)) for each in self.parts)
         return sum(getattr(self, part)) / total if total else math.nan
 
     @property
@@ -168,7 +187,31 @@ class Breakdown:
             )
             for name in (*PARTS, *BETWEEN)
         }
-        return Breakdown(**sums, replicas_by_worker=self.replicas_by_worker)
+        room = tuple(
+            a + b
+            for a, b in zip(
+                self.room or (0.0,) * len(other.room),
+                other.room or (0.0,) * len(self.room),
+                strict=True,
+            )
+        )
+        return Breakdown(
+            **sums, replicas_by_worker=self.replicas_by_worker, room=room
+        )
+
+
+def _taken(seconds: np.ndarray, *parts: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Takes seconds out of parts, one after the other, as far as they go.
+
+    Returns:
+        The seconds taken, and what is left of the parts.
+    """
+    left, rest = np.maximum(seconds, 0), []
+    for part in parts:
+        from_part = np.minimum(left, part)
+        left = left - from_part
+        rest.append(part - from_part)
+    return np.maximum(seconds, 0) - left, *rest
 
 
 def _over_median(seconds: Sequence[float]) -> float:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tfdp.throughput.breakdown import BETWEEN, PARTS, Breakdown
+from tfdp.throughput.asynchrony import Asynchrony
+from tfdp.throughput.breakdown import BETWEEN, Breakdown
 from tfdp.throughput.feed import Feed
+from tfdp.throughput.room import room_words
 from tfdp.throughput.window import Window
 
 # Below this part of the time a cure would hardly be felt.
@@ -26,8 +28,8 @@ class Limit:
     """The one thing that costs a run most, beside its computation.
 
     Attributes:
-        kind: `"input"`, `"communication"`, `"straggler"`, `"callbacks"`,
-            `"small batch"` or `"none"`.
+        kind: `"input"`, `"communication"`, `"straggler"`, `"room"`,
+            `"callbacks"`, `"small batch"` or `"none"`.
         share: Its part of the time, in `[0, 1]`; of computation for `"none"`.
         words: What that means, and what to try.
     """
@@ -46,6 +48,7 @@ def limit(
     feed: Feed | None = None,
     *,
     all_read_all: bool = False,
+    asynchrony: Asynchrony | None = None,
 ) -> Limit | None:
     """Returns what limits a run.
 
@@ -58,6 +61,7 @@ def limit(
         accumulation_steps: Micro-batches per update.
         feed: Where batches come from. Defaults to `None`: not known.
         all_read_all: Whether each of several workers reads all samples.
+        asynchrony: What asynchronous workers did; `None` for synchronous ones.
 
     Returns:
         The largest part that is no computation, or `"none"` where all are
@@ -74,6 +78,12 @@ def limit(
             breakdown, breakdown.communication, breakdown.voting
         ),
         "straggler": _share(breakdown, breakdown.waiting, breakdown.held),
+        # A worker that others wait for waits for nobody itself.
+        "room": (
+            asynchrony.waiting_share
+            if asynchrony and asynchrony.updates
+            else 0.0
+        ),
         # What one worker has more, others wait for.
         "callbacks": _share(
             breakdown, [], [min(breakdown.between)] * len(breakdown.between)
@@ -91,6 +101,7 @@ def limit(
         "input": functools.partial(_input, feed or Feed()),
         "communication": _communication,
         "straggler": _straggler,
+        "room": lambda *_: room_words(asynchrony) if asynchrony else "",
         "callbacks": _callbacks,
         "small batch": _small_batch,
         "none": _none,
@@ -116,7 +127,7 @@ def _share(
     by_worker: Sequence[float] = (),
 ) -> float:
     """Returns the part of all time, that between steps included."""
-    total = sum(sum(getattr(breakdown, part)) for part in PARTS)
+    total = sum(sum(getattr(breakdown, part)) for part in breakdown.parts)
     for part in BETWEEN:
         total += _of_replicas(breakdown, getattr(breakdown, part))
     return (sum(by_replica) + _of_replicas(breakdown, by_worker)) / total
@@ -131,11 +142,16 @@ def _of_replicas(breakdown: Breakdown, by_worker: Sequence[float]) -> float:
 def _communication(window: Window, share: float, steps: int) -> str:
     factor = _factor(share)
     batch = factor * _batch(window)
-    return (
+    words = (
         f"communication is {_percent(share)} of the time; "
         f"accumulation_steps={factor * steps} would bring it to "
         f"{_percent(_thinned(share, factor))}, at a global batch of about "
-        f"{batch:,.0f} {window.unit}; so would "
+        f"{batch:,.0f} {window.unit}"
+    )
+    if window.breakdown.room:
+        return f"{words}."
+    return (
+        f"{words}; so would "
         f"`synchronization=tfdp.LocalSGD(sync_every={factor})` at the batch of "
         "now, at the price in docs/synchronization.md."
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 _BY_WORKER = (
-    *("seconds", "between", "voting", "start"),
+    *("seconds", "between", "voting", "exchanging", "room", "start"),
     *("updates", "is_left_out"),
 )
 _BY_REPLICA = ("samples", "input", "compute", "synchronization")
@@ -25,6 +25,9 @@ class StepTimes:
             the next.
         voting: `[entries]`; part of that in which workers vote on stops and
             backups, and wait for each other.
+        exchanging: `[entries]`; part of the seconds in which an asynchronous
+            worker exchanges gradients for weights.
+        room: `[entries]`; part of that in which it waits for room.
         start: `[entries]`; time from the begin of a step until its data is
             asked for: to call the graph, and callbacks that come later.
         updates: `[entries]`; updates made.
@@ -41,6 +44,8 @@ class StepTimes:
     seconds: np.ndarray
     between: np.ndarray
     voting: np.ndarray
+    exchanging: np.ndarray
+    room: np.ndarray
     start: np.ndarray
     updates: np.ndarray
     is_left_out: np.ndarray
@@ -102,6 +107,8 @@ class StepLog:
         self._begins: list[float] = []
         self._ends: list[float] = []
         self._voting: list[float] = []
+        self._exchanging: list[float] = []
+        self._room: list[float] = []
         self._is_left_out: list[bool] = []
         self._stamps = [np.zeros((0, 4))] * replicas
         self._requests = np.zeros(0)
@@ -118,6 +125,8 @@ class StepLog:
         *,
         is_left_out: bool,
         voting: float = 0.0,
+        exchanging: float = 0.0,
+        room: float = 0.0,
     ) -> None:
         """Adds an execution of steps.
 
@@ -126,8 +135,12 @@ class StepLog:
             end: When it ended.
             is_left_out: Whether it is not to be counted, nor time after it.
             voting: Seconds of votes before it.
+            exchanging: Seconds of exchanges with a server in it.
+            room: Of these, waiting for room.
         """
         self._voting.append(voting)
+        self._exchanging.append(exchanging)
+        self._room.append(room)
         self._begins.append(begin)
         self._ends.append(end)
         self._is_left_out.append(is_left_out)
@@ -176,6 +189,8 @@ class StepLog:
             seconds=np.where(trains, ends - begins, 0)[taken],
             between=between[taken],
             voting=np.minimum(between, self._voting)[taken],
+            exchanging=np.array(self._exchanging, float)[taken],
+            room=np.array(self._room, float)[taken],
             start=start[taken],
             updates=updates[taken],
             is_left_out=np.array(self._is_left_out, float)[taken],
@@ -218,7 +233,10 @@ class StepLog:
             self._last_end = self._ends[last]
             if self._is_left_out[last]:
                 self._last_end = None
-        for name in ("_begins", "_ends", "_voting", "_is_left_out"):
+        for name in (
+            *("_begins", "_ends", "_voting", "_exchanging", "_room"),
+            "_is_left_out",
+        ):
             values = zip(getattr(self, name), is_kept, strict=True)
             setattr(self, name, [value for value, keep in values if keep])
         self._stamps = [rows[is_kept[steps]] for rows, steps in located]

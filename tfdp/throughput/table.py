@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tfdp.throughput.breakdown import PARTS
 from tfdp.throughput.limits import Limit
 from tfdp.throughput.window import Memory, Window
 
@@ -36,7 +35,7 @@ def print_table(window: Window, limit: Limit) -> None:
         f"{updates:,} updates; ms per update",
         title_justify="left",
     )
-    for name in ("replica", "worker", rate, *PARTS):
+    for name in ("replica", "worker", rate, *breakdown.parts):
         table.add_column(
             name, justify="right", min_width=len(name.replace("\\[", "["))
         )
@@ -49,7 +48,7 @@ def print_table(window: Window, limit: Limit) -> None:
             *(
                 ("≥ " if window.is_bound else "")
                 + f"{1000 * getattr(breakdown, part)[replica] / updates:,.2f}"
-                for part in PARTS
+                for part in breakdown.parts
             ),
             style="bold" if replica == breakdown.slowest else None,
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfdp.throughput.breakdown import PARTS, Breakdown
+from tfdp.throughput.breakdown import Breakdown
 from tfdp.throughput.rates import Rates
 from tfdp.throughput.step_times import StepTimes
 
@@ -104,6 +104,8 @@ class Window:
             "replica_skew": self.breakdown.skew,
             "memory_bytes": max(self.memory.by_worker),
         }
+        if self.breakdown.room:
+            logs["room_wait_fraction"] = self.breakdown.share("room")
         if not math.isnan(self.flops_per_sample):
             logs["flops_per_second"] = self.flops_per_second
         return logs
@@ -166,7 +168,7 @@ class Window:
                     "memory_bytes": self.memory.by_worker[worker],
                     "flops_per_second": self.rates.by_worker[worker]
                     * self.flops_per_sample,
-                    "bounds": [f"{part}_seconds" for part in PARTS]
+                    "bounds": [f"{p}_seconds" for p in self.breakdown.parts]
                     if self.is_bound
                     else [],
                     "replicas": [
@@ -178,7 +180,7 @@ class Window:
                                 f"{part}_seconds": getattr(
                                     self.breakdown, part
                                 )[i]
-                                for part in PARTS
+                                for part in self.breakdown.parts
                             },
                             "memory_bytes": self.memory.by_replica[i],
                         }
@@ -189,6 +191,8 @@ class Window:
         return rows
 
     def __str__(self) -> str:
+        if not self.rates.updates:
+            return "all of it was warm-up"
         words = self.rates.in_words(self.unit)
         if len(self.rates.by_replica) > 1:
             words += f" | skew {self.breakdown.skew:.2f}"

@@ -14,6 +14,7 @@ _COLORS = {
     "compute": "var(--series-0)",
     "waiting": "var(--series-4)",
     "communication": "var(--series-1)",
+    "room": "var(--series-3)",
     "other": "var(--series-7)",
 }
 _HEIGHT_OF_BAR = 30
@@ -62,6 +63,8 @@ def _caption(runs: Sequence[Run], parts: Sequence[str]) -> str:
     caption = "Mean of all updates that were measured."
     if "waiting" in parts:
         caption += " Waiting is for the slowest replica."
+    if "room" in parts:
+        caption += " Room is waiting until a gradient is not too stale."
     bounds = set[str]().union(*(run.bounds for run in runs))
     if bounded := [part for part in parts if part in bounds]:
         which = "all" if bounded == list(parts) else ", ".join(bounded)

@@ -6,6 +6,7 @@ A doorway to private names of Keras, each of which has a contract in
 
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -22,6 +23,10 @@ _array_adapter = Name(
 )
 _convert_to_sliceable = Name(
     f"{_ADAPTERS}.array_slicing.convert_to_sliceable", serves=_SHUFFLED
+)
+_slice_sparse = Name(
+    f"{_ADAPTERS}.array_slicing.slice_tensorflow_sparse_wrapper",
+    serves="sparse arrays are not read by their rows",
 )
 _generator_adapter = Name(
     f"{_ADAPTERS}.generator_data_adapter.GeneratorDataAdapter", serves=_PLACE
@@ -80,6 +85,22 @@ class Arrays(NamedTuple):
     is_shuffled: bool
 
 
+class ArrayRows(NamedTuple):
+    """Arrays given to `fit`, by their rows.
+
+    Attributes:
+        gather: Returns the rows of all arrays at an array of places.
+        num_samples: As of `Arrays`.
+        batch_size: As of `Arrays`.
+        is_shuffled: As of `Arrays`.
+    """
+
+    gather: Callable[[np.ndarray], Any]
+    num_samples: int
+    batch_size: int
+    is_shuffled: bool
+
+
 def arrays(epoch_iterator: Any) -> Arrays | None:
     """Returns the arrays of an `EpochIterator`.
 
@@ -111,6 +132,45 @@ def arrays(epoch_iterator: Any) -> Arrays | None:
         adapter.batch_size,
         bool(_shuffle.of(adapter)),
     )
+
+
+def batches_of_arrays(epoch_iterator: Any) -> ArrayRows | None:
+    """Returns how to get rows of the arrays of an `EpochIterator`.
+
+    Args:
+        epoch_iterator: Of a `fit`; may be `None`.
+
+    Returns:
+        That; or `None` where there are no arrays.
+    """
+    adapter: Any = getattr(epoch_iterator, "data_adapter", None)
+    if not _holds_arrays(adapter):
+        return None
+    sliceable = keras.tree.lists_to_tuples(
+        _convert_to_sliceable.find()(
+            _inputs.of(adapter), target_backend="tensorflow"
+        )
+    )
+    return ArrayRows(
+        lambda places: keras.tree.traverse(
+            lambda part: _rows(part, places), sliceable
+        ),
+        _num_samples.of(adapter),
+        adapter.batch_size,
+        # Of "batch", rows of a batch alone change places.
+        _shuffle.of(adapter) is True,
+    )
+
+
+def _rows(part: Any, places: np.ndarray) -> Any:
+    """Returns rows of an array; `None` for what consists of several."""
+    if isinstance(part, np.ndarray):
+        return np.take(part, places, axis=0)
+    if isinstance(part, tf.Tensor):
+        return tf.gather(part, places)
+    if hasattr(part, "ragged_indices"):
+        return _slice_sparse.find()(part, tf.constant(places))
+    return None
 
 
 def distributed_dataset(epoch_iterator: Any) -> Any:

@@ -34,6 +34,10 @@ _num_batches = Member("_num_batches", serves=_LENGTH)
 _distributed_dataset = Member("_distributed_dataset", serves=_LOST)
 _catch_stop_iteration = Member("catch_stop_iteration", serves=_LOST)
 _enumerate_iterator = Member("_enumerate_iterator", serves=_LOST)
+_interrupted_warning = Member(
+    "_interrupted_warning",
+    serves="epochs that end as they should are warned of",
+)
 _get_iterator = Member("_get_iterator", serves=_LOST)
 _output_signature = Member("_output_signature", serves=_LOST)
 _standardize_batch = Member("_standardize_batch", serves=_LOST)
@@ -75,7 +79,9 @@ def is_predicting(within: int) -> bool:
     return False
 
 
-def begin_late(epoch_iterator: Any, no_data: Callable[[], Exception]) -> None:
+def begin_late(
+    epoch_iterator: Any, no_data: Callable[[], Exception] | None
+) -> None:
     """Has an `EpochIterator` begin its data when a step wants them.
 
     Keras looks at the data before the first step, and begins them anew at the
@@ -86,7 +92,8 @@ def begin_late(epoch_iterator: Any, no_data: Callable[[], Exception]) -> None:
         epoch_iterator: An `EpochIterator` whose dataset has a method `later`;
             see `tfdp.strategy.CountedDataset`.
         no_data: Makes the error of data that end before the first step. Keras
-            itself goes on without, or fails later and less legibly.
+            itself goes on without, or fails later and less legibly. `None`
+            where this worker may have none.
     """
     steps = 0
     catch_stop_iteration = _catch_stop_iteration.of(epoch_iterator)
@@ -98,7 +105,8 @@ def begin_late(epoch_iterator: Any, no_data: Callable[[], Exception]) -> None:
                 yield
             except (StopIteration, tf.errors.OutOfRangeError):
                 # Of several steps at once, some may have been made.
-                if not steps and epoch_iterator.steps_per_execution == 1:
+                is_none = not steps and epoch_iterator.steps_per_execution == 1
+                if is_none and no_data is not None:
                     raise no_data() from None
                 raise
         _distributed_dataset.of(epoch_iterator).compare()
@@ -164,6 +172,33 @@ def forget_length(epoch_iterator: Any) -> None:
     _enumerate_iterator.replace(epoch_iterator, enumerate_anew)
 
 
+def until_end(epoch_iterator: Any, expected: int | None) -> None:
+    """Has each epoch of an `EpochIterator` go on until its data end.
+
+    Whatever number of steps Keras knows, or was given, and without a warning.
+
+    Args:
+        epoch_iterator: An `EpochIterator`.
+        expected: How many steps the progress bar shows; `None` where that is
+            not known.
+    """
+    epoch_iterator.steps_per_epoch = None
+    enumerate_epoch = _enumerate_iterator.of(epoch_iterator)
+    reset = epoch_iterator.reset
+
+    def enumerate_anew() -> Iterator[tuple[int, int, Any]]:
+        _num_batches.replace(epoch_iterator, None)
+        return enumerate_epoch()
+
+    def reset_to_expected() -> None:
+        reset()
+        _num_batches.replace(epoch_iterator, expected)
+
+    epoch_iterator.reset = reset_to_expected
+    _enumerate_iterator.replace(epoch_iterator, enumerate_anew)
+    _interrupted_warning.replace(epoch_iterator, lambda: None)
+
+
 def py_dataset(epoch_iterator: Any) -> keras.utils.PyDataset | None:
     """Returns the `PyDataset` of an `EpochIterator`.
 
@@ -189,6 +224,29 @@ def grain_data(epoch_iterator: Any) -> Any:
     adapter = getattr(epoch_iterator, "data_adapter", None)
     is_grain = type(adapter).__name__ == "GrainDatasetAdapter"
     return _dataset.of(adapter) if is_grain else None
+
+
+def py_dataset_items(
+    epoch_iterator: Any,
+) -> tuple[Callable[[int], Any], bool]:
+    """Returns how to get single batches of a `PyDataset`.
+
+    Which then are computed by nobody else.
+
+    Args:
+        epoch_iterator: The `EpochIterator` that holds the `PyDataset`.
+
+    Returns:
+        A function of the place, and whether `fit` wants them shuffled.
+    """
+    adapter = epoch_iterator.data_adapter
+    standardized = _standardize_batch.of(adapter)
+    # It would be started at the begin of each epoch.
+    adapter.enqueuer = None
+    return (
+        lambda place: standardized(adapter.py_dataset[place]),
+        bool(adapter.shuffle),
+    )
 
 
 def py_dataset_in_order(

@@ -187,6 +187,33 @@ def fit_under_way(frame: types.FrameType | None = None) -> Any:
     return None
 
 
+def trained_from(epoch_iterator: Any) -> int | None:
+    """Returns the first epoch of the `fit` that is making its data.
+
+    Args:
+        epoch_iterator: An `EpochIterator` that is being made, from what is
+            called for that; may be `None`.
+
+    Returns:
+        What the program gave as `initial_epoch`; `None` where it is not the
+        data that a `fit` trains on, but those of its validation, or of
+        `evaluate` or `predict`.
+    """
+    frame: types.FrameType | None = sys._getframe(1)
+    was_found = False
+    while frame is not None:
+        is_its_own = frame.f_locals.get("self") is epoch_iterator
+        if was_found and not is_its_own:
+            break
+        was_found = was_found or is_its_own
+        frame = frame.f_back
+    if epoch_iterator is None or frame is None or not _is_keras_fit(frame):
+        return None
+    if frame.f_locals.get(_ITERATOR) is not None:
+        return None
+    return int(frame.f_locals["initial_epoch"])
+
+
 def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:
     """Has a `fit` begin at an epoch.
 

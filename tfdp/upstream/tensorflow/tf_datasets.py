@@ -39,6 +39,10 @@ _tensors = Member(
 _filename = Member(
     "_filename", serves="workers would read each other's cached samples"
 )
+_reshuffles = Member(
+    "_reshuffle_each_iteration",
+    serves="what a lost worker leaves would be read again in another order",
+)
 _DRAWS = ("Random", "TruncatedNormal", "Multinomial", "Stateful", "Rng")
 # As `tf.data.experimental.ExternalStatePolicy` has it, in C++.
 _IGNORE_STATE = 1
@@ -100,6 +104,25 @@ def calls_python(dataset: tf.data.Dataset) -> bool:
     """Whether a pipeline calls functions of Python's, as a generator is."""
     return any("PyFunc" in op for op in _operations(dataset)) or any(
         map(calls_python, _inputs.of(dataset)())
+    )
+
+
+def draws_order(dataset: tf.data.Dataset) -> bool:
+    """Whether the last operation of a pipeline draws another order each time.
+
+    That is, whenever it is begun.
+    """
+    if kind(dataset) == "Shuffle":
+        return bool(_reshuffles.of(dataset))
+    return kind(dataset) == "Random"
+
+
+def captures_dataset(dataset: tf.data.Dataset) -> bool:
+    """Whether the last function of a pipeline uses a dataset from outside."""
+    return any(
+        tensor.dtype == tf.variant
+        for wrapper in _functions.of(dataset)()
+        for tensor in wrapper.function.captured_inputs
     )
 
 
