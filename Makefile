@@ -66,7 +66,8 @@ failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
 # One after the other.
 BENCHMARKS = two_workers input input_arrays update_profile one_process \
 	accumulation all_reduce update_time sharded_state collectives \
-	monitor_overhead import_time compression synchronization
+	monitor_overhead import_time compression synchronization \
+	asynchronous
 
 define measure
 	@mkdir -p runs; $(BIN)/python benchmarks/peers.py torch tf_keras >/dev/null

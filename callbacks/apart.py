@@ -2,13 +2,16 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdp.backup import Handover
+from tfdp.callbacks.chief_only import ChiefOnly, on_chief_only
+from tfdp.callbacks.fit_watch import FitWatch
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import AsynchronousStrategy, NumberedDataset
 from tfdp.synchronization import Asynchronous
@@ -63,6 +66,13 @@ class Apart:
         self._epoch, self._settled = 0, -1
         self._steps = 0
         self._rate: float | None = None
+        self._handover = Handover(model, self._strategy, callbacks)
+        self._handed: Mapping[str, Any] = {}
+        # What is swapped in is among the server's slots.
+        self._swaps = any(
+            isinstance(each, keras.callbacks.SwapEMAWeights)
+            for each in callbacks
+        )
 
     def begin(self) -> None:
         """Joins the fit where the others are; the chief says what it is of."""
@@ -70,19 +80,34 @@ class Apart:
         where = exchange.join(
             self._way.describe(self._statistics, self._sums),
             self._way.values(),
+            # A backup may be loaded before.
+            opens=False,
         )
         if self._strategy.is_chief:
             # What is here may have been set or loaded since the last one.
             exchange.load(self._way.state_of(list(exchange.save())))
             self._rate = self._rate_here()
+        elif not where["is_over"]:
+            self._handed = self._handover.restore_model(exchange.handed())
+            self._set_rate(self._handed["learning_rate"])
+        self._is_late = where["is_over"]
         feed = self._strategy.feed
         steps = self._optimizer.accumulation_steps * self._way.sync_every
         feed.begin(exchange, looks_ahead=steps > 1)
         self._way.begin(exchange, feed)
+        self._watch = FitWatch(keras_fit.fit_under_way(), feed.close)
         if where["is_over"]:
             keras_fit.begin_at_epoch(self._model, self._params["epochs"])
         elif where["epoch"] is not None:
             keras_fit.begin_at_epoch(self._model, where["epoch"])
+
+    def open(self) -> None:
+        """Lets all begin, once the callbacks of this worker have begun."""
+        if self._strategy.is_chief:
+            self._hand_over(None)
+            self._exchange.open(keras_fit.begins_at_epoch(self._model))
+        elif not self._is_late:
+            self._handover.restore_callbacks()
 
     def begin_epoch(self, epoch: int) -> None:
         """Begins an epoch, once all callbacks have seen it begin.
@@ -92,16 +117,29 @@ class Apart:
         """
         keras_fit.begin_at_epoch(self._model, None)
         self._epoch, self._steps = epoch, 0
+        if self._strategy.is_chief:
+            # Before others may make updates of it.
+            self._tell_rate()
+            self._hand_over(epoch)
+        elif self._handed.get("epoch") == epoch:
+            # Callbacks of this worker have begun the epoch once more.
+            self._set_rate(self._handed["learning_rate"])
         self._strategy.feed.begin_epoch(epoch)
 
     def begin_step(self) -> None:
         """Tells the server of another learning rate, on the chief."""
-        self._steps += 1
         if self._strategy.is_chief:
-            rate = self._rate_here()
-            if rate is not None and rate != self._rate:
-                self._exchange.set_learning_rate(rate)
-                self._rate = rate
+            self._tell_rate()
+
+    def end_step(self, *, stops: bool) -> None:
+        """Counts a step; not all that begin find data.
+
+        Args:
+            stops: Whether all are to end the fit, after what they compute now.
+        """
+        self._steps += 1
+        if stops:
+            self._exchange.stop()
 
     def naming(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Returns a function of steps whose errors are those of the exchange.
@@ -127,10 +165,6 @@ class Apart:
 
         return naming
 
-    def stop(self) -> None:
-        """Has all workers end the fit, after what they compute now."""
-        self._exchange.stop()
-
     def settle(self) -> None:
         """Takes the weights that all have made, and brings statistics together.
 
@@ -154,6 +188,9 @@ class Apart:
         weights = exchange.read()
         if weights is not None:
             self._way.take_over(weights)
+        if self._swaps:
+            # All updates of the epoch are made.
+            self._way.load_state(self._way.served())
         variables = [*self._statistics, *self._sums]
         together = exchange.average(
             self._epoch,
@@ -171,18 +208,20 @@ class Apart:
         Args:
             logs: What Keras tells callbacks; changed in place.
         """
-        for name in self._logs.keys() & logs.keys():
-            logs[name] = self._logs[name]
+        # Who had no batch of the epoch has no logs of its own.
+        names = self._logs.keys() & logs.keys() if self._steps else self._logs
+        logs.update({name: self._logs[name] for name in names})
 
     def end(self) -> None:
         """Ends what reads data."""
+        self._watch.close()
         self._strategy.feed.close()
         self._data.close()
 
     def gather(self) -> None:
         """Takes the server's slots and counts, for whoever saves the model."""
         if self._strategy.is_chief:
-            self._way.load_state(self._exchange.save())
+            self._way.load_state(self._way.served())
 
     def stops(self, *, own: bool) -> bool:
         """Returns whether a worker wants to end the fit after this epoch.
@@ -192,6 +231,23 @@ class Apart:
         """
         return self._exchange.vote(self._epoch, stops=own)
 
+    def _hand_over(self, epoch: int | None) -> None:
+        if self._strategy.size > 1:
+            rate = self._rate_here()
+            self._exchange.hand_over(
+                self._handover.captured(epoch=epoch, learning_rate=rate)
+            )
+
+    def _tell_rate(self) -> None:
+        rate = self._rate_here()
+        if rate is not None and rate != self._rate:
+            self._exchange.set_learning_rate(rate)
+            self._rate = rate
+
+    def _set_rate(self, rate: float | None) -> None:
+        if rate is not None:
+            self._way.inner_optimizer.learning_rate = rate
+
     def _rate_here(self) -> float | None:
         """The learning rate, where it is a number and no schedule."""
         served = self._way.served_optimizer
@@ -199,6 +255,23 @@ class Apart:
             return None
         rate = keras_optimizers.given_rate(served)
         return rate if isinstance(rate, float) else None
+
+
+def on_chief_only_apart(
+    callbacks: list[keras.callbacks.Callback],
+) -> list[keras.callbacks.Callback]:
+    """Returns callbacks of a `fit` whose workers do not meet in callbacks.
+
+    Args:
+        callbacks: Those of the `fit`.
+
+    Raises:
+        RuntimeError: If Keras's `BackupAndRestore` is among them.
+    """
+    return [
+        ChiefOnly(c) if getattr(c, "is_of_chief_apart", False) else c
+        for c in on_chief_only(callbacks)
+    ]
 
 
 def metrics_of(model: keras.Model) -> dict[str, float]:

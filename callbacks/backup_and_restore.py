@@ -14,13 +14,13 @@ from tfdp.backup import (
     Backup,
     BackupFolder,
     CallbackStates,
-    DataPosition,
-    Position,
     Replay,
     TrainingState,
     arrays_of_model,
     check_built,
     check_contents,
+    course_of,
+    differences,
     random_numbers,
     shared,
 )
@@ -61,6 +61,14 @@ class BackupAndRestore(keras.callbacks.Callback):
     gets the mean of the batch statistics, and steps are counted by updates, so
     that the global batch should be the same; masks of dropout differ then.
 
+    In an `AsynchronousStrategy` the chief alone backs up, without stopping the
+    others: what the server has, of one version, with the batches that are done,
+    and what it has itself. `save_freq` counts the updates of all workers. When
+    the job is started again, what was done is not done again; metrics and batch
+    statistics of an epoch that is resumed in the middle are of what the chief
+    had seen, and of what all see from there on. SIGTERM to another worker ends
+    that one, and no more.
+
     It must come after `callbacks.DataParallel()`. Use the same `epochs`, data
     and seeds as in the run that was interrupted.
 
@@ -95,6 +103,8 @@ class BackupAndRestore(keras.callbacks.Callback):
     """
 
     is_collective = True
+    # Where workers do not meet, it is the chief's alone.
+    works_apart = is_of_chief_apart = True
 
     def __init__(
         self,
@@ -128,14 +138,19 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Goes to where the last backup was made, if there is one."""
-        callbacks = keras_fit.callbacks_in_use() or []
+        # Where it is the chief's alone, `ChiefOnly` is between.
+        callbacks = (
+            keras_fit.callbacks_in_use()
+            or keras_fit.callbacks_in_use(depth=2)
+            or []
+        )
         self._edges = edges_of(callbacks)
         self._states = CallbackStates(callbacks)
         check_built(inspection.optimizers(self.model))
         self._strategy = self.model.distribute_strategy
         self._state = TrainingState(self.model, self._strategy)
         self._updates = UpdateCount(self.model)
-        self._position = DataPosition()
+        self._course = course_of(self.model)
         self._epoch = self._batch = 0
         self._restored: Backup | None = None
         self._replay: Replay | None = None
@@ -145,15 +160,9 @@ class BackupAndRestore(keras.callbacks.Callback):
         backup = self._read()
         if backup is not None:
             self._restore(backup)
-        if not self._position.is_repeatable(self._strategy.drawn_seed):
-            self._say(
-                "Data must be shuffled by TensorFlow and by a seed, or an "
-                "epoch cannot be resumed. Received: a shuffling without a "
-                "seed, or Python code that yields the data. After a restart "
-                "some samples of the epoch are seen twice, and others not. "
-                "Call `keras.utils.set_random_seed` at the start of the "
-                "program, and use a `tf.data.Dataset`."
-            )
+        complaint = self._course.complaint()
+        if complaint:
+            self._say(complaint)
         self._saved_at = self._updates.now()
         self._saved_when = self._clock()
         self._edges.hear(
@@ -180,13 +189,13 @@ class BackupAndRestore(keras.callbacks.Callback):
     ) -> None:
         """Notes which batches are taken."""
         self._first = batch
-        self._position.begin_step()
+        self._course.begin_step()
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Notes which batches were taken, and asks for a backup in time."""
-        self._position.end_step(batch - self._first + 1)
+        self._course.end_step(batch - self._first + 1)
         self._batch = batch + 1
         if (
             self.every_seconds
@@ -205,7 +214,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             self._fill_history(self._restored)
         elif not self.delete_checkpoint:
             self._epoch, self._batch = self._epoch + 1, 0
-            self._save(self._position.of_next_epoch)
+            self._save()
         elif self._strategy.is_chief:
             self._folder.delete()
 
@@ -215,9 +224,11 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._states.captured({})
         if self._to_come is not None:
             states = self._to_come.about.get("callbacks", {})
+            before = 0 if self._replay is None else self._batch
             self._states.restore(
-                states, self._to_come.arrays, batches_before=self._batch
+                states, self._to_come.arrays, batches_before=before
             )
+            self._fill_history(self._to_come)
 
     def _arrive(self) -> None:
         """Restores all where the backup was made: now."""
@@ -228,6 +239,9 @@ class BackupAndRestore(keras.callbacks.Callback):
             self._replay.tell()
         # Callbacks that have gone the way once more may have changed it.
         self._restore_model(backup)
+        if self._replay is None:
+            # Nothing of the epoch is passed over, or told of once more.
+            self._batch = 0
         lost = self._states.arrive(backup, self._strategy)
         if lost:
             self._say(
@@ -239,11 +253,11 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     def _begin_epoch(self, epoch: int) -> None:
         """Backs up what the last epoch and all callbacks have left."""
-        if not self._batch:
+        if not self._batch or self._replay is None:
             self._arrive()
         if epoch != self._epoch or (self._batch and not self._replays):
             self._epoch, self._batch = epoch, 0
-            self._save(self._position.of_next_epoch)
+            self._save()
 
     def _end_update(self, decided: frozenset[str]) -> None:
         if self._replays:
@@ -255,7 +269,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             and self._updates.now() - self._saved_at >= self.save_freq
         )
         if is_due or decided & {"backup", "interrupt", "terminate"}:
-            self._save(self._position.in_epoch)
+            self._save(in_epoch=True)
 
     @property
     def _replays(self) -> bool:
@@ -264,9 +278,10 @@ class BackupAndRestore(keras.callbacks.Callback):
     def _accumulation_steps(self) -> int:
         return getattr(self.model.optimizer, "accumulation_steps", 1)
 
-    def _save(self, position: Position) -> None:
+    def _save(self, *, in_epoch: bool = False) -> None:
         # A model that was compiled again has other variables.
-        arrays = TrainingState(self.model, self._strategy).captured()
+        state = TrainingState(self.model, self._strategy)
+        arrays = state.captured(in_epoch=in_epoch)
         randoms = random_numbers(self._strategy)
         self._saved_at = self._updates.now()
         self._saved_when = self._clock()
@@ -276,8 +291,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         about = {
             "epoch": self._epoch,
             "batch": self._batch,
-            "position": list(position),
-            "order": self._position.order,
+            **self._course.place(in_epoch=in_epoch),
             "replicas": self._strategy.num_replicas_in_sync,
             "accumulation_steps": self._accumulation_steps(),
             "updates_per_epoch": self._updates_per_epoch(),
@@ -310,49 +324,19 @@ class BackupAndRestore(keras.callbacks.Callback):
             return batches * steps // about["accumulation_steps"]
 
         batch = in_steps_of_now(about["batch"])
-        begun, taken = about["position"]
-        position = Position(begun, in_steps_of_now(taken))
-        is_there = self._position.go_to(position)
-        if not is_there or about["order"] != self._position.order:
-            self._say(
-                "The data must be in the order in which they were when the "
-                "backup was made. Received: a dataset shuffled by another "
-                "seed. Some samples of this epoch are seen twice now, and "
-                "others not. Call `keras.utils.set_random_seed` at the start "
-                "of the program, with the same number each time."
-            )
-        replicas = self._strategy.num_replicas_in_sync
-        if replicas != about["replicas"]:
-            self._say(
-                f"Resuming on {replicas} replicas a backup made on "
-                f"{about['replicas']}: the updates stay those of the same "
-                "global batch, if `BatchPlan` is given the same; batch "
-                "statistics are their mean, and dropout draws other masks."
-            )
-        updates = self._updates_per_epoch()
-        if updates != about["updates_per_epoch"]:
-            self._say(
-                "The data must be those of the run that was interrupted. "
-                f"Received: {updates} updates per epoch, instead of "
-                f"{about['updates_per_epoch']}. The place in them is counted "
-                "from their begin; delete the backup to begin anew."
-            )
-        if (about["epoch"], batch) > (self.params["epochs"], 0):
-            self._say(
-                "There must be epochs left to train. Received: "
-                f"epochs={self.params['epochs']}, with a backup made after "
-                f"{about['epoch']} epochs in {self._folder.path}. Nothing is "
-                "trained; give `fit` more epochs, or delete the backup."
-            )
-        if about.get("compiled"):
-            self._say(
-                "A training is resumed with the optimizer that it begins "
-                "with. Received: a backup made after the model had been "
-                "compiled again, in the middle of a `fit`. Its updates go on "
-                "with the values that were saved, but with the arguments of "
-                "now. Give each phase a `fit` of its own, from "
-                "`initial_epoch` on."
-            )
+        is_in_order, self._replay = self._course.go_to(
+            about, in_steps_of_now, lambda: self._restore_model(backup)
+        )
+        for message in differences(
+            about,
+            is_in_order=is_in_order,
+            replicas=self._strategy.num_replicas_in_sync,
+            updates_per_epoch=self._updates_per_epoch(),
+            is_over=(about["epoch"], batch) > (self.params["epochs"], 0),
+            epochs=self.params["epochs"],
+            folder=self._folder.path,
+        ):
+            self._say(message)
         self._updates.set(about.get("updates", self._updates.now()))
         self._updates.optimizers_before = about.get("compiled", 0)
         if self._strategy.is_chief:
@@ -368,14 +352,6 @@ class BackupAndRestore(keras.callbacks.Callback):
         keras_fit.begin_at_epoch(
             self.model, last if has_stopped else about["epoch"]
         )
-        self._replay = Replay(
-            self.model,
-            self._position,
-            batches=batch,
-            ahead=position.batches - batch,
-            reads=not self._position.jump(position.batches),
-            restore=lambda: self._restore_model(backup) if batch else None,
-        )
 
     def _restore_model(self, backup: Backup) -> None:
         arrays = arrays_of_model(backup.arrays)
@@ -390,7 +366,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         self.model.history.epoch[:] = backup.about["epochs"]
 
     def _updates_per_epoch(self) -> int | None:
-        steps = self.params.get("steps")
+        steps = self._course.steps(self.params)
         return steps and -(-steps // self._accumulation_steps())
 
     def _say(self, message: str) -> None:

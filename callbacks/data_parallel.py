@@ -10,7 +10,7 @@ import keras
 from tfdp.agreement import Ballot, check_same, program
 from tfdp.audits.model_audit import audit
 from tfdp.backup import TrainingState
-from tfdp.callbacks.apart import Apart
+from tfdp.callbacks.apart import Apart, on_chief_only_apart
 from tfdp.callbacks.chief_only import around_orbax, on_chief_only
 from tfdp.callbacks.last_word import LastWord
 from tfdp.callbacks.savers import check_saves, saves_models
@@ -114,8 +114,9 @@ class DataParallel(keras.callbacks.Callback):
                 self._agree(strategy, callbacks)
         if isinstance(strategy, AsynchronousStrategy):
             if strategy.size > 1:
-                keras_fit.change_callbacks(on_chief_only)
-            self._saves_models = saves_models(callbacks, self._optimizers)
+                keras_fit.change_callbacks(on_chief_only_apart)
+            # Anybody may save at the end of an epoch.
+            self._saves_models = True
             self._apart = Apart(
                 self.model, self.params, callbacks, self._optimizers
             )
@@ -202,8 +203,8 @@ class DataParallel(keras.callbacks.Callback):
     def end_update(self) -> None:
         """Hears what workers ask for, once all callbacks have seen a step."""
         strategy = self.model.distribute_strategy
-        if self._apart is not None and self.model.stop_training:
-            self._apart.stop()
+        if self._apart is not None:
+            self._apart.end_step(stops=self.model.stop_training)
         if strategy.num_workers == 1 and not self._at_update:
             return
         if self.model.stop_training:
@@ -224,6 +225,8 @@ class DataParallel(keras.callbacks.Callback):
         """Tells of the begin, once all callbacks have seen it."""
         for listener in self._at_begin:
             listener()
+        if self._apart is not None:
+            self._apart.open()
 
     def begin_epoch(self, epoch: int) -> None:
         """Tells of an epoch, once all callbacks have seen its begin.
@@ -231,10 +234,10 @@ class DataParallel(keras.callbacks.Callback):
         Args:
             epoch: Index of the epoch.
         """
-        if self._apart is not None:
-            self._apart.begin_epoch(epoch)
         for listener in self._at_epoch:
             listener(epoch)
+        if self._apart is not None:
+            self._apart.begin_epoch(epoch)
 
     def end_epoch(self) -> None:
         """Hears what workers ask for, once all callbacks have seen an epoch."""

@@ -6,6 +6,7 @@ import keras
 
 from tfdp.callbacks.chief_only import ORBAX, WRITERS, ChiefOnly
 from tfdp.optimizer import DistributedOptimizer
+from tfdp.strategy import AsynchronousStrategy
 from tfdp.upstream.keras import inspection
 
 _SAVERS = (
@@ -78,7 +79,10 @@ def check_saves(
         if isinstance(optimizer, DistributedOptimizer)
     ]
     late = [way for way in ways if not way.keeps_up]
+    is_apart = isinstance(model.distribute_strategy, AsynchronousStrategy)
     for callback in callbacks:
+        if is_apart:
+            _check_served(callback)
         if isinstance(callback, keras.callbacks.SwapEMAWeights):
             for way in ways:
                 way.refuse("swap_ema_weights", "callbacks.SwapEMAWeights")
@@ -90,3 +94,18 @@ def check_saves(
                 f"{type(callback).__name__} with save_freq={save_freq!r}. Use "
                 "save_freq='epoch', or `tfdp.callbacks.BackupAndRestore`."
             )
+
+
+def _check_served(callback: keras.callbacks.Callback) -> None:
+    saver = getattr(callback, "callback", callback)
+    saves_all = isinstance(saver, _SAVERS) and not getattr(
+        saver, "save_weights_only", False
+    )
+    if saves_all and getattr(saver, "save_freq", "epoch") != "epoch":
+        raise RuntimeError(
+            "In an AsynchronousStrategy the server has the slots of the "
+            "optimizer, which a worker gets at the end of an epoch. Received: "
+            f"{type(saver).__name__} with save_freq={saver.save_freq!r}. Use "
+            "save_freq='epoch' or save_weights_only=True, and "
+            "`tfdp.callbacks.BackupAndRestore` between."
+        )

@@ -9,8 +9,8 @@ import pytest
 
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.exchange import Exchange
-from tfdp.asynchronous.server import Server
-from tfdp.asynchronous.server_settings import Settings
+from tfdp.asynchronous.serving.server import Server
+from tfdp.asynchronous.serving.server_settings import Settings
 
 SECRET = "of this job"
 

@@ -4,7 +4,7 @@ import concurrent.futures
 
 import pytest
 
-from tfdp.asynchronous.barrier import Barrier
+from tfdp.asynchronous.serving.barrier import Barrier
 from tfdp.asynchronous.staleness import Lost
 
 

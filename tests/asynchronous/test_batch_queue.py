@@ -97,7 +97,7 @@ def test_each_batch_is_done_once_whoever_dies(seed):
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_with_nobody_lost_each_takes_its_own(workers):
     queue = joined(workers)
-    total = 7
+    total = 5
     for worker in range(workers):
         own = list(range(worker, total, workers))
         taken = [queue.take(worker, epoch=0) for _ in own]
@@ -141,6 +141,40 @@ def test_nobody_takes_from_a_worker_that_is_only_slow(threads):
     assert more.result(10) == 1
 
 
+def test_what_a_slow_worker_would_have_is_taken_along():
+    queue = joined(2)
+    taken = [queue.take(1, epoch=0)]
+    taken += [queue.take(0, epoch=0) for _ in range(8)]
+    # Two rounds ahead, never back.
+    assert taken == [1, 0, 2, 4, 6, 7, 8, 10, 12]
+    # Its own are the slow one's first, then what is ahead of all.
+    assert [queue.take(1, epoch=0) for _ in range(4)] == [3, 5, 9, 11]
+    queue.end_of_data(0, epoch=0, total=13)
+    queue.done(0, epoch=0, numbers=[0, 2, 4, 6, 7, 8, 10, 12])
+    queue.done(1, epoch=0, numbers=[1, 3, 5, 9, 11])
+    assert queue.position.is_over
+
+
+def test_what_is_behind_is_left_by_a_lost_worker():
+    queue = joined(2)
+    queue.end_of_data(0, epoch=0, total=8)
+    taken = [queue.take(0, epoch=0) for _ in range(5)]
+    assert taken == [0, 2, 4, 5, 6]
+    assert queue.position.open == (0, 1, 2, 3, 4, 5, 6)
+    queue.lose(1)
+    assert [queue.take(0, epoch=0) for _ in range(3)] == [1, 3, 7]
+
+
+def test_what_is_behind_is_saved():
+    queue = joined(2)
+    queue.end_of_data(0, epoch=0, total=8)
+    numbers = [queue.take(0, epoch=0) for _ in range(5)]
+    queue.done(0, epoch=0, numbers=numbers)
+    again = joined(2)
+    again.resume(queue.position)
+    assert [again.take(1, epoch=0) for _ in range(3)] == [7, 1, 3]
+
+
 def test_who_never_comes_is_lost_too(threads):
     queue = BatchQueue(2)
     queue.join(0)
@@ -155,6 +189,7 @@ def test_who_never_comes_is_lost_too(threads):
 def test_who_comes_back_takes_its_own_that_are_left():
     queue = joined(2)
     queue.end_of_data(0, epoch=0, total=6)
+    assert queue.take(0, epoch=0) == 0
     taken = [queue.take(1, epoch=0) for _ in range(2)]
     queue.done(1, epoch=0, numbers=taken[:1])
     queue.lose(1)

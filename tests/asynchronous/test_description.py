@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import tfdp
 from tfdp.asynchronous.description import Description
-from tfdp.asynchronous.served_model import ServedModel
+from tfdp.asynchronous.serving.served_model import ServedModel
 
 NAMES = [
     *("SGD", "RMSprop", "Adam", "AdamW", "Adadelta", "Adagrad", "Adamax"),
@@ -205,7 +205,8 @@ def test_a_description_travels():
         [variable((3,))],
     )
     assert Description.from_fields(described.fields) == described
-    assert described.bytes == 20
+    # Values, and the number of each row.
+    assert described.bytes == 4 * (2 + 3) + 8 * (2 + 3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])

@@ -3,11 +3,14 @@
 import functools
 import os
 import signal
+import socket
+import time
 
 import asynchronous_fit
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfdp
 from tfdp.asynchronous.session import ServerLost
@@ -274,3 +277,36 @@ def test_a_missing_chief_is_told(monkeypatch):
     strategy = tfdp.AsynchronousStrategy(cluster=cluster)
     with pytest.raises(ServerLost, match="needs the server, which the chief"):
         strategy.connect()
+
+
+def test_who_is_left_while_it_waits_for_a_batch_ends(monkeypatch):
+    class Raise(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2:
+                # All that is this worker's is taken, and the other is not
+                # there.
+                time.sleep(1)
+                raise RuntimeError("a callback's own")
+
+    monkeypatch.setenv("TFDP_JOB_SECRET", "of this job")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as other,
+    ):
+        ports = [each.getsockname()[1] for each in (one, other)]
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    strategy = tfdp.AsynchronousStrategy(
+        cluster=tfdp.Cluster.of(addresses, 0), devices=CPUS[:1]
+    )
+    made = compiled(keras.optimizers.SGD(0.05), strategy)
+    with pytest.raises(RuntimeError, match="a callback's own"):
+        fit(made, [Raise()])
+
+
+def test_a_distributed_dataset_is_refused():
+    made = compiled(keras.optimizers.SGD(0.05))
+    x, y = asynchronous_fit.samples()
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    data = made.distribute_strategy.experimental_distribute_dataset(dataset)
+    with pytest.raises(RuntimeError, match="Received: a distributed dataset"):
+        made.fit(data, verbose=0, callbacks=[tfdp.callbacks.DataParallel()])

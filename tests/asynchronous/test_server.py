@@ -21,8 +21,8 @@ from places import SHARED
 
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.exchange import Exchange
-from tfdp.asynchronous.server_process import ServerProcess
-from tfdp.asynchronous.server_settings import Settings
+from tfdp.asynchronous.serving.server_process import ServerProcess
+from tfdp.asynchronous.serving.server_settings import Settings
 from tfdp.asynchronous.session import ServerLost
 from tfdp.asynchronous.wire import authentication
 from tfdp.asynchronous.wire.connection import Connection, Ended
@@ -201,7 +201,7 @@ def test_a_worker_that_hangs_is_lost(serving, threads, variables, gradients):
         peer.send(join(1, variables))
         assert peer.receive().kind == "answer"
         model = join(1, variables).fields["model"]
-        peer.send(Message("begin", {"model": model, "fit": 0}))
+        peer.send(Message("begin", {"model": model, "fit": 0, "opens": True}))
         assert peer.receive().kind == "answer"
         peer.send(Message("read", {"fit": 0, "question": 1}))
         assert peer.receive().fields["read"] == 1
@@ -399,8 +399,8 @@ def test_a_killed_server_is_noticed_at_once(
 
 CHIEF = """
 import sys, time
-from tfdp.asynchronous.server_settings import Settings
-from tfdp.asynchronous.server_process import ServerProcess
+from tfdp.asynchronous.serving.server_settings import Settings
+from tfdp.asynchronous.serving.server_process import ServerProcess
 server = ServerProcess(Settings("127.0.0.1:0", "of this job", 2, 1))
 print(server.pid, server.address(), flush=True)
 time.sleep(600)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tfdp
-from tfdp.backup.data_position import DataPosition, Position, skip
+from tfdp.backup.courses.data_position import DataPosition, Position, skip
 from tfdp.upstream.keras import keras_data, keras_fit
 from tfdp.upstream.tensorflow import tf_runtime
 

@@ -10,7 +10,7 @@ from grids import later
 from killed import KillAt, Killed
 
 import tfdp
-from tfdp.backup import replay
+from tfdp.backup.courses import replay
 
 # Callbacks of these tests count, and have no `get_state`.
 pytestmark = pytest.mark.filterwarnings("ignore:What callbacks remember")

@@ -13,8 +13,8 @@ import pytest
 
 import tfdp
 from tfdp.asynchronous.exchange import Exchange
-from tfdp.asynchronous.server import Server
-from tfdp.asynchronous.server_settings import Settings
+from tfdp.asynchronous.serving.server import Server
+from tfdp.asynchronous.serving.server_settings import Settings
 from tfdp.callbacks.exchange_watch import ExchangeWatch
 
 BATCH = 16

@@ -422,7 +422,7 @@ else:
             on_fall=lambda failure: falls.append(is_gone(lines[0])),
         ) as group,
     ):
-        assert all(p.keeper for p in group._processes.values())
+        assert all(p.keeper for p in group.processes.values())
         assert group.wait(60) is None
     assert falls == [True]
 

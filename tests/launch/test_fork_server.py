@@ -43,7 +43,20 @@ def output_of(process):
     return printed
 
 
-def test_a_worker_is_what_it_would_be_if_started(server, script, monkeypatch):
+@pytest.fixture(params=["default", "ignored"])
+def like_this_process(request):
+    """A server of a process that an interrupt ends, or does not."""
+    ways = {"default": signal.default_int_handler, "ignored": signal.SIG_IGN}
+    before = signal.signal(signal.SIGINT, ways[request.param])
+    server = ForkServer(["colorsys"], worker_variables())
+    yield server
+    server.close()
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_worker_is_what_it_would_be_if_started(
+    like_this_process, script, monkeypatch
+):
     command = script(
         "print(json.dumps([sys.argv, os.getcwd(), os.environ['TFDP_OWN'], "
         "__name__, sys.path[0], sys.stdin.read(), os.getsid(0) == os.getpid(),"
@@ -56,7 +69,7 @@ def test_a_worker_is_what_it_would_be_if_started(server, script, monkeypatch):
     expected = subprocess.check_output(
         [*command, "a", "b c"], env=env, text=True, **options
     )
-    process = started(server, [*command, "a", "b c"], env)
+    process = started(like_this_process, [*command, "a", "b c"], env)
     assert output_of(process) == expected
     assert process.wait(10) == process.poll() == 0
 

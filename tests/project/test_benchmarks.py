@@ -246,6 +246,52 @@ def test_ways_to_synchronise_are_timed_and_counted():
 
 
 @pytest.mark.long
+@pytest.mark.multi_worker
+def test_a_slow_worker_holds_an_asynchronous_one_up_less():
+    output = run("asynchronous.py", "slow", "--quick")
+    together, turns, apart = rows(output)[1:]
+    assert [row[0] for row in (together, turns, apart)] == [
+        "synchronous",
+        "bound 0",
+        "bound 4",
+    ]
+    assert together[2] == "1.00"
+    assert float(turns[2]) < 1.1 < float(apart[2])
+
+
+@pytest.mark.long
+@pytest.mark.multi_worker
+def test_what_killed_workers_have_done_is_made_again_on_one_device():
+    found = dict(rows(run("asynchronous.py", "killed", "--minutes", "0.5")))
+    assert int(found["kills"]) > 0
+    assert found["largest staleness"].endswith("of at most 4")
+    name = "difference from the updates made again on one device"
+    assert found[name] == "0.0"
+
+
+@pytest.mark.long
+@pytest.mark.multi_worker
+def test_the_price_of_staleness_is_that_of_workers_in_real_time():
+    _, alone, together, turns, apart, true, *_ = rows(
+        run("asynchronous.py", "price", "--quick")
+    )
+    assert (alone[0], together[1]) == ("one device", "synchronous")
+    # Taking turns is one device, in virtual time also in its order.
+    assert (turns[1:3], turns[4:6]) == (["0", "0.00, 0"], alone[4:6])
+    assert apart[1] == true[1] == "4"
+    assert apart[2].endswith(", 3")
+    assert float(true[2].partition(",")[0]) > 0.4
+
+
+@pytest.mark.long
+def test_an_exchange_is_measured():
+    plain, served = rows(run("asynchronous.py", "exchange", "--quick"))[1:]
+    assert (plain[1], served[1]) == ("MirroredStrategy", "AsynchronousStrategy")
+    # Gradients to the server, and weights back.
+    assert float(plain[4]) < 1 < float(served[4])
+
+
+@pytest.mark.long
 def test_the_price_of_local_updates_is_measured_once(tmp_path):
     arguments = ("--quick", "--task", "digits", "--output", str(tmp_path))
     output = run("local_updates.py", *arguments)

@@ -144,6 +144,23 @@ def test_program_about_input_trains_alike_on_two_workers(tmp_path):
         assert float(two[name]) == pytest.approx(float(one[name]), abs=2e-4)
 
 
+@pytest.mark.long
+@pytest.mark.multi_worker
+def test_program_about_asynchrony_makes_the_updates_of_one_device(tmp_path):
+    page = (ROOT / "docs" / "asynchronous.md").read_text()
+    (program,) = blocks(page, "python")
+    (tmp_path / "train.py").write_text(program)
+    (line,) = (c for c in commands(page) if c.startswith("tfdp launch"))
+    launch = ["-m", "tfdp.cli", *line.split()[1:]]
+    # 2,000 samples are 63 batches.
+    for command in (["train.py"], launch):
+        output = run(command, tmp_path)
+        assert "315 updates, as one device makes" in output
+        losses = re.findall(r" loss: ([\d.e-]+)", output)
+        assert len(losses) == 5
+        assert float(losses[-1]) < 0.5 * float(losses[0])
+
+
 def commands(text):
     for block in blocks(text, "sh", "console"):
         for line in block.splitlines():

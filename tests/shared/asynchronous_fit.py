@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import signal
+import subprocess
 import time
 
 import keras
@@ -27,6 +29,19 @@ def samples():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(SAMPLES, 5)).astype("float32")
     return x, (x.sum(1, keepdims=True) + 0.3).astype("float32")
+
+
+def data_of(kind):
+    x, y = samples()
+    if kind == "arrays":
+        return {"x": x, "y": y, "batch_size": BATCH}
+    dataset = tf.data.Dataset.from_tensor_slices((x, y))
+    if kind == "marked":
+        dataset = dataset.apply(tfdp.shard)
+    dataset = dataset.map(lambda x, y: (x, y))
+    if kind == "unknown":
+        dataset = dataset.filter(lambda x, y: True)
+    return {"x": dataset.batch(BATCH)}
 
 
 def make_model():
@@ -56,7 +71,8 @@ class Noted:
 
     def __init__(self, strategy, folder):
         self._used = strategy.feed.used
-        name = f"{strategy.worker_index}-{os.getpid()}.jsonl"
+        # The lives of a worker in their order.
+        name = f"{strategy.worker_index}-{time.time_ns()}.jsonl"
         self._path = pathlib.Path(folder, name)
         strategy.feed.used = self
         self._feed = strategy.feed
@@ -68,7 +84,53 @@ class Noted:
         return used
 
 
-def train(folder, optimizer, bound, epochs=2, slow=0.0, accumulation=1):
+class Failing(keras.callbacks.Callback):
+    """Has the last worker fail in its first life, after two updates."""
+
+    def __init__(self, how, workers):
+        super().__init__()
+        self.how = how
+        self.workers = workers
+        self.is_first = os.environ["TFDP_RESTART_COUNT"] == "0"
+
+    def on_train_batch_begin(self, batch, logs=None):
+        strategy = self.model.distribute_strategy
+        # Nobody is through before the others have come.
+        living = range(self.workers - (self.how == "killed" and not batch))
+        while strategy.is_chief and self.epoch == 0 and batch == 1:
+            there = strategy.exchange.statistics()
+            if {*there["living"], *map(int, there["lost"])} >= {*living}:
+                break
+            time.sleep(0.05)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(0.1)
+        strategy = self.model.distribute_strategy
+        is_last = strategy.worker_index == self.workers - 1
+        if not (self.is_first and is_last and batch == 1 and self.epoch == 0):
+            return
+        if self.how in ("killed", "back"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "stopped":
+            own = os.getpid()
+            lines = f"kill -STOP {own}; sleep 4; kill -CONT {own}"
+            subprocess.Popen(["sh", "-c", lines])
+            time.sleep(0.5)
+
+
+def train(
+    folder,
+    optimizer,
+    bound,
+    how="",
+    workers=2,
+    epochs=3,
+    accumulation=1,
+    kind="arrays",
+):
     """Trains; returns what the server and this worker have."""
     strategy = tfdp.AsynchronousStrategy(
         max_staleness=bound, heartbeat_timeout=2.0
@@ -82,16 +144,16 @@ def train(folder, optimizer, bound, epochs=2, slow=0.0, accumulation=1):
             ),
             "mse",
         )
-    is_slow = strategy.worker_index == 1
+    is_slow = how == "slow" and strategy.worker_index == 1
     history = model.fit(
-        *samples(),
-        batch_size=BATCH,
+        **data_of(kind),
         epochs=epochs,
         shuffle=False,
         verbose=0,
         callbacks=[
             tfdp.callbacks.DataParallel(),
-            Slow(slow if is_slow else 0.0),
+            Slow(0.15 if is_slow else 0.05),
+            *([Failing(how, workers)] if how not in ("", "slow") else []),
         ],
     )
     found = {
@@ -105,15 +167,34 @@ def train(folder, optimizer, bound, epochs=2, slow=0.0, accumulation=1):
     return found
 
 
-def replayed(log, numbers_of, optimizer, order):
+def trained_on(folder):
+    """Returns for each worker what the updates of each of its lives are of."""
+    lives = {}
+    for path in sorted(pathlib.Path(folder).glob("*.jsonl")):
+        worker = int(path.name.split("-")[0])
+        lines = path.read_text().splitlines()
+        lives.setdefault(worker, []).append([json.loads(n) for n in lines])
+    return lives
+
+
+def with_batches(log, folder):
+    """Adds the epoch and the batches to each row of a server's log."""
+    lives, life = trained_on(folder), {}
+    rows = []
+    for worker, step, read, applied in log:
+        life[worker] = life.get(worker, -1) + (step == 0)
+        rows.append([read, applied, *lives[worker][life[worker]][step]])
+    return rows
+
+
+def replayed(rows, optimizer):
     """Makes the updates of a log on one device; returns the weights.
 
     Args:
-        log: Rows of worker, its step, version read and version applied.
-        numbers_of: Returns the epoch and batches of a worker's step.
+        rows: Version read, version applied, epoch and batches of each update.
         optimizer: Name of it.
-        order: Returns the batch of samples of an epoch, by its number.
     """
+    x, y = samples()
     model, made = make_model(), OPTIMIZERS[optimizer]()
     variables = model.trainable_variables
     made.build(variables)
@@ -125,16 +206,18 @@ def replayed(log, numbers_of, optimizer, order):
             loss = loss_of(y, model(x, training=True)) + sum(model.losses)
         return tape.gradient(loss, variables)
 
+    # An update by a graph rounds in another way than one by one.
+    apply = tf.function(lambda gradients: made.apply(gradients, variables))
     versions = [[v.numpy() for v in variables]]
-    for worker, step, read, applied in log:
+    for read, applied, _, (number,) in rows:
         assert applied == len(versions) - 1
         for variable, value in zip(variables, versions[read], strict=True):
             variable.assign(value)
-        epoch, (number,) = numbers_of(worker, step)
-        taken = gradients(*map(tf.constant, order(epoch, number)))
+        part = slice(number * BATCH, (number + 1) * BATCH)
+        taken = gradients(tf.constant(x[part]), tf.constant(y[part]))
         for variable, value in zip(variables, versions[-1], strict=True):
             variable.assign(value)
-        made.apply(taken, variables)
+        apply(taken)
         versions.append([v.numpy() for v in variables])
     made.finalize_variable_values(variables)
     return [v.numpy() for v in variables]

@@ -9,8 +9,8 @@ import time
 import exchanging
 
 from tfdp.asynchronous.exchange import Exchange
-from tfdp.asynchronous.server_process import ServerProcess
-from tfdp.asynchronous.server_settings import Settings
+from tfdp.asynchronous.serving.server_process import ServerProcess
+from tfdp.asynchronous.serving.server_settings import Settings
 
 COUNT, EPOCHS, BOUND = 6, 3, 2
 

@@ -5,7 +5,7 @@ import contextlib
 
 import keras
 
-from tfdp.asynchronous.exchange import Spent
+from tfdp.asynchronous.received import Spent
 
 
 class FakeExchange:

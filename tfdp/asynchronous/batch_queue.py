@@ -7,6 +7,9 @@ from typing import NamedTuple
 from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.staleness import Lost
 
+# Rounds that a worker may be behind before others take its batches along.
+_SLACK = 2
+
 
 class Batches(NamedTuple):
     """What a gradient is of, for the queue.
@@ -23,11 +26,13 @@ class Batches(NamedTuple):
 class BatchQueue:
     """The numbers of an epoch's batches, each of which is done exactly once.
 
-    Of n workers, worker w takes w, w + n, w + 2n, ... and no others while
-    nobody is lost. What a lost worker had taken and not done, and what it had
-    still to take, is taken by those that are through with their own, and by the
-    worker itself when it comes back. One that was not among the n takes what is
-    furthest behind. An epoch ends for all at once, when all of it is done.
+    Of n workers, worker w takes w, w + n, w + 2n, ... and no others while none
+    is slow or lost. Who is two rounds ahead of another takes along what that
+    one would have in this round; so nobody goes back for it. What a lost worker
+    had taken and not done, and what it had still to take, is taken by those
+    that are through with their own, and by the worker itself when it comes
+    back. One that was not among the n takes what is furthest behind. An epoch
+    ends for all at once, when all of it is done.
 
     Args:
         workers: How many are expected, n.
@@ -60,6 +65,8 @@ class BatchQueue:
         self._following: list[int] = []
         self._taken: dict[int, int] = {}
         self._left: set[int] = set()
+        # Those of a slow worker, before what others have taken along.
+        self._behind: set[int] = set()
         self._is_stopped = False
 
     @property
@@ -82,6 +89,9 @@ class BatchQueue:
             self._give_back(worker)
             self._lives.pop(worker, None)
             self._lost.add(worker)
+            behind = self._behind_of(worker)
+            self._behind -= behind
+            self._left |= behind
             self._changed.notify_all()
 
     def take(
@@ -194,6 +204,7 @@ class BatchQueue:
             for number in [n for n in self._taken if n >= total]:
                 del self._taken[number]
             self._left = {n for n in self._left if n < total}
+            self._behind = {n for n in self._behind if n < total}
             self._changed.notify_all()
 
     def is_idle(self, worker: int) -> bool:
@@ -213,20 +224,22 @@ class BatchQueue:
             self._epoch, self._total = position.epoch, position.total
             self._following = list(position.following)
             self._taken, self._left = {}, set(position.open)
+            self._behind = set()
             self._changed.notify_all()
 
     def reset(self) -> None:
         """Leaves the epoch, over or not; the next one may have any number."""
         with self._changed:
             self._epoch, self._total = None, None
-            self._following, self._taken, self._left = [], {}, set()
+            self._following, self._taken = [], {}
+            self._left, self._behind = set(), set()
             self._is_stopped = False
             self._changed.notify_all()
 
     def _position(self) -> Position | None:
         if self._epoch is None:
             return None
-        still = sorted({*self._taken, *self._left})
+        still = sorted(self._still())
         return Position(
             self._epoch, self._total, tuple(self._following), tuple(still)
         )
@@ -245,11 +258,16 @@ class BatchQueue:
         number = None if self._is_past(epoch) else self._next_of(worker)
         if number is not None:
             self._taken[number] = worker
-            if number in self._left:
+            if number in self._left or number in self._behind:
                 self._left.discard(number)
+                self._behind.discard(number)
             else:
                 rows = len(self._following)
-                self._following[number % rows] += rows
+                row = number % rows
+                is_owned = row < self._workers and row not in self._lost
+                passed = self._behind if is_owned else self._left
+                passed.update(range(self._following[row], number, rows))
+                self._following[row] = number + rows
         return number
 
     def _begin_if_due(self, epoch: int) -> None:
@@ -277,8 +295,12 @@ class BatchQueue:
 
     def _next_of(self, worker: int) -> int | None:
         rows = self._following
-        if worker < len(rows) and self._is_there(rows[worker]):
-            return rows[worker]
+        if worker < len(rows):
+            behind = self._behind_of(worker)
+            if behind:
+                return min(behind)
+            if self._is_there(rows[worker]):
+                return min([rows[worker], *self._along(worker)])
         if self._left:
             return min(self._left)
         if worker < len(rows):
@@ -287,12 +309,28 @@ class BatchQueue:
             rows = [n for row, n in enumerate(rows) if row not in owned]
         return min(filter(self._is_there, rows), default=None)
 
+    def _along(self, worker: int) -> list[int]:
+        """What others that are slow would have in the worker's round."""
+        rows, own = self._following, self._following[worker]
+        return [
+            own - (own - row) % len(rows)
+            for row, number in enumerate(rows)
+            if number + _SLACK * len(rows) <= own
+        ]
+
+    def _behind_of(self, worker: int) -> set[int]:
+        rows = len(self._following)
+        return {n for n in self._behind if n % rows == worker}
+
+    def _still(self) -> set[int]:
+        return {*self._taken, *self._left, *self._behind}
+
     def _is_there(self, number: int) -> bool:
         return self._total is None or number < self._total
 
     def _is_done_from(self, total: int) -> bool:
         rows = len(self._following)
-        still = {*self._taken, *self._left}
+        still = self._still()
         return any(
             number not in still
             for row, following in enumerate(self._following)

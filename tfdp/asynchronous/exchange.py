@@ -1,42 +1,20 @@
 """What a worker says to the server, as methods."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.gradients import Gradient, flattened
+from tfdp.asynchronous.received import Spent, Weights
+from tfdp.asynchronous.serving.handed_over import changed_since
 from tfdp.asynchronous.session import Interrupted, Session
 from tfdp.asynchronous.staleness import Applied
 from tfdp.asynchronous.wire.message import Message
-
-
-class Weights(NamedTuple):
-    """Weights of one version.
-
-    Attributes:
-        version: How many updates of all workers they have seen.
-        values: Their values, in the order of the variables; each array has
-            memory of its own.
-    """
-
-    version: int
-    values: list[np.ndarray]
-
-
-class Spent(NamedTuple):
-    """Seconds of a worker, of which only differences count.
-
-    Attributes:
-        exchanging: Sending gradients and getting weights, all that takes.
-        waiting: Of these, waiting for room.
-    """
-
-    exchanging: float = 0.0
-    waiting: float = 0.0
 
 
 class Exchange:
@@ -60,9 +38,6 @@ class Exchange:
             server counts as lost. That it has ended is noticed at once.
         start_timeout: Seconds to wait for it to listen.
 
-    Attributes:
-        failure: The last error of a method, if any.
-
     Raises:
         ServerLost: If no server answers in that time.
         ValueError: If what answers knows another secret.
@@ -85,12 +60,19 @@ class Exchange:
             heartbeat_timeout=heartbeat_timeout,
             start_timeout=start_timeout,
         )
-        self.failure: Exception | None = None
+        self._ask = self._session.ask
         # The reads begun, and given back, by number.
         self._lock = threading.Lock()
         self._fit = self._read = self._released = 0
         self._has_joined = False
+        # What was handed over, as digests.
+        self._handed: dict[str, int] = {}
         self._spent = Spent()
+
+    @property
+    def failure(self) -> Exception | None:
+        """The last error of a method, if any."""
+        return self._session.failure
 
     @property
     def spent(self) -> Spent:
@@ -99,7 +81,11 @@ class Exchange:
             return self._spent
 
     def join(
-        self, description: Description, values: Sequence[np.ndarray]
+        self,
+        description: Description,
+        values: Sequence[np.ndarray],
+        *,
+        opens: bool = True,
     ) -> dict[str, Any]:
         """Takes part in the next `fit`; waits for the chief to begin it.
 
@@ -109,11 +95,13 @@ class Exchange:
         Args:
             description: What this worker trains.
             values: Its initial weights, which count on the chief alone.
+            opens: Whether others may take part as soon as the chief does,
+                instead of when it calls `open`.
 
         Returns:
             Where training is: `"version"`, `"epoch"` (`None` before one has
-            begun), `"fit"`, how many have ended, and `"is_over"`, whether the
-            one at hand has, as this worker comes late.
+            begun, unless `open` has said it), `"fit"`, how many have ended, and
+            `"is_over"`, whether the one at hand has, as this worker comes late.
 
         Raises:
             ValueError: If the chief trains something else, or the server
@@ -123,11 +111,40 @@ class Exchange:
         if not self._has_joined:
             self._ask("join", worker=self.worker, model=model)
             self._has_joined = True
-        answer = self._ask("begin", model=model, fit=self._fit)
+        answer = self._ask("begin", model=model, fit=self._fit, opens=opens)
         if answer.fields.get("needs_values"):
-            answer = self._ask("build", arrays=values, fit=self._fit)
+            answer = self._ask(
+                "build", arrays=values, fit=self._fit, opens=opens
+            )
         where = {k: answer.fields[k] for k in ("version", "epoch", "fit")}
         return {**where, "is_over": where["fit"] > self._fit}
+
+    def open(self, epoch: int | None = None) -> None:
+        """Lets others take part in the `fit`; for the chief.
+
+        Args:
+            epoch: Where they begin; `None` for where their programs say.
+        """
+        self._ask("open", fit=self._fit, epoch=epoch)
+
+    def hand_over(self, state: Mapping[str, np.ndarray]) -> None:
+        """Has all that join this `fit` from now on be handed a state.
+
+        For the chief. The server does not look at it, and what has not changed
+        since the last call is not sent again.
+
+        Args:
+            state: Arrays by name, instead of those of before.
+        """
+        changed, self._handed = changed_since(self._handed, state)
+        arrays = [state[name] for name in changed]
+        self._ask("expect", bytes=sum(array.nbytes for array in arrays))
+        self._ask("hand_over", arrays=arrays, names=changed, all=list(state))
+
+    def handed(self) -> dict[str, np.ndarray]:
+        """Returns what the chief has handed over."""
+        answer = self._ask("handed")
+        return dict(zip(answer.fields["names"], answer.arrays, strict=True))
 
     def read(self) -> Weights | None:
         """Begins a gradient: waits for room, and returns the weights.
@@ -232,7 +249,8 @@ class Exchange:
             epoch: Number of the epoch.
             number: That of the batch.
         """
-        self._ask("give_up", epoch=epoch, numbers=[number])
+        with contextlib.suppress(Interrupted):
+            self._ask("give_up", epoch=epoch, numbers=[number])
 
     def interrupt(self, *, is_on: bool) -> None:
         """Has `take` return `None` at once, also one that waits.
@@ -252,7 +270,8 @@ class Exchange:
         Raises:
             ValueError: If another worker has said something else.
         """
-        self._ask("end_of_data", epoch=epoch, total=total)
+        with contextlib.suppress(Interrupted):
+            self._ask("end_of_data", epoch=epoch, total=total)
 
     def average(
         self, epoch: int, values: Sequence[np.ndarray], *, samples: float
@@ -352,20 +371,12 @@ class Exchange:
         weights = self._weights(self._ask("end", fit=self._fit))
         self._released_all()
         self._fit += 1
+        self._handed = {}
         return weights
 
     def close(self) -> None:
         """Leaves, for good; the chief's leaving ends all. Not waited for."""
         self._session.close()
-
-    def _ask(self, kind: str, **fields: Any) -> Message:
-        try:
-            return self._session.ask(kind, **fields)
-        except Interrupted:
-            raise
-        except Exception as error:
-            self.failure = error
-            raise
 
     def _ask_for_weights(self, kind: str, **fields: Any) -> Message:
         begin = time.monotonic()

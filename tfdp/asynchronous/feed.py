@@ -4,6 +4,12 @@ import collections
 import threading
 from typing import Protocol
 
+NEEDS_EDGES = (
+    "A model in an AsynchronousStrategy is trained by `fit`, with "
+    "`callbacks.DataParallel` at the head of its callbacks. Received: a step "
+    "without. Give `fit` `callbacks=[tfdp.callbacks.DataParallel(), ...]`."
+)
+
 
 class Batches(Protocol):
     """Whom a feed asks for the numbers of batches; an `Exchange` is one."""
@@ -70,15 +76,20 @@ class Feed:
         """Returns the number of the next batch; `None` at the epoch's end.
 
         It waits while others have what is left.
+
+        Raises:
+            RuntimeError: If no `fit` has begun that says whom to ask.
         """
-        epoch, number = self.epoch, self._next
-        if self._batches is None or self._is_open:
+        epoch, number, batches = self.epoch, self._next, self._batches
+        if batches is None:
+            raise RuntimeError(NEEDS_EDGES)
+        if self._is_open:
             return None
         if number is None:
-            number = self._batches.take(epoch)
+            number = batches.take(epoch)
         following = None
         if number is not None and self._looks_ahead:
-            following = self._batches.take(epoch, waits=False)
+            following = batches.take(epoch, waits=False)
         with self._lock:
             if number is not None and epoch == self.epoch:
                 self._next = following
@@ -140,8 +151,9 @@ class Feed:
 
     def close(self) -> None:
         """Says that nobody reads any more; who waits to take is let go."""
-        if self._batches is not None:
-            self._batches.interrupt(is_on=True)
+        batches, self._batches = self._batches, None
+        if batches is not None:
+            batches.interrupt(is_on=True)
 
     def use(self) -> bool:
         """Says that the step of the next batch begins.
@@ -149,10 +161,16 @@ class Feed:
         Returns:
             Whether it is the last there is for now, so that what was gathered
             must be an update.
+
+        Raises:
+            RuntimeError: If no batch was taken.
         """
         with self._lock:
             if not self._taken:
-                return True
+                raise RuntimeError(
+                    "A step is of a batch that was taken. Received: a step "
+                    "beside. Give `fit` data, not a distributed dataset."
+                )
             number, is_last = self._taken.popleft()
             self._in_use.append(number)
             return is_last

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfdp.asynchronous.conversation import LANES
+from tfdp.asynchronous.serving.conversation import LANES
 from tfdp.asynchronous.wire import authentication
 from tfdp.asynchronous.wire.authentication import WrongSecret
 from tfdp.asynchronous.wire.connection import Connection, Ended
@@ -47,6 +47,9 @@ class Session:
             server counts as lost.
         start_timeout: Seconds to wait for it to listen.
 
+    Attributes:
+        failure: The last error of `ask`, if any.
+
     Raises:
         ServerLost: If no server answers in that time.
         ValueError: If what answers knows another secret.
@@ -73,6 +76,7 @@ class Session:
         self._questions = itertools.count()
         self._failure = ""
         self._interrupted: set[str] = set()
+        self.failure: Exception | None = None
         self._is_closed = threading.Event()
         seconds = heartbeat_timeout / _PULSES
         for function in (self._listen, lambda: self._pulse(seconds)):
@@ -118,7 +122,8 @@ class Session:
             raise Interrupted(kind)
         if answer.kind == "error":
             kind_of_error = _ERRORS.get(answer.fields["type"], RuntimeError)
-            raise kind_of_error(answer.fields["text"])
+            self.failure = kind_of_error(answer.fields["text"])
+            raise self.failure
         return answer
 
     def interrupt(self, lane: str, *, is_on: bool) -> None:
@@ -178,13 +183,14 @@ class Session:
             raise self._lost()
 
     def _lost(self) -> ServerLost:
-        return ServerLost(
+        self.failure = ServerLost(
             "An asynchronous worker trains while its server is there. "
             f"Received: worker {self._worker} has lost the server at "
             f"{self._address}: {self._failure}. See what the chief and its "
             "server have written, and start the job again; "
             "`tfdp.callbacks.BackupAndRestore` resumes it."
         )
+        return self.failure
 
 
 def _connected(

@@ -10,8 +10,9 @@ from tfdp.backup.callback_states import (
     arrays_of_model,
 )
 from tfdp.backup.contents import check_contents
-from tfdp.backup.data_position import DataPosition, Position
+from tfdp.backup.courses import Replay, course_of, is_replaying
+from tfdp.backup.differences import differences
+from tfdp.backup.handover import Handover
 from tfdp.backup.random_numbers import random_numbers
-from tfdp.backup.replay import Replay, is_replaying
 from tfdp.backup.sharing import shared
 from tfdp.backup.training_state import TrainingState, check_built

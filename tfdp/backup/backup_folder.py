@@ -32,6 +32,28 @@ class Backup:
     arrays: Mapping[str, np.ndarray]
     about: Mapping[str, Any]
 
+    def as_arrays(self) -> dict[str, np.ndarray]:
+        """Returns all of it as arrays, by name."""
+        about = json.dumps([self.about, sorted(self.arrays)])
+        return {
+            _ABOUT: np.frombuffer(about.encode(), np.uint8),
+            **self.arrays,
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Backup":
+        """Returns what `as_arrays` was called of.
+
+        Raises:
+            ValueError: If some are missing.
+            KeyError: If most are.
+        """
+        rest = dict(arrays)
+        about, names = json.loads(rest.pop(_ABOUT).tobytes())
+        if names != sorted(rest):
+            raise ValueError("arrays are missing")
+        return cls(rest, about)
+
 
 class BackupFolder:
     """Keeps the last backups of a run, each in a file of its own.
@@ -96,11 +118,7 @@ class BackupFolder:
     def _write(self, path: pathlib.Path, backup: Backup) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
-        about = json.dumps([backup.about, sorted(backup.arrays)])
-        arrays: dict[str, Any] = {
-            _ABOUT: np.frombuffer(about.encode(), np.uint8),
-            **backup.arrays,
-        }
+        arrays: dict[str, Any] = backup.as_arrays()
         with unfinished.open("wb") as file:
             np.savez(file, **arrays)
             file.flush()
@@ -131,10 +149,7 @@ class BackupFolder:
                 _update_of(path)
                 with path.open("rb") as opened, np.load(opened) as file:
                     arrays = {name: file[name] for name in file.files}
-                about, names = json.loads(arrays.pop(_ABOUT).tobytes())
-                if names != sorted(arrays):
-                    raise ValueError("arrays are missing")
-                backup = Backup(arrays, about)
+                backup = Backup.of_arrays(arrays)
                 check(backup)
             except (
                 OSError,

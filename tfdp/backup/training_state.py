@@ -14,6 +14,8 @@ from tfdp.strategy import DataParallelStrategy
 from tfdp.upstream.keras import inspection
 
 Arrays = dict[str, np.ndarray]
+_SERVED = "served "
+_QUEUE = _SERVED + "queue/"
 
 
 class TrainingState:
@@ -22,7 +24,7 @@ class TrainingState:
     Weights, seeds and the optimizers' variables are the same on all replicas.
     Statistics of layers, sums of metrics, counts of samples, and the slots of
     replicas that update alone are each replica's own. Slots that replicas have
-    shared out have one owner each.
+    shared out have one owner each. What a server has, it is asked for.
 
     Args:
         model: A built and compiled model.
@@ -40,11 +42,14 @@ class TrainingState:
             for optimizer in optimizers
             if isinstance(optimizer, DistributedOptimizer) and optimizer.built
         ]
-        ways = [optimizer.synchronized_by for optimizer in ours]
+        ways = self._ways = [each.synchronized_by for each in ours]
         own = [variable for way in ways for variable in way.replica_variables]
         owned = [variable for way in ways for variable in way.owned_variables]
         waiting = [variable for way in ways for variable in way.replica_sums]
-        apart = {id(variable) for variable in (*statistics, *own, *owned)}
+        served = [variable for way in ways for variable in way.served_variables]
+        apart = {
+            id(variable) for variable in (*statistics, *own, *owned, *served)
+        }
         shared = {
             id(variable): variable
             for variable in (
@@ -53,6 +58,11 @@ class TrainingState:
             )
             if id(variable) not in apart
         }
+        of_model = set(map(id, model.variables))
+        self._of_model = [
+            *(f"shared {i}" for i, v in enumerate(shared) if v in of_model),
+            *(f"mean {i}" for i, _ in enumerate(statistics)),
+        ]
         self._paths = {
             **{f"shared {i}": v.path for i, v in enumerate(shared.values())},
             **{f"mean {i}": v.path for i, v in enumerate(statistics)},
@@ -74,8 +84,12 @@ class TrainingState:
             **{f"waiting {i}": each for i, each in enumerate(waiting)},
         }
 
-    def captured(self) -> Arrays:
+    def captured(self, *, in_epoch: bool = True) -> Arrays:
         """Returns the values, by name; a collective.
+
+        Args:
+            in_epoch: Whether an epoch is under way, of which a server knows
+                what is left. Defaults to `True`.
 
         Returns:
             Arrays in the shape of their variables; those that are each
@@ -88,6 +102,11 @@ class TrainingState:
             **{name: self._first(v) for name, v in shared.items()},
             # On other workers none.
             **dict(zip(self._owned, map(_storable, owned), strict=False)),
+            **{
+                name: array
+                for name, array in self._served().items()
+                if in_epoch or not name.startswith(_QUEUE)
+            },
             **self._of_all_replicas({**self._means, **self._own, **self._sums}),
         }
 
@@ -108,11 +127,19 @@ class TrainingState:
             **self._sums,
         }
         whole = {*self._shared, *self._owned}
+        served = {n: a.shape for n, a in self._served().items()}
         expected = {name: tuple(v.shape) for name, v in variables.items()}
+        expected |= served
         received = {
-            name: array.shape if name in whole else array.shape[1:]
+            name: array.shape
+            if name in whole or name.startswith(_SERVED)
+            else array.shape[1:]
             for name, array in arrays.items()
         }
+        # How far an epoch is has no shape of its own.
+        for names in (expected, received):
+            for name in [name for name in names if name.startswith(_QUEUE)]:
+                del names[name]
         if expected != received:
             name = next(
                 name
@@ -146,6 +173,14 @@ class TrainingState:
             self._assign_own(variable, values)
         self._restore_sums("samples", arrays)
         self._restore_sums("waiting", arrays)
+        for way in self._ways:
+            way.serve(
+                {
+                    name.removeprefix(_SERVED): array
+                    for name, array in arrays.items()
+                    if name.startswith(_SERVED)
+                }
+            )
 
     def restore_metrics(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Gives metrics the values that were captured.
@@ -180,6 +215,33 @@ class TrainingState:
             for component in self._components(own[name]):
                 _assign(component, values)
         return [self._paths[name] for name in differing]
+
+    def captured_rest(self) -> Arrays:
+        """Returns what the model has beside what a server has."""
+        return {name: self._first(v) for name, v in self._rest().items()}
+
+    def restore_rest(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Gives this worker's model what that of another has.
+
+        Args:
+            arrays: What `captured_rest` has returned there.
+        """
+        for name, variable in self._rest().items():
+            for component in self._components(variable):
+                _assign(component, arrays[name])
+
+    def _rest(self) -> dict[str, Any]:
+        found = {**self._shared, **self._means}
+        return {name: found[name] for name in self._of_model}
+
+    def _served(self) -> Arrays:
+        if not self._strategy.is_chief:
+            return {}
+        return {
+            _SERVED + name: _storable(array)
+            for way in self._ways
+            for name, array in way.served().items()
+        }
 
     def _restore_sums(
         self, kind: str, arrays: Mapping[str, np.ndarray]

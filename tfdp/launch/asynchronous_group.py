@@ -42,11 +42,11 @@ class AsynchronousGroup(WorkerGroup):
     None 3
     """
 
-    _fate = (
+    fate = (
         "It is the chief, without which nobody trains: all other workers were "
         "ended."
     )
-    _is_asynchronous = True
+    is_asynchronous = True
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class AsynchronousGroup(WorkerGroup):
         It is 0 where the chief is here. Where it is elsewhere, and every
         worker was lost, that of the first one.
         """
-        if len(self.lost) < len(self._processes):
+        if len(self.lost) < len(self.processes):
             return 0
         return next(iter(self.lost.values())).exit_code
 
@@ -102,13 +102,14 @@ class AsynchronousGroup(WorkerGroup):
             told.append(f"{again} restart{'s' * (again > 1)} ({times})")
         return "; ".join(told)
 
-    def _judge(
+    def judge(
         self, now: float, codes: Mapping[int, int | None]
     ) -> Culprit | None:
+        """Returns the chief, if it has failed; sees to those that fall."""
         if CHIEF in codes:
             code = codes[CHIEF]
-            stopped = code is None and self._processes[CHIEF].is_stopped
-            culprit = self._blame.look(
+            stopped = code is None and self.processes[CHIEF].is_stopped
+            culprit = self.blame.look(
                 now, {CHIEF: code}, [CHIEF] if stopped else []
             )
             if culprit:
@@ -119,40 +120,38 @@ class AsynchronousGroup(WorkerGroup):
             self._start_again(worker)
         return None
 
-    def _unfinished(self, codes: Mapping[int, int | None]) -> list[int]:
-        if self._is_ending:
-            return super()._unfinished(codes)
+    def unfinished(self, codes: Mapping[int, int | None]) -> list[int]:
+        """Returns the workers to wait for, until all are to end."""
+        if self.is_ending:
+            return super().unfinished(codes)
         return self._survival.unfinished(codes)
 
     def _let_fall(self, fall: Fall) -> None:
-        process = self._processes[fall.worker]
         code = fall.returncode
         if code is None:
             # It is ended when nobody else is waited for.
             code = -signal.SIGTERM
         else:
-            self._guardian.release(process.pid)
-            self._output.leave(fall.worker, process.close())
-        failure = self._failure(Culprit(fall.worker, code), fall.fate)
+            self.release(fall.worker)
+        failure = self.failure(Culprit(fall.worker, code), fall.fate)
         if fall.is_lost:
             self._lost[fall.worker] = failure
         self._on_fall(failure)
 
     def _start_again(self, worker: int) -> None:
         count = self._restarts.counts[worker]
-        before = self._processes[worker]
-        self._output.begin(worker, self._restart_count + count)
+        before = self.processes[worker]
         try:
-            self._start(worker, count)
+            self.restart(worker, count)
         except OSError as error:
-            if self._processes[worker] is not before:
+            if self.processes[worker] is not before:
                 raise
             # As its last life has failed, so has this one.
             code = before.poll() or -signal.SIGKILL
             fate = f"It could not be started again: {error.strerror}."
-            self._on_fall(self._failure(Culprit(worker, code), fate))
+            self._on_fall(self.failure(Culprit(worker, code), fate))
             return
         self._before.append(before.outcome)
-        if self._is_ending:
+        if self.is_ending:
             # A signal has come meanwhile, of which it knows nothing.
-            self._processes[worker].send(signal.SIGTERM)
+            self.processes[worker].send(signal.SIGTERM)

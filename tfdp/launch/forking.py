@@ -25,7 +25,7 @@ def _serve(connection: socket.socket) -> dict[str, Any] | None:
     # Nobody waits for keepers.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     # Ctrl-C is for the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
     while True:
@@ -52,6 +52,9 @@ def _serve(connection: socket.socket) -> dict[str, Any] | None:
             if not os.read(permission, 1):
                 os._exit(1)
             os.close(permission)
+            # It is ignored where the server was started so: in the background
+            # of a shell.
+            signal.signal(signal.SIGINT, interrupt)
             return json.loads(text)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -73,7 +76,6 @@ def _keep(worker: int, status: int, numbers: str) -> NoReturn:
 
 
 def _run(request: dict[str, Any]) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["folder"])

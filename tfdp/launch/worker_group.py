@@ -87,6 +87,12 @@ class WorkerGroup(contextlib.AbstractContextManager):
         longest_line: Characters of a line; of a longer one `on_line` gets the
             parts. Defaults to 65,536.
 
+    Attributes:
+        processes: The newest process of each worker, by its index.
+        blame: Who has failed first.
+        fate: What is told of the others, once one is to blame.
+        is_asynchronous: Whether workers go on without each other.
+
     Raises:
         TypeError: If a number is none, or a variable not a text.
         ValueError: If `num_workers` is below 1 or above 1024, another number
@@ -103,9 +109,8 @@ class WorkerGroup(contextlib.AbstractContextManager):
     None
     """
 
-    # Of the whole group, once one is to blame.
-    _fate = "All other workers were ended."
-    _is_asynchronous = False
+    fate = "All other workers were ended."
+    is_asynchronous = False
 
     def __init__(
         self,
@@ -153,15 +158,15 @@ class WorkerGroup(contextlib.AbstractContextManager):
         are_all_here = len(addresses) == num_workers
         if are_all_here:
             variables = {**variables, SECRET: secrets.token_hex(16), **env}
-        if self._is_asynchronous:
+        if self.is_asynchronous:
             variables[ASYNCHRONOUS] = "1"
             check_secret(variables.get(SECRET, ""), are_all_here=are_all_here)
         self._grace_seconds = grace_seconds
         self._kill_at = math.inf
         self._oom_kills = oom_kills()
-        self._blame = Blame()
+        self.blame = Blame()
         self._restart_count = restart_count
-        self._processes: dict[int, WorkerProcess] = {}
+        self.processes: dict[int, WorkerProcess] = {}
         self._output = WorkerOutput(
             indices,
             on_line=on_line,
@@ -206,12 +211,12 @@ class WorkerGroup(contextlib.AbstractContextManager):
     @property
     def pids(self) -> dict[int, int]:
         """Process id of each worker, by its index."""
-        return {index: p.pid for index, p in self._processes.items()}
+        return {index: p.pid for index, p in self.processes.items()}
 
     @property
     def outcomes(self) -> list[WorkerOutcome]:
         """What has become of each worker so far."""
-        return [p.outcome for p in self._processes.values()]
+        return [p.outcome for p in self.processes.values()]
 
     @property
     def exit_code(self) -> int:
@@ -238,12 +243,12 @@ class WorkerGroup(contextlib.AbstractContextManager):
         Raises:
             ValueError: If there is no such worker here.
         """
-        if worker not in self._processes:
+        if worker not in self.processes:
             raise ValueError(
                 "The worker must be one of this group. Received: "
-                f"worker={worker}. Use one of {list(self._processes)}."
+                f"worker={worker}. Use one of {list(self.processes)}."
             )
-        self._processes[worker].send(number)
+        self.processes[worker].send(number)
 
     def end(self, number: int) -> None:
         """Asks all workers to end; may be called from a signal handler.
@@ -254,11 +259,11 @@ class WorkerGroup(contextlib.AbstractContextManager):
         Args:
             number: The signal to send.
         """
-        if self._is_ending:
+        if self.is_ending:
             self._kill_at = -math.inf
             return
         self._kill_at = time.monotonic() + self._grace_seconds
-        for process in list(self._processes.values()):
+        for process in list(self.processes.values()):
             process.send(number)
             if process.is_stopped:
                 process.send(signal.SIGCONT)
@@ -292,13 +297,13 @@ class WorkerGroup(contextlib.AbstractContextManager):
         late: list[int] = []
         while culprit is None and not self._output.error:
             now = time.monotonic()
-            codes = {i: p.poll() for i, p in self._processes.items()}
-            if not self._is_ending:
-                culprit = self._judge(now, codes)
-                if now >= deadline and not self._blame.has_seen_failure:
-                    late = self._unfinished(codes)
+            codes = {i: p.poll() for i, p in self.processes.items()}
+            if not self.is_ending:
+                culprit = self.judge(now, codes)
+                if now >= deadline and not self.blame.has_seen_failure:
+                    late = self.unfinished(codes)
                     self.end(signal.SIGTERM)
-            is_over = not self._unfinished(codes)
+            is_over = not self.unfinished(codes)
             if culprit is None and (is_over or now >= self._kill_at):
                 break
             time.sleep(_POLL_SECONDS)
@@ -307,11 +312,11 @@ class WorkerGroup(contextlib.AbstractContextManager):
             raise self._output.error
         if late and timeout is not None:
             raise lateness(timeout, late, self._output.last_lines)
-        return self._failure(culprit, self._fate) if culprit else None
+        return self.failure(culprit, self.fate) if culprit else None
 
     def stop(self) -> None:
         """Ends what is left of the group: SIGTERM, then SIGKILL."""
-        for process in self._processes.values():
+        for process in self.processes.values():
             process.was_ended |= process.poll() is None
         now = time.monotonic()
         if now < self._kill_at:
@@ -322,39 +327,56 @@ class WorkerGroup(contextlib.AbstractContextManager):
                 time.sleep(_POLL_SECONDS)
         self._guardian.kill_members()
         self._guardian.close()
-        for index, process in self._processes.items():
+        for index, process in self.processes.items():
             self._output.leave(index, process.close())
         self._output.close()
 
     @property
-    def _is_ending(self) -> bool:
+    def is_ending(self) -> bool:
+        """Whether the workers have been asked to end."""
         return self._kill_at < math.inf
 
-    def _start(self, index: int, restarts: int = 0) -> None:
-        count = self._restart_count + restarts
-        process = self._makers[index](
-            env={**self._environments[index], "TFDP_RESTART_COUNT": str(count)}
-        )
-        self._processes[index] = process
-        self._guardian.watch(process.pid, process.keeper)
-        process.begin()
+    def restart(self, worker: int, count: int) -> None:
+        """Starts a worker again; for a group that goes on without it.
 
-    def _judge(
+        Args:
+            worker: Its index.
+            count: How often it was started again in this group, this time
+                included.
+
+        Raises:
+            OSError: If it cannot be started.
+        """
+        self._output.begin(worker, self._restart_count + count)
+        self._start(worker, count)
+
+    def release(self, worker: int) -> None:
+        """Lets a worker that has ended go, while the others run.
+
+        Args:
+            worker: Its index.
+        """
+        process = self.processes[worker]
+        self._guardian.release(process.pid)
+        self._output.leave(worker, process.close())
+
+    def judge(
         self, now: float, codes: Mapping[int, int | None]
     ) -> Culprit | None:
         """Returns whose failure has ended the job, if it has."""
         stopped = [
             index
             for index, code in codes.items()
-            if code is None and self._processes[index].is_stopped
+            if code is None and self.processes[index].is_stopped
         ]
-        return self._blame.look(now, codes, stopped)
+        return self.blame.look(now, codes, stopped)
 
-    def _unfinished(self, codes: Mapping[int, int | None]) -> list[int]:
+    def unfinished(self, codes: Mapping[int, int | None]) -> list[int]:
         """Returns the workers to wait for."""
         return [index for index, code in codes.items() if code is None]
 
-    def _failure(self, culprit: Culprit, fate: str) -> WorkerFailure:
+    def failure(self, culprit: Culprit, fate: str) -> WorkerFailure:
+        """Returns what has become of a worker, and what becomes of others."""
         kills_before, self._oom_kills = self._oom_kills, oom_kills()
         return WorkerFailure.of(
             culprit.worker,
@@ -364,3 +386,12 @@ class WorkerGroup(contextlib.AbstractContextManager):
             is_out_of_memory=self._oom_kills > kills_before,
             fate=fate,
         )
+
+    def _start(self, index: int, restarts: int = 0) -> None:
+        count = self._restart_count + restarts
+        process = self._makers[index](
+            env={**self._environments[index], "TFDP_RESTART_COUNT": str(count)}
+        )
+        self.processes[index] = process
+        self._guardian.watch(process.pid, process.keeper)
+        process.begin()

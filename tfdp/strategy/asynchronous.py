@@ -1,8 +1,8 @@
 """Workers that train without waiting for each other."""
 
 import hashlib
+import importlib.util
 import secrets
-import sys
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from tfdp.asynchronous.exchange import Exchange
 from tfdp.asynchronous.feed import Feed
-from tfdp.asynchronous.server_process import ServerProcess
-from tfdp.asynchronous.server_settings import Settings
+from tfdp.asynchronous.serving.server_process import ServerProcess
+from tfdp.asynchronous.serving.server_settings import Settings
 from tfdp.asynchronous.staleness import Staleness
 from tfdp.batch import checked_number
 from tfdp.cluster import Cluster, environment, membership
@@ -25,6 +25,12 @@ from tfdp.upstream.keras import keras_epochs, keras_fit
 from tfdp.upstream.tensorflow import tf_runtime
 
 _OWN = ("keras", "tfdp", "__main__")
+# What an optimizer and its variables are made of.
+_SERVED = (
+    keras.optimizers.Optimizer,
+    keras.optimizers.schedules.LearningRateSchedule,
+    keras.constraints.Constraint,
+)
 
 
 class AsynchronousStrategy(MirroredStrategy):
@@ -33,9 +39,9 @@ class AsynchronousStrategy(MirroredStrategy):
     Each worker has replicas of its own devices, whose steps are one as under
     `MirroredStrategy`. It computes a gradient, sends it to a server, a process
     beside the chief's, and gets the newest weights. A batch of data is one
-    worker's: worker w of n takes batches w, w + n, ..., so that an epoch makes
-    the updates of one device. Nobody's loss ends the others: they train on what
-    the lost one would have.
+    worker's: worker w of n takes batches w, w + n, ..., and more where others
+    are slow, so that an epoch makes the updates of one device. Nobody's loss
+    ends the others: they train on what the lost one would have.
 
     The staleness of an update is the number of updates that others have made
     since its gradient was begun. No update exceeds `max_staleness`, and none is
@@ -205,7 +211,9 @@ class AsynchronousStrategy(MirroredStrategy):
         way = getattr(optimizer, "synchronized_by", None)
         begin_step = getattr(way, "begin_step", None)
         if begin_step is not None:
-            with waiting_for((args, kwargs)):
+            # What each replica has of them is no tensor itself.
+            given = tf.nest.flatten((args, kwargs))
+            with waiting_for(list(map(self.experimental_local_results, given))):
                 begin_step()
         return super().run(fn, args, kwargs, options)
 
@@ -248,13 +256,21 @@ def _modules() -> tuple[str, ...]:
     A class that a program itself defines it cannot import.
     """
     names = {
-        getattr(each, "__module__", "")
+        each.__module__
         for each in keras.saving.get_custom_objects().values()
+        if isinstance(each, type) and issubclass(each, _SERVED)
     }
     return tuple(
         sorted(
             name
             for name in names
-            if name in sys.modules and name.split(".")[0] not in _OWN
+            if name.split(".")[0] not in _OWN and _can_be_imported(name)
         )
     )
+
+
+def _can_be_imported(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False

@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfdp.asynchronous.description import Description
-from tfdp.asynchronous.exchange import Exchange, Weights
-from tfdp.asynchronous.feed import Feed
+from tfdp.asynchronous.exchange import Exchange
+from tfdp.asynchronous.feed import NEEDS_EDGES, Feed
 from tfdp.asynchronous.gradients import Rows
-from tfdp.asynchronous.training import CHIEF
+from tfdp.asynchronous.received import Weights
+from tfdp.asynchronous.serving.training import CHIEF
 from tfdp.step import Gradient
 from tfdp.synchronization.inner_optimizer import single_optimizers
 from tfdp.synchronization.synchronization import Reduced
@@ -56,6 +57,7 @@ class Asynchronous(Synchronous):
         self._exchange: Exchange | None = None
         self._feed: Feed | None = None
         self._newest: list[Weights] = []
+        self._names: list[str] = []
         self._steps = 0
 
     @property
@@ -143,7 +145,9 @@ class Asynchronous(Synchronous):
             self.take_over(self._exchange.end())
             if self._exchange.worker == CHIEF:
                 # The server ends with the chief's program, not before.
-                self.load_state(self._exchange.save())
+                state = self.served()
+                self.load_state(state)
+                self._names = list(state)
             self._exchange = self._feed = None
 
     def take_over(self, weights: Weights) -> None:
@@ -173,6 +177,42 @@ class Asynchronous(Synchronous):
         """
         for name, variable in self._named(state):
             variable.assign(state[name])
+
+    @property
+    def served_variables(self) -> list[keras.Variable]:
+        """The weights, slots and counts, which are the server's."""
+        return [*self._variables, *self.inner_optimizer.variables]
+
+    def served(self) -> dict[str, np.ndarray]:
+        """Returns what the server has, of one version.
+
+        The count of updates here is that version's then. Weights stay those
+        that this worker has read. A learning rate is the one that was set
+        here, of which the server may not have heard. After a `fit`, what is
+        here.
+        """
+        if self._exchange is None and self._names:
+            return self.state_of(self._names)
+        state = self._checked().save()
+        counts = [each.iterations for each in self.optimizers]
+        rates = [each.learning_rate for each in self.optimizers]
+        for name, variable in self._named(state):
+            if any(variable is each for each in counts):
+                variable.assign(state[name])
+            if any(variable is each for each in rates):
+                state[name] = np.asarray(variable.numpy())
+        return state
+
+    def serve(self, state: Mapping[str, np.ndarray]) -> None:
+        """Has the server go on from a state, and this worker too."""
+        cast = {
+            name: np.asarray(state[name]).astype(
+                tf.as_dtype(variable.dtype).as_numpy_dtype
+            )
+            for name, variable in self._named(state)
+        }
+        self._checked().load({**state, **cast})
+        self.load_state(cast)
 
     def _named(
         self, names: Sequence[str] | Mapping[str, Any]
@@ -267,10 +307,5 @@ class Asynchronous(Synchronous):
 
     def _checked(self) -> Exchange:
         if self._exchange is None:
-            raise RuntimeError(
-                "A model in an AsynchronousStrategy is trained by `fit`, with "
-                "`callbacks.DataParallel` at the head of its callbacks. "
-                "Received: a step without. Give `fit` "
-                "`callbacks=[tfdp.callbacks.DataParallel(), ...]`."
-            )
+            raise RuntimeError(NEEDS_EDGES)
         return self._exchange

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfdp.asynchronous.description import Description
-from tfdp.asynchronous.exchange import Exchange, Weights
+from tfdp.asynchronous.exchange import Exchange
 from tfdp.asynchronous.feed import Feed
+from tfdp.asynchronous.received import Weights
 from tfdp.step import Gradient
 from tfdp.synchronization.asynchronous import Asynchronous
 from tfdp.synchronization.diloco import DiLoCo

@@ -227,6 +227,22 @@ class Synchronization:
         """State that one replica has for all, by names of plain Keras."""
         return []
 
+    @property
+    def served_variables(self) -> list[keras.Variable]:
+        """State that a server has for all workers, and which is behind here."""
+        return []
+
+    def served(self) -> dict[str, np.ndarray]:
+        """Returns what a server has, of one version, by its names."""
+        return {}
+
+    def serve(self, state: Mapping[str, np.ndarray]) -> None:
+        """Has a server go on from a state.
+
+        Args:
+            state: What `served` has returned, or a part of it.
+        """
+
     def gather(self, strategy: tf.distribute.Strategy) -> list[np.ndarray]:
         """Returns the values of `owned_variables`; a collective.
 

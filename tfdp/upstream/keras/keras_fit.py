@@ -225,6 +225,15 @@ def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:
     _initial_epoch.replace(model, epoch)
 
 
+def begins_at_epoch(model: keras.Model) -> int | None:
+    """Returns what `begin_at_epoch` has said, if anything.
+
+    Args:
+        model: The model that is fitted.
+    """
+    return _initial_epoch.of(model)
+
+
 def model_of_step(fn: Callable[..., Any], name: str) -> keras.Model | None:
     """Returns the model whose step this is, if any.
 

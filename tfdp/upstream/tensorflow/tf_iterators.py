@@ -47,7 +47,7 @@ def _announcing(
     class Announcing(iterator_type):
         @property
         def _type_spec(self) -> Any:
-            spec = super()._type_spec
+            spec = _type_spec.of(super())
             spec.__class__ = AnnouncingSpec
             return spec
 
@@ -67,7 +67,7 @@ def _announcing(
             return Announcing
 
         def _from_components(self, components: Any) -> Any:
-            iterator = super()._from_components(components)
+            iterator = _from_components.of(super())(components)
             iterator.__class__ = Announcing
             return iterator
 

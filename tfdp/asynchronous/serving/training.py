@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfdp.asynchronous.barrier import Barrier
 from tfdp.asynchronous.batch_queue import Batches, BatchQueue
 from tfdp.asynchronous.description import Description, check_arrays
-from tfdp.asynchronous.epoch_statistics import brought_together
-from tfdp.asynchronous.fits import Fits
 from tfdp.asynchronous.gradients import Gradient, check_gradients
 from tfdp.asynchronous.position import Position
-from tfdp.asynchronous.served_model import ServedModel
+from tfdp.asynchronous.serving.barrier import Barrier
+from tfdp.asynchronous.serving.epoch_statistics import brought_together
+from tfdp.asynchronous.serving.fits import Fits
+from tfdp.asynchronous.serving.served_model import ServedModel
 from tfdp.asynchronous.staleness import Lost, Staleness
 
 CHIEF = 0
@@ -61,7 +61,7 @@ class Training:
         self._membership = threading.Lock()
         self._living: dict[int, object] = {}
         self._lost: dict[int, str] = {}
-        self._fits = Fits()
+        self.fits = Fits()
         self._reads: dict[int, int] = {}
         self._skipped: dict[int, int] = {}
         self._rates: list[tuple[int, float]] = []
@@ -107,12 +107,14 @@ class Training:
         with self._changed:
             self._living[worker] = object()
             self._lost.pop(worker, None)
-        self._fits.join(worker)
+        self.fits.join(worker)
 
     def begin(
-        self, worker: int, description: Description, *, fit: int
+        self, worker: int, description: Description, *, fit: int, opens: bool
     ) -> dict[str, Any]:
         """Lets a worker take part in a fit that trains what the chief trains.
+
+        Others than the chief wait until it has opened the fit.
 
         Returns:
             Where training is: `"version"`, `"epoch"`, `"fit"`.
@@ -123,19 +125,19 @@ class Training:
         """
         with self._changed:
             life = self._living.get(worker)
-        self._fits.begin(worker, fit, is_chief=worker == CHIEF)
+        self.fits.begin(worker, fit, is_chief=worker == CHIEF, opens=opens)
         with self._membership:
             if life is None or self._living.get(worker) is not life:
                 raise Lost(f"worker {worker}")
-            if fit >= self._fits.ended:
+            if fit >= self.fits.ended:
                 self.model.description.check_same(description, worker=worker)
             for each in self._parts:
                 each.join(worker)
         position = self.queue.position
         return {
             "version": self.staleness.version,
-            "epoch": position.epoch if position else None,
-            "fit": self._fits.ended,
+            "epoch": position.epoch if position else self.fits.first_epoch,
+            "fit": self.fits.ended,
         }
 
     def lose(self, worker: int, why: str) -> None:
@@ -144,7 +146,7 @@ class Training:
             with self._changed:
                 self._living.pop(worker, None)
                 self._lost[worker] = why
-            self._fits.lose(worker)
+            self.fits.lose(worker)
             # In this order: when others take what it had taken, it can update
             # nothing any more.
             for each in self._parts:
@@ -242,7 +244,7 @@ class Training:
 
     def stop(self, *, fit: int) -> None:
         """Ends a fit where it is; workers hear of it when they vote."""
-        if self._fits.stop(fit):
+        if self.fits.stop(fit):
             self.queue.stop()
 
     def vote(
@@ -250,10 +252,10 @@ class Training:
     ) -> bool:
         """Waits for all that live; returns whether any of them stops."""
         self.release(worker)
-        if meeting[0] < self._fits.ended:
+        if meeting[0] < self.fits.ended:
             return True
         stopped = self._votes.meet(worker, meeting, stops)
-        return stopped or self._fits.is_stopped
+        return stopped or self.fits.is_stopped
 
     def average(
         self,
@@ -267,7 +269,7 @@ class Training:
         check_arrays(
             values, self.model.description.statistics, "a value of statistics"
         )
-        if meeting[0] < self._fits.ended:
+        if meeting[0] < self.fits.ended:
             return list(values)
         self.release(worker)
         return self._averages.meet(worker, meeting, (samples, values))
@@ -277,7 +279,7 @@ class Training:
         self.release(worker)
         return (
             self._weights()
-            if fit < self._fits.ended
+            if fit < self.fits.ended
             else self._ends.meet(worker, fit)
         )
 
@@ -359,7 +361,7 @@ class Training:
         weights = self._read(worker)
         if self.queue.is_idle(worker):
             self.staleness.release(worker)
-            return weights._replace(read=0)
+            return Weights(weights.version, weights.values)
         return weights
 
     def _check_taken(self, worker: int, batches: Batches) -> None:
@@ -375,9 +377,7 @@ class Training:
             )
 
     def _is_open(self, worker: int, fit: int, epoch: int = -1) -> bool:
-        return self._fits.is_open(
-            worker, (fit, epoch), is_chief=worker == CHIEF
-        )
+        return self.fits.is_open(worker, (fit, epoch), is_chief=worker == CHIEF)
 
     def _average(
         self, brought: Mapping[int, tuple[float, Sequence[np.ndarray]]]
@@ -388,7 +388,7 @@ class Training:
     def _end(self, brought: Mapping[int, Any]) -> Weights:
         self.staleness.alone(self.model.finalize)
         weights = self._weights()
-        self._fits.end()
+        self.fits.end()
         self.queue.reset()
         return weights
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 
-from tfdp.asynchronous.server_settings import Settings
+from tfdp.asynchronous.serving.server_settings import Settings
 
 _SECONDS_TO_END = 5.0
 
@@ -35,7 +35,7 @@ class ServerProcess:
         self._address = ""
         self._asking = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tfdp.asynchronous.server"],
+            [sys.executable, "-m", "tfdp.asynchronous.serving.server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

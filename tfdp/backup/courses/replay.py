@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from tfdp.backup.data_position import DataPosition, skip
+from tfdp.backup.courses.data_position import DataPosition, skip
 from tfdp.upstream.keras import keras_fit
 
 _LONG_SECONDS = 5

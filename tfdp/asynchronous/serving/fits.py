@@ -1,7 +1,9 @@
 """Which `fit` of the workers' program is under way, and which epoch."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from tfdp.asynchronous.staleness import Lost
 
@@ -16,6 +18,8 @@ class Fits:
     Attributes:
         ended: How many fits have ended.
         is_stopped: Whether the one at hand is to end at once.
+        first_epoch: Where those begin that come, if the chief has said it.
+        handed: What they are handed, in the fit at hand.
 
     Example:
 
@@ -32,6 +36,8 @@ class Fits:
     def __init__(self) -> None:
         self.ended = 0
         self.is_stopped = False
+        self.first_epoch: int | None = None
+        self.handed: Mapping[str, np.ndarray] = {}
         self._changed = threading.Condition()
         self._lives: dict[int, object] = {}
         # What the chief has begun: the newest fit, and its newest epoch.
@@ -49,17 +55,49 @@ class Fits:
             self._lives.pop(worker, None)
             self._changed.notify_all()
 
-    def begin(self, worker: int, fit: int, *, is_chief: bool) -> None:
-        """Begins a fit, or waits until the chief has begun it.
+    def begin(
+        self, worker: int, fit: int, *, is_chief: bool, opens: bool = True
+    ) -> None:
+        """Begins a fit, or waits until the chief has opened it.
+
+        Args:
+            worker: Who begins.
+            fit: Index of the fit.
+            is_chief: Whether it is the chief, which does not wait.
+            opens: Whether the chief opens it at once.
 
         Raises:
             Lost: If the worker is lost, before or meanwhile.
         """
         with self._changed:
-            if is_chief:
-                self._begun = max(self._begun, fit)
-                self._changed.notify_all()
-            self._wait(worker, lambda: self._begun >= fit)
+            if is_chief and opens:
+                self.open(fit)
+            self._wait(worker, lambda: is_chief or self._begun >= fit)
+
+    def open(self, fit: int, epoch: int | None = None) -> None:
+        """Lets others take part.
+
+        Args:
+            fit: Index of the fit.
+            epoch: Where they begin; `None` for where their programs say.
+        """
+        with self._changed:
+            if fit > self._begun:
+                self._begun, self.first_epoch = fit, epoch
+            self._changed.notify_all()
+
+    def hand_over(
+        self, changed: Mapping[str, np.ndarray], names: Sequence[str]
+    ) -> None:
+        """Keeps what those that come are handed.
+
+        Args:
+            changed: What is not there already.
+            names: Of all of it.
+        """
+        with self._changed:
+            found = {**self.handed, **changed}
+            self.handed = {name: found[name] for name in names}
 
     def is_open(
         self, worker: int, asked: tuple[int, int], *, is_chief: bool
@@ -102,6 +140,7 @@ class Fits:
         """Ends a fit."""
         with self._changed:
             self.ended, self.is_stopped = self.ended + 1, False
+            self.handed, self.first_epoch = {}, None
             self._changed.notify_all()
 
     def _wait(self, worker: int, until: Callable[[], bool]) -> None:

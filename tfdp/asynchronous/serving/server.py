@@ -18,9 +18,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfdp.asynchronous.conversation import Conversation
-from tfdp.asynchronous.server_settings import Settings
-from tfdp.asynchronous.training import CHIEF, Training
+from tfdp.asynchronous.serving.conversation import Conversation
+from tfdp.asynchronous.serving.server_settings import Settings
+from tfdp.asynchronous.serving.training import CHIEF, Training
 from tfdp.asynchronous.wire import door as doors
 from tfdp.asynchronous.wire.connection import Connection
 from tfdp.asynchronous.wire.door import Door

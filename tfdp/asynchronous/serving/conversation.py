@@ -11,8 +11,8 @@ import numpy as np
 from tfdp.asynchronous.batch_queue import Batches
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.gradients import restored
+from tfdp.asynchronous.serving.training import CHIEF, Broken, Training, Weights
 from tfdp.asynchronous.staleness import Lost
-from tfdp.asynchronous.training import CHIEF, Broken, Training, Weights
 from tfdp.asynchronous.wire.connection import Connection, Ended
 from tfdp.asynchronous.wire.message import Message, Refused, shown
 
@@ -25,6 +25,10 @@ LANES = {
             "join",
             "begin",
             "build",
+            "open",
+            "expect",
+            "hand_over",
+            "handed",
             "read",
             "update",
             "skip",
@@ -39,7 +43,14 @@ LANES = {
         "steps",
     ),
 }
-_OF_THE_CHIEF = ("build", "set_learning_rate", "load")
+_OF_THE_CHIEF = (
+    "build",
+    "open",
+    "expect",
+    "hand_over",
+    "set_learning_rate",
+    "load",
+)
 # A queue, and room for the names of a state.
 _MARGIN = 2**20
 # Questions of a lane; more than one only where a worker was interrupted.
@@ -117,14 +128,14 @@ class Conversation:
         if lane is None or self._waiting[lane] >= _MOST_WAITING:
             raise Refused(f"it asks for {shown(message.kind)}, and may not now")
         if message.kind == "join":
-            self._expect(message)
+            self._introduce(message)
         elif self.worker is None:
             raise Refused(f"it asks for {message.kind!r} before it has joined")
         self._waiting[lane] += 1
         self._lanes[lane].put(message)
         return ""
 
-    def _expect(self, message: Message) -> None:
+    def _introduce(self, message: Message) -> None:
         worker = message.fields.get("worker")
         if self.worker is not None or type(worker) is not int or worker < 0:
             raise Refused(f"it joins as worker {shown(str(worker))}")
@@ -187,21 +198,52 @@ class Conversation:
         worker, description = self._me, self._describe(message)
         if worker == CHIEF and not self._training.trains(description):
             return _answered(needs_values=True)
-        return self._begun(worker, description, int(message.fields["fit"]))
+        return self._begun(worker, description, message.fields)
 
     def _build(self, message: Message) -> Message:
         worker, description = self._known("build")
         self._training.build(description, message.arrays)
-        return self._begun(worker, description, int(message.fields["fit"]))
+        return self._begun(worker, description, message.fields)
 
     def _begun(
-        self, worker: int, description: Description, fit: int
+        self, worker: int, description: Description, fields: Mapping[str, Any]
     ) -> Message:
-        where = self._training.begin(worker, description, fit=fit)
+        where = self._training.begin(
+            worker,
+            description,
+            fit=int(fields["fit"]),
+            opens=bool(fields["opens"]),
+        )
         self._connection.most_bytes = max(
             description.bytes, self._training.model.state_bytes + _MARGIN
         )
         return _answered(**where)
+
+    def _open(self, message: Message) -> Message:
+        self._known("open")
+        epoch = message.fields["epoch"]
+        self._training.fits.open(
+            int(message.fields["fit"]), None if epoch is None else int(epoch)
+        )
+        return _answered()
+
+    def _expect(self, message: Message) -> Message:
+        # Who says how much is to come may send no more than that.
+        self._known("expect")
+        self._connection.most_bytes = max(
+            self._connection.most_bytes, int(message.fields["bytes"]) + _MARGIN
+        )
+        return _answered()
+
+    def _hand_over(self, message: Message) -> Message:
+        self._known("hand_over")
+        fields = message.fields
+        changed = dict(zip(fields["names"], message.arrays, strict=True))
+        self._training.fits.hand_over(changed, fields["all"])
+        return _answered()
+
+    def _handed(self, message: Message) -> Message:
+        return _of_state(self._training.fits.handed)
 
     def _read(self, message: Message) -> Message:
         fit = int(message.fields["fit"])
@@ -296,8 +338,7 @@ class Conversation:
         return _answered()
 
     def _save(self, message: Message) -> Message:
-        state = self._training.state()
-        return Message("answer", {"names": list(state)}, list(state.values()))
+        return _of_state(self._training.state())
 
     def _load(self, message: Message) -> Message:
         self._known("load")
@@ -333,6 +374,10 @@ class Conversation:
 
 def _answered(**fields: Any) -> Message:
     return Message("answer", fields)
+
+
+def _of_state(state: Mapping[str, np.ndarray]) -> Message:
+    return Message("answer", {"names": list(state)}, list(state.values()))
 
 
 def _batches(fields: Mapping[str, Any]) -> Batches:
