@@ -179,6 +179,7 @@ def test_the_log_of_workers_replayed_on_one_device_gives_the_same_bits(
         [bound, "Adam", outer, 2, 0.05],
         asynchronous=True,
     )
+    assert all(isinstance(each, dict) for each in found), found
     log, rounds = found[0]["log"], [each["rounds"] for each in found]
     assert len(log) == sum(map(len, rounds))
     assert max(applied - read for _, _, read, applied in log) <= bound
