@@ -9,7 +9,7 @@ from typing import Any, Literal
 import keras
 
 from tfdp.batch import checked_count
-from tfdp.callbacks.exchange_watch import ExchangeWatch
+from tfdp.callbacks.apart import ExchangeWatch
 from tfdp.optimizer import UpdateCount
 from tfdp.run_log import EventFile, RunLog, numbers_in, opened, run_header
 from tfdp.throughput import room_words

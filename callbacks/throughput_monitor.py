@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfdp.agreement import all_gather, gathered_window
 from tfdp.backup import is_replaying
 from tfdp.batch import checked_count, checked_number, checked_verbose
+from tfdp.callbacks.apart import ExchangeWatch
 from tfdp.callbacks.counted_model import (
     all_read_all,
     check_counted,
@@ -19,7 +20,6 @@ from tfdp.callbacks.counted_model import (
     counts_samples,
 )
 from tfdp.callbacks.data_parallel import DataParallel
-from tfdp.callbacks.exchange_watch import ExchangeWatch
 from tfdp.callbacks.feeding import feed_of_fit
 from tfdp.callbacks.progress_bar import show_one_figure
 from tfdp.callbacks.vote_timer import VoteTimer

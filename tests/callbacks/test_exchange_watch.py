@@ -15,7 +15,7 @@ import tfdp
 from tfdp.asynchronous.exchange import Exchange
 from tfdp.asynchronous.serving.server import Server
 from tfdp.asynchronous.serving.server_settings import Settings
-from tfdp.callbacks.exchange_watch import ExchangeWatch
+from tfdp.callbacks.apart.exchange_watch import ExchangeWatch
 
 BATCH = 16
 OF_FIT = (
@@ -231,7 +231,9 @@ def test_a_real_server_counts_what_the_watch_says():
         if not done:
             watch.begin_epoch()
             watch.begin_step()
+            has_begun.set()
 
+    has_begun = threading.Event()
     loops[0].before_update = begin
     for loop in loops:
         # Makes its graph.
@@ -242,6 +244,8 @@ def test_a_real_server_counts_what_the_watch_says():
     ]
     for thread in threads:
         thread.start()
+        # Before it is watched, nobody makes an update.
+        assert has_begun.wait(60)
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive()

@@ -20,6 +20,7 @@ from tfdp.synchronization import Synchronization
 
 EXPORTED = {
     "AdaScale",
+    "AsynchronousStrategy",
     "BatchPlan",
     "Cluster",
     "Delayed",

@@ -3,12 +3,12 @@
 Arithmetic and words: no TensorFlow, no clock, no other room.
 """
 
-from tfdp.throughput.asynchrony import Asynchrony, Share
+from tfdp.throughput.asynchrony import Asynchrony
 from tfdp.throughput.asynchrony_table import print_asynchrony
 from tfdp.throughput.feed import Feed
 from tfdp.throughput.limits import Limit, limit
 from tfdp.throughput.rates import Rates
-from tfdp.throughput.room import free_bound, room_words
+from tfdp.throughput.room import room_words
 from tfdp.throughput.step_times import StepLog, StepTimes
 from tfdp.throughput.table import print_table
 from tfdp.throughput.window import Memory, Window

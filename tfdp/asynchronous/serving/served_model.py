@@ -1,6 +1,8 @@
 """The weights and the optimizer, as the server holds them."""
 
 import copy
+import functools
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,6 +33,8 @@ class ServedModel:
         description: What the chief trains.
         values: Initial values of its variables.
         device: Where they lie. Defaults to the processor.
+        unimported: Modules whose classes are not known here, and why.
+            Defaults to none.
 
     Raises:
         ValueError: If the values are not those of the variables, or the
@@ -43,7 +47,9 @@ class ServedModel:
         values: Sequence[np.ndarray],
         *,
         device: str = "CPU:0",
+        unimported: Mapping[str, str] | None = None,
     ) -> None:
+        anew = functools.partial(_anew, unimported=unimported or {})
         self.description = description
         self._device = device
         check_arrays(values, description.variables, "a value")
@@ -51,12 +57,12 @@ class ServedModel:
             keras.config.set_floatx(description.floatx)
         with tf.device(device):
             self._variables = [
-                _made(described, value)
+                _made(described, value, anew)
                 for described, value in zip(
                     description.variables, values, strict=True
                 )
             ]
-            self.optimizer = _anew(description.optimizer, "an optimizer")
+            self.optimizer = anew(description.optimizer, "an optimizer")
             undecayed = [
                 variable
                 for variable, described in zip(
@@ -199,7 +205,9 @@ def _unnumbered(path: str) -> str:
     return re.sub(r"_\d+(?=[_/]|$)", "", path)
 
 
-def _made(described: Described, value: np.ndarray) -> keras.Variable:
+def _made(
+    described: Described, value: np.ndarray, anew: Callable[[Any, str], Any]
+) -> keras.Variable:
     # Under the path of the model's, for a constraint or a decay that goes by
     # names.
     name = described.path.rpartition("/")[2]
@@ -208,13 +216,13 @@ def _made(described: Described, value: np.ndarray) -> keras.Variable:
     )
     keras_optimizers.name_as(variable, described.path)
     if described.constraint is not None:
-        variable.constraint = _anew(described.constraint, "a constraint")
+        variable.constraint = anew(described.constraint, "a constraint")
     if described.overwritten:
         variable.overwrite_with_gradient = True
     return variable
 
 
-def _anew(configuration: Any, what: str) -> Any:
+def _anew(configuration: Any, what: str, unimported: Mapping[str, str]) -> Any:
     try:
         # Keras puts into it what it has made.
         return keras.saving.deserialize_keras_object(
@@ -222,9 +230,15 @@ def _anew(configuration: Any, what: str) -> Any:
         )
     except Exception as error:
         name = configuration.get("class_name", configuration)
+        text = json.dumps(configuration)
+        missing = "".join(
+            f"The server could not import {module}: {why}. "
+            for module, why in unimported.items()
+            if json.dumps(module) in text
+        )
         raise ValueError(
             f"A server makes {what} anew, from what Keras or an imported "
             f"module knows. Received: {name}, which it cannot make: {error} "
-            "Put the class into a module, register it by "
+            f"{missing}Put the class into a module, register it by "
             "`keras.saving.register_keras_serializable`, and name the module."
         ) from error

@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import tensorflow as tf
 
@@ -34,6 +34,8 @@ class Server:
 
     Args:
         settings: What the chief has said.
+        unimported: Modules of it that could not be imported, and why. Defaults
+            to none.
         say: Writes a line.
 
     Raises:
@@ -42,10 +44,16 @@ class Server:
     """
 
     def __init__(
-        self, settings: Settings, *, say: Callable[[str], object] = doors.say
+        self,
+        settings: Settings,
+        *,
+        unimported: Mapping[str, str] | None = None,
+        say: Callable[[str], object] = doors.say,
     ) -> None:
         self._settings, self._say = settings, say
-        self.training = Training(settings.max_staleness, settings.num_workers)
+        self.training = Training(
+            settings.max_staleness, settings.num_workers, unimported
+        )
         self._lock = threading.RLock()
         self._here: dict[int, Conversation] = {}
         self._is_ending = False
@@ -150,9 +158,7 @@ def main() -> None:
     # The chief's own replicas need them.
     tf.config.set_visible_devices([], "GPU")
     try:
-        for module in settings.modules:
-            importlib.import_module(module)
-        server = Server(settings)
+        server = Server(settings, unimported=_imported(settings.modules))
     except Exception as error:
         _say(error=str(error))
         return
@@ -171,6 +177,21 @@ def main() -> None:
             server.end(gone)
     # Threads that wait for the dead would be waited for.
     os._exit(0)
+
+
+def _imported(modules: Iterable[str]) -> dict[str, str]:
+    """Imports modules; returns those that cannot be, and why.
+
+    It matters where the optimizer is of one: a program may have registered
+    much else, in modules that it alone can load.
+    """
+    failed = {}
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            failed[module] = f"{type(error).__name__}: {error}"
+    return failed
 
 
 def _say(**fields: str) -> None:

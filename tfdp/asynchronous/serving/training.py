@@ -47,12 +47,20 @@ class Training:
     Args:
         max_staleness: The largest staleness of an update.
         num_workers: How many workers are expected.
+        unimported: Modules whose classes a model cannot be made of, and why.
+            Defaults to none.
 
     Raises:
         ValueError: If `max_staleness` is no integer of at least 0.
     """
 
-    def __init__(self, max_staleness: int, num_workers: int) -> None:
+    def __init__(
+        self,
+        max_staleness: int,
+        num_workers: int,
+        unimported: Mapping[str, str] | None = None,
+    ) -> None:
+        self._unimported = unimported
         self.staleness = Staleness(max_staleness)
         self.queue = BatchQueue(num_workers)
         self._model: ServedModel | None = None
@@ -96,7 +104,7 @@ class Training:
         self, description: Description, values: Sequence[np.ndarray]
     ) -> None:
         """Takes the chief's model, in place of one that it had before."""
-        model = ServedModel(description, values)
+        model = ServedModel(description, values, unimported=self._unimported)
         with self._changed:
             if self._model is not None:
                 self.staleness.begin_anew()

@@ -7,7 +7,7 @@ on one device.
 
 from tfdp.data.blocks import blocks_of
 from tfdp.data.numbered.arrays import ArrayBatches
-from tfdp.data.numbered.feeding import EndOfData, Feed, Gone, Source, fed
+from tfdp.data.numbered.feeding import Feed, Source, fed
 from tfdp.data.numbered.items import ItemBatches, grain_items
 from tfdp.data.numbered.steps import InSteps
 from tfdp.data.numbered.stream import Stream

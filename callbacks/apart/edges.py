@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfdp.backup import Handover
+from tfdp.callbacks.apart.fit_watch import FitWatch
 from tfdp.callbacks.chief_only import ChiefOnly, on_chief_only
-from tfdp.callbacks.fit_watch import FitWatch
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import AsynchronousStrategy, NumberedDataset
 from tfdp.synchronization import Asynchronous
