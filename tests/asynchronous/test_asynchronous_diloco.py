@@ -179,7 +179,8 @@ def test_the_log_of_workers_replayed_on_one_device_gives_the_same_bits(
         [bound, "Adam", outer, 2, 0.05],
         asynchronous=True,
     )
-    assert all(isinstance(each, dict) for each in found), found
+    fallen = [str(each) for each in found if not isinstance(each, dict)]
+    assert not fallen, fallen
     log, rounds = found[0]["log"], [each["rounds"] for each in found]
     assert len(log) == sum(map(len, rounds))
     assert max(applied - read for _, _, read, applied in log) <= bound
