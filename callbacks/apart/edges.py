@@ -95,7 +95,7 @@ class Apart:
         steps = self._optimizer.accumulation_steps * self._way.sync_every
         feed.begin(exchange, looks_ahead=steps > 1)
         self._way.begin(exchange, feed)
-        self._watch = FitWatch(keras_fit.fit_under_way(), feed.close)
+        self._watch = FitWatch(feed.close)
         if where["is_over"]:
             keras_fit.begin_at_epoch(self._model, self._params["epochs"])
         elif where["epoch"] is not None:
