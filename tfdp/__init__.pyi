@@ -32,6 +32,7 @@ from .strategy.multi_worker import (
     MultiWorkerMirroredStrategy as MultiWorkerMirroredStrategy,
 )
 from .synchronization.delayed import Delayed as Delayed
+from .synchronization.delayed_nesterov import DelayedNesterov as DelayedNesterov
 from .synchronization.diloco import DiLoCo as DiLoCo
 from .synchronization.local_updates import LocalSGD as LocalSGD
 from .synchronization.sharded_state import ShardedState as ShardedState

@@ -86,15 +86,16 @@ class Apart:
         if self._strategy.is_chief:
             # What is here may have been set or loaded since the last one.
             exchange.load(self._way.state_of(list(exchange.save())))
-            self._rate = self._rate_here()
+            self._rate = _rate_of(self._way.served_optimizer)
         elif not where["is_over"]:
             self._handed = self._handover.restore_model(exchange.handed())
             self._set_rate(self._handed["learning_rate"])
         self._is_late = where["is_over"]
         feed = self._strategy.feed
-        feed.begin(exchange, looks_ahead=self._optimizer.accumulation_steps > 1)
+        steps = self._optimizer.accumulation_steps * self._way.sync_every
+        feed.begin(exchange, looks_ahead=steps > 1)
         self._way.begin(exchange, feed)
-        self._watch = FitWatch(keras_fit.fit_under_way(), feed.close)
+        self._watch = FitWatch(feed.close)
         if where["is_over"]:
             keras_fit.begin_at_epoch(self._model, self._params["epochs"])
         elif where["epoch"] is not None:
@@ -232,13 +233,13 @@ class Apart:
 
     def _hand_over(self, epoch: int | None) -> None:
         if self._strategy.size > 1:
-            rate = self._rate_here()
+            rate = _rate_of(self._way.inner_optimizer)
             self._exchange.hand_over(
                 self._handover.captured(epoch=epoch, learning_rate=rate)
             )
 
     def _tell_rate(self) -> None:
-        rate = self._rate_here()
+        rate = _rate_of(self._way.served_optimizer)
         if rate is not None and rate != self._rate:
             self._exchange.set_learning_rate(rate)
             self._rate = rate
@@ -247,13 +248,13 @@ class Apart:
         if rate is not None:
             self._way.inner_optimizer.learning_rate = rate
 
-    def _rate_here(self) -> float | None:
-        """The learning rate, where it is a number and no schedule."""
-        inner = self._way.inner_optimizer
-        if keras_optimizers.is_multi_optimizer(inner):
-            return None
-        rate = keras_optimizers.given_rate(inner)
-        return rate if isinstance(rate, float) else None
+
+def _rate_of(optimizer: keras.optimizers.Optimizer) -> float | None:
+    """The learning rate, where it is a number and no schedule."""
+    if keras_optimizers.is_multi_optimizer(optimizer):
+        return None
+    rate = keras_optimizers.given_rate(optimizer)
+    return rate if isinstance(rate, float) else None
 
 
 def on_chief_only_apart(

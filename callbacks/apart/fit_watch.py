@@ -3,7 +3,6 @@
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from tfdp.upstream.keras import keras_fit
 
@@ -16,28 +15,38 @@ class FitWatch:
     TensorFlow ends what reads data when nobody holds it any more, and waits for
     it; who waits for a batch then would keep it for ever.
 
+    It looks at which functions that thread is in, and at nothing that they
+    hold: whoever does, may be the last to let go of it.
+
     Args:
-        fit: The `EpochIterator` of the `fit` that this thread is in.
-        left: Called, from another thread, once it is no more.
+        left: Called, from another thread, once the `fit` that this thread is
+            in is no more.
     """
 
-    def __init__(self, fit: Any, left: Callable[[], None]) -> None:
-        self._fit = id(fit)
+    def __init__(self, left: Callable[[], None]) -> None:
+        frame = keras_fit.frame_of_fit()
+        self._fit = id(frame), getattr(frame, "f_code", None)
         self._left = left
-        self._thread = threading.get_ident()
+        self._of = threading.get_ident()
         self._is_over = threading.Event()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        """Watches no more."""
+        """Watches no more; a program may end then."""
         self._is_over.set()
+        self._thread.join()
 
     def _watch(self) -> None:
         while not self._is_over.wait(_SECONDS):
-            frame = sys._current_frames().get(self._thread)
-            fit = None if frame is None else keras_fit.fit_under_way(frame)
-            is_there = id(fit) == self._fit
-            del frame, fit
-            if not is_there:
+            if not self._is_there():
                 self._left()
                 return
+
+    def _is_there(self) -> bool:
+        frame = sys._current_frames().get(self._of)
+        while frame is not None:
+            if (id(frame), frame.f_code) == self._fit:
+                return True
+            frame = frame.f_back
+        return False

@@ -24,6 +24,7 @@ EXPORTED = {
     "BatchPlan",
     "Cluster",
     "Delayed",
+    "DelayedNesterov",
     "DiLoCo",
     "DistributedLoss",
     "DistributedMetric",

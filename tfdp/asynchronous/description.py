@@ -57,12 +57,15 @@ class Description:
         statistics: What workers bring together at the end of an epoch.
         optimizer: Configuration of the optimizer.
         floatx: Keras's default dtype.
+        local: Configuration of what workers update with by themselves; it is
+            compared, and not made.
     """
 
     variables: tuple[Described, ...]
     statistics: tuple[Described, ...]
     optimizer: Any
     floatx: str = "float32"
+    local: Any = None
 
     @classmethod
     def of(
@@ -222,9 +225,16 @@ def _differences(
                 values = getattr(a, name), getattr(b, name)
                 if _plain(values[0]) != _plain(values[1]):
                     yield f"{name} of the variable {a.path}", *values
-    configurations = _plain(ours.optimizer), _plain(theirs.optimizer)
-    if configurations[0] != configurations[1]:
-        yield "the optimizer", *configurations
+    for what, part in (
+        ("the optimizer", "optimizer"),
+        ("the inner optimizer", "local"),
+    ):
+        one, other = (
+            _plain(getattr(ours, part)),
+            _plain(getattr(theirs, part)),
+        )
+        if one != other:
+            yield what, one, other
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,8 @@ Knows steps and the scope of a strategy; must not know cycles of micro-batches,
 loss scales, callbacks or files.
 """
 
-from tfdp.synchronization.asynchronous import Asynchronous, way_in
+from tfdp.synchronization.asynchronous import Asynchronous
+from tfdp.synchronization.chosen_way import way_in
 from tfdp.synchronization.compression import check_devices
 from tfdp.synchronization.fused import add_weighted
 from tfdp.synchronization.gradient_statistics import (
@@ -17,6 +18,6 @@ from tfdp.synchronization.gradient_statistics import (
     scatter,
     unscaled_moments,
 )
-from tfdp.synchronization.replica_variables import replica_local
 from tfdp.synchronization.synchronization import Reduced, Synchronization
 from tfdp.synchronization.synchronous import checked_synchronization
+from tfdp.synchronization.variables import replica_local

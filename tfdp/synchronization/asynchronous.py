@@ -14,8 +14,8 @@ from tfdp.asynchronous.gradients import Rows
 from tfdp.asynchronous.received import Weights
 from tfdp.asynchronous.serving.training import CHIEF
 from tfdp.step import Gradient
-from tfdp.strategy import AsynchronousStrategy
-from tfdp.synchronization.synchronization import Reduced, Synchronization
+from tfdp.synchronization.inner_optimizer import single_optimizers
+from tfdp.synchronization.synchronization import Reduced
 from tfdp.synchronization.synchronous import Synchronous
 
 _WEIGHTS, _SLOTS = "weights/", "optimizer/"
@@ -29,8 +29,12 @@ class Asynchronous(Synchronous):
     clipping, decay, averages of weights and constraints, and `iterations` are
     those of all workers together. The optimizer here has what the server had
     when it was asked last, for saving.
+
+    Attributes:
+        sync_every: Updates of a worker from one exchange to the next.
     """
 
+    sync_every = 1
     refuses = {
         "adascale": "AdaScale, which compares the replicas' gradients in each "
         "update. Use another optimizer, or a synchronous strategy.",
@@ -56,6 +60,11 @@ class Asynchronous(Synchronous):
         self._names: list[str] = []
         self._steps = 0
 
+    @property
+    def served_optimizer(self) -> keras.optimizers.Optimizer:
+        """The optimizer by which the server updates, as it is known here."""
+        return self.inner_optimizer
+
     def describe(
         self,
         statistics: Sequence[keras.Variable],
@@ -68,7 +77,7 @@ class Asynchronous(Synchronous):
             sums: Variables that are added up then.
         """
         return Description.of(
-            self._variables, self.inner_optimizer, statistics, sums
+            self._variables, self.served_optimizer, statistics, sums
         )
 
     def values(self) -> list[np.ndarray]:
@@ -90,7 +99,11 @@ class Asynchronous(Synchronous):
         Called once the data of the step are there: until then nobody should
         wait for it.
         """
-        is_new, is_last = tf.numpy_function(self._begin, [], [tf.bool, tf.bool])
+        # After the update of the step before, where one graph is of several.
+        after = tf.reshape(self._variables[0].value, (-1,))[:1]
+        is_new, is_last = tf.numpy_function(
+            lambda after: self._begin(), [after], [tf.bool, tf.bool]
+        )
         is_new.set_shape(())
         is_last.set_shape(())
 
@@ -207,7 +220,7 @@ class Asynchronous(Synchronous):
         pairs: list[tuple[str, keras.Variable]] = []
         for prefix, variables in (
             (_WEIGHTS, self._variables),
-            (_SLOTS, self.inner_optimizer.variables),
+            (_SLOTS, self.served_optimizer.variables),
         ):
             theirs = [name for name in names if name.startswith(prefix)]
             pairs += zip(theirs, variables, strict=True)
@@ -248,12 +261,17 @@ class Asynchronous(Synchronous):
                 given[place] = (
                     first if len(parts) == 1 else Rows(first, next(left))
                 )
-            step, self._steps = self._steps, self._steps + 1
-            return self._checked().update(
-                given, step=step, then_read=True, **self._used()
-            )
+            return self._sent(given)
 
         self._assign(self._received(update, sum(tensors, [])))
+
+    def _sent(
+        self, gradients: Sequence[Any], *, then_read: bool = True
+    ) -> Weights:
+        step, self._steps = self._steps, self._steps + 1
+        return self._checked().update(
+            gradients, step=step, then_read=then_read, **self._used()
+        )
 
     def _sent_nothing(self) -> Weights:
         return self._checked().skip(then_read=True, **self._used())
@@ -282,7 +300,7 @@ class Asynchronous(Synchronous):
     def _assign(self, received: Sequence[Any]) -> None:
         """Gives the variables new values, in cross-replica context."""
         version, *values = received
-        for each in self.optimizers:
+        for each in single_optimizers(self.served_optimizer):
             each.iterations.assign(version)
         for variable, value in zip(self._variables, values, strict=True):
             variable.assign(value)
@@ -291,27 +309,3 @@ class Asynchronous(Synchronous):
         if self._exchange is None:
             raise RuntimeError(NEEDS_EDGES)
         return self._exchange
-
-
-def way_in(
-    strategy: tf.distribute.Strategy, given: Synchronization
-) -> Synchronization:
-    """Returns the way by which replicas synchronise in a strategy.
-
-    Args:
-        strategy: The strategy that the optimizer is made in.
-        given: What the optimizer was given.
-
-    Raises:
-        ValueError: If it cannot go with workers that do not wait.
-    """
-    if not isinstance(strategy, AsynchronousStrategy):
-        return given
-    if type(given) is Synchronous:
-        return Asynchronous()
-    name = type(given).__name__
-    raise ValueError(
-        "In an AsynchronousStrategy a server makes the updates, of whole "
-        f"gradients. Received: synchronization={name}. Leave it out, or use "
-        "`tfdp.auto_strategy()`."
-    )

@@ -6,10 +6,9 @@ import keras
 import tensorflow as tf
 
 from tfdp.step import Gradient, call_for_each_replica
-from tfdp.synchronization.replica_variables import replica_local
 from tfdp.synchronization.synchronization import Reduced, Synchronization
 from tfdp.synchronization.synchronous import Synchronous
-from tfdp.synchronization.variable_sets import VariableSets
+from tfdp.synchronization.variables import VariableSets, replica_local
 
 
 @keras.saving.register_keras_serializable(package="tfdp")

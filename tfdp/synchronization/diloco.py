@@ -13,7 +13,7 @@ from tfdp.synchronization.inner_optimizer import (
     update,
 )
 from tfdp.synchronization.local_updates import LocalSGD
-from tfdp.synchronization.replica_variables import assign_each
+from tfdp.synchronization.variables import assign_each
 
 
 @keras.saving.register_keras_serializable(package="tfdp")
@@ -28,6 +28,11 @@ class DiLoCo(LocalSGD):
     momentum of 0.9.
 
     A round that is cut short, as by the end of an epoch, is one all the same.
+
+    In an `AsynchronousStrategy` workers do not wait for each other (Liu et al.
+    2024): what each one's round has moved is a gradient of its own, and the
+    server updates by it. There `tfdp.DelayedNesterov` is made for momentum;
+    `start` and `buffers="average"` are refused, as are averages of weights.
 
     Args:
         outer_optimizer: A `keras.optimizers.Optimizer` that was not used yet.

@@ -10,13 +10,13 @@ from tfdp.batch import checked_count
 from tfdp.step import Gradient, call_for_each_replica, deduplicated
 from tfdp.synchronization.inner_optimizer import update
 from tfdp.synchronization.reduction import all_reduced, divided, mean_by
-from tfdp.synchronization.replica_variables import (
+from tfdp.synchronization.synchronization import Reduced, Synchronization
+from tfdp.synchronization.variables import (
+    Slots,
+    VariableSets,
     assign_each,
     replica_local,
 )
-from tfdp.synchronization.slots import Slots
-from tfdp.synchronization.synchronization import Reduced, Synchronization
-from tfdp.synchronization.variable_sets import VariableSets
 
 _BUFFERS = ("maintain", "average", "reset")
 

@@ -14,6 +14,7 @@ from typing import Any
 MODULES = {
     "AdaScale": "tfdp.large_batch.adascale",
     "Delayed": "tfdp.synchronization.delayed",
+    "DelayedNesterov": "tfdp.synchronization.delayed_nesterov",
     "DiLoCo": "tfdp.synchronization.diloco",
     "DistributedLoss": "tfdp.losses",
     "DistributedMetric": "tfdp.metrics",

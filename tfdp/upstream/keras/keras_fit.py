@@ -251,6 +251,14 @@ def model_of_any_step(fn: Callable[..., Any]) -> keras.Model | None:
     return model_of_step(fn, "train_step") or model_of_step(fn, "test_step")
 
 
+def frame_of_fit() -> types.FrameType | None:
+    """Returns the frame of the `fit` that this thread is in, or `None`."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and not _is_keras_fit(frame):
+        frame = frame.f_back
+    return frame
+
+
 def _is_keras_fit(frame: types.FrameType) -> bool:
     return (
         frame.f_code.co_name == "fit"

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdp.synchronization.replica_variables import assign_each
+from tfdp.synchronization.variables.replica_variables import assign_each
 from tfdp.upstream.keras import keras_optimizers
 
 
