@@ -51,8 +51,8 @@ class Asynchronous(Synchronous):
     ) -> None:
         """Creates what the server has too, and notes who owns the cycle."""
         super().build(variables, owner)
-        self._variables = list(variables)
-        self._place = {id(each): i for i, each in enumerate(variables)}
+        self.trained = list(variables)
+        self.place_by_id = {id(each): i for i, each in enumerate(variables)}
         self._owner = owner
         self._exchange: Exchange | None = None
         self._feed: Feed | None = None
@@ -77,12 +77,12 @@ class Asynchronous(Synchronous):
             sums: Variables that are added up then.
         """
         return Description.of(
-            self._variables, self.served_optimizer, statistics, sums
+            self.trained, self.served_optimizer, statistics, sums
         )
 
     def values(self) -> list[np.ndarray]:
         """Returns the weights as they are here."""
-        return [np.asarray(v.numpy()) for v in self._variables]
+        return [np.asarray(v.numpy()) for v in self.trained]
 
     def begin(self, exchange: Exchange, feed: Feed) -> None:
         """Begins to exchange.
@@ -100,15 +100,15 @@ class Asynchronous(Synchronous):
         wait for it.
         """
         # After the update of the step before, where one graph is of several.
-        after = tf.reshape(self._variables[0].value, (-1,))[:1]
+        after = tf.reshape(self.trained[0].value, (-1,))[:1]
         is_new, is_last = tf.numpy_function(
-            lambda after: self._begin(), [after], [tf.bool, tf.bool]
+            lambda after: self.read_for_step(), [after], [tf.bool, tf.bool]
         )
         is_new.set_shape(())
         is_last.set_shape(())
 
         def assign() -> tf.Tensor:
-            self._assign(self._received(lambda: self._newest.pop(), []))
+            self.assign(self.received(lambda: self._newest.pop(), []))
             return tf.constant(0)
 
         tf.cond(is_new, assign, lambda: tf.constant(0))
@@ -132,7 +132,7 @@ class Asynchronous(Synchronous):
 
     def skip(self) -> None:
         """Tells the server of an update that is not made."""
-        self._assign(self._received(self._sent_nothing, []))
+        self.assign(self.received(self.sent_nothing, []))
 
     @property
     def overwrites(self) -> bool:
@@ -156,7 +156,7 @@ class Asynchronous(Synchronous):
         Args:
             weights: They.
         """
-        self._assign([tf.constant(weights.version, "int64"), *weights.values])
+        self.assign([tf.constant(weights.version, "int64"), *weights.values])
 
     def state_of(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Returns what the server is to begin with, by its names.
@@ -181,7 +181,7 @@ class Asynchronous(Synchronous):
     @property
     def served_variables(self) -> list[keras.Variable]:
         """The weights, slots and counts, which are the server's."""
-        return [*self._variables, *self.inner_optimizer.variables]
+        return [*self.trained, *self.inner_optimizer.variables]
 
     def served(self) -> dict[str, np.ndarray]:
         """Returns what the server has, of one version.
@@ -219,14 +219,15 @@ class Asynchronous(Synchronous):
     ) -> list[tuple[str, keras.Variable]]:
         pairs: list[tuple[str, keras.Variable]] = []
         for prefix, variables in (
-            (_WEIGHTS, self._variables),
+            (_WEIGHTS, self.trained),
             (_SLOTS, self.served_optimizer.variables),
         ):
             theirs = [name for name in names if name.startswith(prefix)]
             pairs += zip(theirs, variables, strict=True)
         return pairs
 
-    def _begin(self) -> tuple[np.bool_, np.bool_]:
+    def read_for_step(self) -> tuple[np.bool_, np.bool_]:
+        """Returns whether weights are new, and the step's batch the last."""
         exchange = self._checked()
         is_last = self._feed is not None and self._feed.use()
         weights = exchange.read()
@@ -239,7 +240,7 @@ class Asynchronous(Synchronous):
         gradients: Sequence[Gradient],
         variables: Sequence[keras.Variable],
     ) -> None:
-        places = [self._place[id(each)] for each in variables]
+        places = [self.place_by_id[id(each)] for each in variables]
         own = tf.nest.map_structure(
             lambda g: strategy.experimental_local_results(g)[0],
             list(gradients),
@@ -254,26 +255,28 @@ class Asynchronous(Synchronous):
                 tensors.append([tf.cast(gradient, variable.dtype)])
 
         def update(*arrays: np.ndarray) -> Weights:
-            given: list[Any] = [None] * len(self._variables)
+            given: list[Any] = [None] * len(self.trained)
             left = iter(arrays)
             for place, parts in zip(places, tensors, strict=True):
                 first = next(left)
                 given[place] = (
                     first if len(parts) == 1 else Rows(first, next(left))
                 )
-            return self._sent(given)
+            return self.sent(given)
 
-        self._assign(self._received(update, sum(tensors, [])))
+        self.assign(self.received(update, sum(tensors, [])))
 
-    def _sent(
+    def sent(
         self, gradients: Sequence[Any], *, then_read: bool = True
     ) -> Weights:
+        """Sends a gradient of each variable, and returns the newest weights."""
         step, self._steps = self._steps, self._steps + 1
         return self._checked().update(
             gradients, step=step, then_read=then_read, **self._used()
         )
 
-    def _sent_nothing(self) -> Weights:
+    def sent_nothing(self) -> Weights:
+        """Makes no update, and returns the newest weights."""
         return self._checked().skip(then_read=True, **self._used())
 
     def _used(self) -> dict[str, Any]:
@@ -281,7 +284,7 @@ class Asynchronous(Synchronous):
             return {}
         return {"epoch": self._feed.epoch, "batches": self._feed.used()}
 
-    def _received(
+    def received(
         self, ask: Callable[..., Weights], given: Sequence[tf.Tensor]
     ) -> list[tf.Tensor]:
         """Returns the version and the weights of an answer, in a graph."""
@@ -290,19 +293,22 @@ class Asynchronous(Synchronous):
             weights = ask(*given)
             return [np.array(weights.version, "int64"), *weights.values]
 
-        shapes = [(), *(variable.shape for variable in self._variables)]
-        dtypes = [tf.int64, *(tf.as_dtype(v.dtype) for v in self._variables)]
+        shapes = [(), *(variable.shape for variable in self.trained)]
+        dtypes = [
+            tf.int64,
+            *(tf.as_dtype(v.dtype) for v in self.trained),
+        ]
         received = tf.numpy_function(answered, list(given), dtypes)
         for tensor, shape in zip(received, shapes, strict=True):
             tensor.set_shape(shape)
         return received
 
-    def _assign(self, received: Sequence[Any]) -> None:
+    def assign(self, received: Sequence[Any]) -> None:
         """Gives the variables new values, in cross-replica context."""
         version, *values = received
         for each in single_optimizers(self.served_optimizer):
             each.iterations.assign(version)
-        for variable, value in zip(self._variables, values, strict=True):
+        for variable, value in zip(self.trained, values, strict=True):
             variable.assign(value)
 
     def _checked(self) -> Exchange:

@@ -115,7 +115,7 @@ class AsynchronousDiLoCo(Asynchronous):
     ) -> None:
         """Makes the update of this worker, and ends a round when it is time."""
         Synchronous.apply(self, reduced, variables)
-        places = {self._place[id(each)] for each in variables}
+        places = {self.place_by_id[id(each)] for each in variables}
 
         def count() -> np.bool_:
             self._round_step += 1
@@ -170,9 +170,9 @@ class AsynchronousDiLoCo(Asynchronous):
         is_over.set_shape(())
 
         def exchange() -> tf.Tensor:
-            here = [tf.convert_to_tensor(v.value) for v in self._variables]
-            self._assign(
-                self._received(lambda *here: self._sent_round(here), here)
+            here = [tf.convert_to_tensor(v.value) for v in self.trained]
+            self.assign(
+                self.received(lambda *here: self._sent_round(here), here)
             )
             for slots in self._reset:
                 slots.reset(strategy)
@@ -185,24 +185,27 @@ class AsynchronousDiLoCo(Asynchronous):
     ) -> Weights:
         if not self._round_step:
             # All of its updates were skipped.
-            return self._sent_nothing()
+            return self.sent_nothing()
         moved = [
             _moved(variable, begun, now) if place in self._trained else None
             for place, (variable, begun, now) in enumerate(
-                zip(self._variables, self._begun, here, strict=True)
+                zip(self.trained, self._begun, here, strict=True)
             )
         ]
         self._round_step, self._trained = 0, set()
-        return self._sent(moved, then_read=then_read)
+        return self.sent(moved, then_read=then_read)
 
-    def _begin(self) -> tuple[np.bool_, np.bool_]:
-        is_new, is_last = super()._begin()
+    def read_for_step(self) -> tuple[np.bool_, np.bool_]:
+        """Returns what the base class does, and notes it."""
+        is_new, is_last = super().read_for_step()
         self._is_last = bool(is_last)
         return is_new, is_last
 
-    def _received(
+    def received(
         self, ask: Callable[..., Weights], given: Sequence[tf.Tensor]
     ) -> list[tf.Tensor]:
+        """Returns what the base class does; a round begins with it."""
+
         def noted(*given: np.ndarray) -> Weights:
             weights = ask(*given)
             # TensorFlow may update what it is given in place.
@@ -210,7 +213,7 @@ class AsynchronousDiLoCo(Asynchronous):
             self._round_step, self._trained = 0, set()
             return weights
 
-        return super()._received(noted, given)
+        return super().received(noted, given)
 
 
 def _comparable(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
