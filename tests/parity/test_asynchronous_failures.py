@@ -28,13 +28,6 @@ def run(folder, **kwargs):
     )
 
 
-def batch_of(epoch, number):
-    x, y = asynchronous_fit.samples()
-    begin = number * asynchronous_fit.BATCH
-    rows = slice(begin, begin + asynchronous_fit.BATCH)
-    return x[rows], y[rows]
-
-
 def notes_of(folder, begun, ended):
     """What each update of a worker was of, in the order of its steps."""
     notes = collections.defaultdict(list)
@@ -74,10 +67,11 @@ def test_the_chief_is_lost_and_the_job_resumes(tmp_path, place):
         for epoch in range(asynchronous_backup.EPOCHS)
         for number in range(BATCHES)
     ]
-    rows = iter(of_rows)
-    expected = asynchronous_fit.replayed(
-        log, lambda worker, step: next(rows), "AdamW", batch_of
-    )
+    rows = [
+        [read, applied, *batches]
+        for (_, _, read, applied), batches in zip(log, of_rows, strict=True)
+    ]
+    expected = asynchronous_fit.replayed(rows, "AdamW")
     for result in results:
         assert result["iterations"] == len(log)
         for weight, value in zip(result["weights"], expected, strict=True):
