@@ -200,7 +200,7 @@ class Apart:
         with self._strategy.scope():
             for variable, value in zip(variables, together, strict=True):
                 variable.assign(value)
-            self._logs = metrics_of(self._model)
+            self._logs = _metrics_of(self._model)
 
     def change(self, logs: dict[str, Any]) -> None:
         """Has logs of the epoch say what all workers have seen.
@@ -274,7 +274,7 @@ def on_chief_only_apart(
     ]
 
 
-def metrics_of(model: keras.Model) -> dict[str, float]:
+def _metrics_of(model: keras.Model) -> dict[str, float]:
     """Returns what a model's metrics are now; nothing if they have no value."""
     try:
         results = model.get_metrics_result()

@@ -55,7 +55,7 @@ class Asynchronous(Synchronous):
         self.place_by_id = {id(each): i for i, each in enumerate(variables)}
         self._owner = owner
         self._exchange: Exchange | None = None
-        self._feed: Feed | None = None
+        self._feed = Feed()
         self._newest: list[Weights] = []
         self._names: list[str] = []
         self._steps = 0
@@ -148,7 +148,7 @@ class Asynchronous(Synchronous):
                 state = self.served()
                 self.load_state(state)
                 self._names = list(state)
-            self._exchange = self._feed = None
+            self._exchange = None
 
     def take_over(self, weights: Weights) -> None:
         """Gives the variables the values of a server, outside of any step.
@@ -229,7 +229,7 @@ class Asynchronous(Synchronous):
     def read_for_step(self) -> tuple[np.bool_, np.bool_]:
         """Returns whether weights are new, and the step's batch the last."""
         exchange = self._checked()
-        is_last = self._feed is not None and self._feed.use()
+        is_last = self._feed.use()
         weights = exchange.read()
         self._newest = [] if weights is None else [weights]
         return np.bool_(weights is not None), np.bool_(is_last)
@@ -280,8 +280,6 @@ class Asynchronous(Synchronous):
         return self._checked().skip(then_read=True, **self._used())
 
     def _used(self) -> dict[str, Any]:
-        if self._feed is None:
-            return {}
         return {"epoch": self._feed.epoch, "batches": self._feed.used()}
 
     def received(
@@ -294,10 +292,7 @@ class Asynchronous(Synchronous):
             return [np.array(weights.version, "int64"), *weights.values]
 
         shapes = [(), *(variable.shape for variable in self.trained)]
-        dtypes = [
-            tf.int64,
-            *(tf.as_dtype(v.dtype) for v in self.trained),
-        ]
+        dtypes = [tf.int64, *(tf.as_dtype(v.dtype) for v in self.trained)]
         received = tf.numpy_function(answered, list(given), dtypes)
         for tensor, shape in zip(received, shapes, strict=True):
             tensor.set_shape(shape)
