@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tfdp
+from tfdp.cluster import membership
 
 
 def pytest_addoption(parser):
@@ -53,3 +54,4 @@ def two_replicas():
 def _nothing_leaks_between_tests():
     yield
     keras.config.set_dtype_policy("float32")
+    membership._joined.clear()

@@ -83,8 +83,8 @@ class Strategy(tfdp.MirroredStrategy):
 
 def as_worker(monkeypatch, worker, workers):
     """Says which of how many workers this process now is."""
-    monkeypatch.setattr(membership, "_joined", [Membership(worker, workers)])
-    monkeypatch.setattr(membership, "_takes_whole_batches", [True])
+    own = Membership(worker, workers, takes_whole_batches=True)
+    monkeypatch.setattr(membership, "_joined", [own])
 
 
 class Recording(keras.Model):

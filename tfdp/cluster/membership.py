@@ -11,31 +11,21 @@ class Membership(NamedTuple):
     Attributes:
         worker_index: Place of this process among them.
         num_workers: How many there are.
+        takes_whole_batches: Whether each step is of a batch of one worker
+            alone, and not of the shares of all.
     """
 
     worker_index: int = 0
     num_workers: int = 1
+    takes_whole_batches: bool = False
 
 
 _joined: list[Membership] = []
-_takes_whole_batches = [False]
 
 
-def join(membership: Membership, *, takes_whole_batches: bool = False) -> None:
-    """Says which worker this process is, now that its strategy is made.
-
-    Args:
-        membership: Which.
-        takes_whole_batches: Whether each step is of a batch of one worker
-            alone. Defaults to `False`, of the shares of all.
-    """
+def join(membership: Membership) -> None:
+    """Says which worker this process is, now that its strategy is made."""
     _joined[:] = [membership]
-    _takes_whole_batches[:] = [takes_whole_batches]
-
-
-def takes_whole_batches() -> bool:
-    """Whether workers that have joined take batches, and not shares of them."""
-    return _takes_whole_batches[0]
 
 
 def membership() -> Membership:

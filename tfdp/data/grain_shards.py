@@ -8,11 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfdp.cluster.membership import (
-    Membership,
-    membership,
-    takes_whole_batches,
-)
+from tfdp.cluster.membership import Membership, membership
 from tfdp.data.grain_data import (
     drops_remainder,
     is_grain,
@@ -58,7 +54,7 @@ def own_elements(dataset: Any) -> Any:
         dataset: The elements of all workers.
     """
     own = membership()
-    if own.num_workers == 1 or takes_whole_batches():
+    if own.num_workers == 1 or own.takes_whole_batches:
         return dataset
     if any(_MARK in vars(part) for part in through(dataset)):
         raise ValueError(

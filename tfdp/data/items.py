@@ -6,11 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.cluster.membership import (
-    Membership,
-    membership,
-    takes_whole_batches,
-)
+from tfdp.cluster.membership import Membership, membership
 from tfdp.data.orders import orders
 
 
@@ -98,7 +94,7 @@ def own_items(dataset: keras.utils.PyDataset) -> keras.utils.PyDataset:
         dataset: The items of all workers.
     """
     own = membership()
-    if own.num_workers == 1 or takes_whole_batches():
+    if own.num_workers == 1 or own.takes_whole_batches:
         return dataset
     if isinstance(dataset, WorkerItems):
         raise ValueError(

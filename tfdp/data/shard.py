@@ -5,7 +5,7 @@ from typing import TypeVar
 import keras
 import tensorflow as tf
 
-from tfdp.cluster.membership import membership, takes_whole_batches
+from tfdp.cluster.membership import membership
 from tfdp.data.blocks import in_blocks
 from tfdp.data.grain_data import is_grain
 from tfdp.data.grain_shards import own_elements
@@ -72,7 +72,8 @@ def shard(data: Data) -> Data:
     [[0, 10, 20], [30, 40, 50]]
     """
     if isinstance(data, tf.data.Dataset):
-        if takes_whole_batches() and membership().num_workers > 1:
+        own = membership()
+        if own.takes_whole_batches and own.num_workers > 1:
             return in_blocks(data)
         return marked(data)
     if isinstance(data, keras.utils.PyDataset):

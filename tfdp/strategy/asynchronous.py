@@ -103,8 +103,9 @@ class AsynchronousStrategy(MirroredStrategy):
         self._secret = _secret(cluster)
         super().__init__(devices)
         membership.join(
-            membership.Membership(self.worker_index, self.size),
-            takes_whole_batches=True,
+            membership.Membership(
+                self.worker_index, self.size, takes_whole_batches=True
+            )
         )
         self._datasets = 0
         self.exchange: Exchange | None = None
