@@ -346,10 +346,6 @@ def test_a_mark_is_set_once(monkeypatch):
         samples().interleave(lambda _: samples().apply(tfdp.shard))
 
 
-@pytest.mark.xfail(
-    reason="a lost worker's batches are not taken over on one thread",
-    run=False,
-)
 def test_one_thread_is_enough():
     done = subprocess.run(
         [sys.executable, SHARED / "numbered_on_one_thread.py"],

@@ -1,5 +1,7 @@
 """Batches of a dataset that is read from its begin to its end."""
 
+import atexit
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -88,6 +90,7 @@ class _Epoch:
         # there is one.
         self._state: tf.Tensor | None = None
         self._first: Any = None
+        _under_way.add(self)
         if stream.orders.are_forked:
             self._state = tf_iterator_states.state(self._iterator)
 
@@ -149,3 +152,13 @@ class _Epoch:
         for _ in iterator or ():
             pass
         blocks.let_all_through()
+
+
+_under_way: weakref.WeakSet[_Epoch] = weakref.WeakSet()
+
+
+@atexit.register
+def _leave_all() -> None:
+    """Ends threads that need Python's lock, while they still get it."""
+    for epoch in list(_under_way):
+        epoch.close(is_over=False)
