@@ -70,6 +70,18 @@ def fit(model, callbacks=(), **kwargs):
     )
 
 
+def test_the_log_is_of_the_weights_that_are_trained():
+    first = compiled(keras.optimizers.SGD(0.1))
+    fit(first, epochs=1)
+    fit(first, epochs=1)
+    log = strategy_of().exchange.log()
+    assert [update.applied for update in log] == list(range(12))
+    assert int(first.optimizer.iterations.numpy()) == 12
+    # Another of the same kind.
+    fit(compiled(keras.optimizers.SGD(0.1)), epochs=1)
+    assert strategy_of().exchange.log() == log[:6]
+
+
 def plain(optimizer, model=make_model, batch_size=8, epochs=2):
     made = model()
     made.compile(optimizer, "mse", metrics=["mae"])

@@ -236,6 +236,20 @@ def test_training_goes_on_at_a_version():
         staleness.start_at(9)
 
 
+def test_updates_of_weights_that_are_left_are_forgotten():
+    staleness = joined(1, 0)
+    for step in range(3):
+        staleness.read(0)
+        staleness.update(0, step=step)
+    staleness.start_at(1)
+    assert staleness.log == [(0, 0, 0, 0)]
+    assert staleness.histograms() == {0: {0: 1}}
+    staleness.start_at(5)
+    assert staleness.log == [(0, 0, 0, 0)]
+    staleness.start_at(0)
+    assert staleness.log == []
+
+
 def test_who_has_read_does_not_read_again():
     staleness = joined(3, 0)
     staleness.read(0)

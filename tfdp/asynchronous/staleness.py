@@ -2,6 +2,7 @@
 
 import array
 import collections
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -248,9 +249,12 @@ class Staleness:
     def start_at(self, version: int) -> None:
         """Goes on from weights that have seen so many updates.
 
+        Updates from there on are forgotten, as those of other weights.
+
         Raises:
             RuntimeError: If a gradient is under way.
         """
+        kept = [update for update in self.log if update.applied < version]
         with self._changed:
             if self._reads:
                 raise RuntimeError(
@@ -259,14 +263,11 @@ class Staleness:
                     "before training begins."
                 )
             self._version = version
-
-    def begin_anew(self) -> None:
-        """Forgets all updates, as those of other weights."""
-        self.start_at(0)
-        with self._changed:
-            del self._log[:]
+            self._log = array.array("q", itertools.chain(*kept))
             for each in self._histograms.values():
                 each.clear()
+            for update in kept:
+                self._histograms[update.worker][update.staleness] += 1
 
     def histograms(self) -> dict[int, dict[int, int]]:
         """Returns how many updates were how stale, by worker."""

@@ -92,7 +92,7 @@ class Training:
         model = ServedModel(description, values, unimported=self._unimported)
         with self._changed:
             if self._model is not None:
-                self.staleness.begin_anew()
+                self.staleness.start_at(0)
             self._model = model
 
     def join(self, worker: int) -> None:
