@@ -322,3 +322,10 @@ def test_a_distributed_dataset_is_refused():
     data = made.distribute_strategy.experimental_distribute_dataset(dataset)
     with pytest.raises(RuntimeError, match="Received: a distributed dataset"):
         made.fit(data, verbose=0, callbacks=[tfdp.callbacks.DataParallel()])
+
+
+def test_batches_that_a_lost_worker_leaves_too_late_are_told(monkeypatch):
+    model = compiled(keras.optimizers.SGD(0.1))
+    monkeypatch.setattr(strategy_of().feed, "drain", lambda: [4, 5])
+    with pytest.warns(UserWarning, match="batches 4, 5 of epoch 0.*known len"):
+        fit(model, epochs=1)
