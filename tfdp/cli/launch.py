@@ -5,19 +5,23 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import click
 
 from tfdp.cli.numbers import SECONDS, SECONDS_OR_NONE
 from tfdp.cli.worker_lines import WorkerLines, say
+from tfdp.cli.worker_range import WorkerRange
 from tfdp.cluster import Nodes
 from tfdp.launch import (
-    MOST_WORKERS,
     SECRET,
     SET_FOR_WORKERS,
     AsynchronousGroup,
+    ElasticGroup,
+    ElasticLauncher,
     Launcher,
     Restarts,
+    Slots,
     WorkerGroup,
     check_secret,
     worker_variables,
@@ -26,23 +30,8 @@ from tfdp.machine import core_shares, is_of_this_machine, isolate
 
 # Of a job whose workers go on without each other, if nobody says how many.
 _RESTARTS_ALONE = 3
-
-
-def _check_workers(
-    ctx: click.Context, param: click.Parameter, value: int | None
-) -> int | None:
-    if value is not None and value < 1:
-        raise click.BadParameter(
-            "there must be at least one worker. Received: "
-            f"{value}. Use 1 to run the script as a single worker."
-        )
-    if value is not None and value > MOST_WORKERS:
-        raise click.BadParameter(
-            f"a machine has at most {MOST_WORKERS} workers, which are a "
-            f"process each. Received: {value}. Use as many as it has cores or "
-            "GPUs."
-        )
-    return value
+# Of one in which there may be fewer.
+_RESTARTS_OF_SLOTS = 100
 
 
 def _check_script(
@@ -82,11 +71,16 @@ def _variables(
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
     "--workers",
-    "num_workers",
-    type=int,
-    metavar="N",
-    callback=_check_workers,
-    help="Number of worker processes. With --nodes on each; by default 1.",
+    type=WorkerRange(),
+    help="Number of worker processes. With --nodes on each; by default 1. As "
+    "MIN:MAX training goes on with those that are left when one is lost.",
+)
+@click.option(
+    "--rejoin-seconds",
+    type=SECONDS_OR_NONE,
+    metavar="SECONDS",
+    help="With --workers MIN:MAX, how long all wait for a lost worker that may "
+    "be started again, before they go on without it. By default 30.",
 )
 @click.option(
     "--nodes",
@@ -174,7 +168,8 @@ def _variables(
 @click.argument("script", callback=_check_script)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def launch(
-    num_workers: int | None,
+    workers: range | None,
+    rejoin_seconds: float | None,
     nodes: str | None,
     node_rank: int | None,
     asynchronous: bool,
@@ -231,6 +226,8 @@ def launch(
             f"--start-timeout {start_timeout:g} and --env TFDP_START_TIMEOUT="
             f"{variables['TFDP_START_TIMEOUT']}. Leave one of them out."
         )
+    slots = _slots(workers, rejoin_seconds, nodes, asynchronous)
+    num_workers = workers[-1] if workers else None
     place = _place(nodes, node_rank, num_workers)
     count = place.workers_per_node if place else num_workers or 1
     try:
@@ -263,20 +260,25 @@ def launch(
         variables["TFDP_START_TIMEOUT"] = f"{start_timeout:g}"
     if max_restarts is None:
         max_restarts = _RESTARTS_ALONE if asynchronous else 0
+        max_restarts = _RESTARTS_OF_SLOTS if slots else max_restarts
     lines = WorkerLines()
+    group: Callable[..., Any] = WorkerGroup
+    if asynchronous:
+        group = functools.partial(
+            AsynchronousGroup,
+            restarts=Restarts(max_restarts),
+            patience=grace_seconds,
+            on_fall=lambda failure: say(str(failure)),
+        )
+    elif slots:
+        group = ElasticGroup
 
-    def start_group(restart_count: int) -> WorkerGroup:
-        group: Callable[..., WorkerGroup] = WorkerGroup
-        if asynchronous:
-            group = functools.partial(
-                AsynchronousGroup,
-                restarts=Restarts(max_restarts),
-                patience=grace_seconds,
-                on_fall=lambda failure: say(str(failure)),
-            )
+    def start_group(
+        restart_count: int, num_workers: int = count, **kwargs: Any
+    ) -> Any:
         return group(
             [sys.executable, "-u", script, *args],
-            count,
+            num_workers,
             addresses=place.addresses if place else None,
             first_index=place.first_index if place else 0,
             cpus_per_worker=cpus_per_worker,
@@ -285,10 +287,18 @@ def launch(
             log_dir=log_dir,
             on_line=lines.print if verbose else lines.print_told,
             grace_seconds=grace_seconds,
+            **kwargs,
         )
 
-    launcher = Launcher(
-        start_group, max_restarts=max_restarts, timeout=timeout, say=say
+    limits: dict[str, Any] = {
+        "max_restarts": max_restarts,
+        "timeout": timeout,
+        "say": say,
+    }
+    launcher = (
+        ElasticLauncher(start_group, slots=slots, **limits)
+        if slots
+        else Launcher(start_group, **limits)
     )
     try:
         exit_code = launcher.run()
@@ -298,6 +308,35 @@ def launch(
             raise  # Nobody reads on, as after `| head`.
         raise click.ClickException(str(error)) from error
     sys.exit(exit_code)
+
+
+def _slots(
+    workers: range | None,
+    rejoin_seconds: float | None,
+    nodes: str | None,
+    asynchronous: bool,
+) -> Slots | None:
+    if workers is None or len(workers) == 1:
+        if rejoin_seconds is not None:
+            raise click.UsageError(
+                "Who is left waits for others where there may be fewer. "
+                f"Received: --rejoin-seconds {rejoin_seconds:g} without "
+                "--workers MIN:MAX. Leave it out, or say with how few workers "
+                "training may go on."
+            )
+        return None
+    other = "--asynchronous" if asynchronous else "--nodes"
+    if asynchronous or nodes is not None:
+        raise click.UsageError(
+            "Workers become fewer and more on one machine, where they wait for "
+            f"each other. Received: --workers {workers[0]}:{workers[-1]} and "
+            f"{other}. Give one number of workers."
+        )
+    return Slots(
+        workers[0],
+        workers[-1],
+        rejoin_seconds=30.0 if rejoin_seconds is None else rejoin_seconds,
+    )
 
 
 def _place(

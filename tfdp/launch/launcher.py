@@ -13,6 +13,7 @@ from tfdp.launch.worker_group import WorkerGroup
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _TIMED_OUT = 124
+_POLL_SECONDS = 0.05
 
 
 class Launcher:
@@ -28,6 +29,9 @@ class Launcher:
         timeout: Seconds after which to end the workers, restarts included.
             Defaults to `None`, no limit.
         say: Called with each message to the user.
+
+    Attributes:
+        say: As given.
 
     Raises:
         TypeError: If a number is none.
@@ -51,7 +55,7 @@ class Launcher:
     ) -> None:
         """Starts nothing yet."""
         self._start_group = start_group
-        self._say = say
+        self.say = say
         self._max_restarts = checked_count(
             "max_restarts", max_restarts, minimum=0
         )
@@ -62,6 +66,7 @@ class Launcher:
         self._group: WorkerGroup | None = None
         self._signal = 0
         self._remark = ""
+        self._restarts = 0
 
     def run(self) -> int:
         """Runs the workers until they have succeeded, or may not go on.
@@ -77,25 +82,37 @@ class Launcher:
         """
         self._started = time.monotonic()
         outcomes: list[list[WorkerOutcome]] = []
-        exit_code = 0
         with self._handled_signals():
-            for restart_count in range(self._max_restarts + 1):
-                if restart_count:
-                    self._say(
-                        f"restart {restart_count} of {self._max_restarts}"
-                    )
-                exit_code, is_final = self._attempt(restart_count, outcomes)
+            while True:
+                exit_code, is_final = self._attempt(outcomes)
                 if is_final:
                     break
         self._summarize(outcomes, exit_code)
         return exit_code
 
-    def _attempt(
-        self, restart_count: int, outcomes: list[list[WorkerOutcome]]
-    ) -> tuple[int, bool]:
+    def pause_after(
+        self, group: WorkerGroup, failure: WorkerFailure | None
+    ) -> float | None:
+        """Says when the next group begins, and tells of it.
+
+        Args:
+            group: The one that has ended.
+            failure: What has ended it; `None` where it was ended to begin
+                anew.
+
+        Returns:
+            Seconds until then, or `None` where there is to be no other.
+        """
+        self._restarts += 1
+        if self._restarts > self._max_restarts:
+            return None
+        self.say(f"restart {self._restarts} of {self._max_restarts}")
+        return 0.0
+
+    def _attempt(self, outcomes: list[list[WorkerOutcome]]) -> tuple[int, bool]:
         failure: WorkerFailure | None = None
         timeout_message = ""
-        with self._start_group(restart_count) as group:
+        with self._start_group(len(outcomes)) as group:
             self._group = group
             if self._signal:
                 group.end(self._signal)
@@ -107,14 +124,34 @@ class Launcher:
         if self._signal:
             return 128 + self._signal, True
         if timeout_message:
-            self._say(f"the {self._timeout:g} s of all attempts have passed")
-            self._say(timeout_message)
-            return _TIMED_OUT, True
-        if failure is None:
+            self.say(timeout_message)
+            return self._timed_out(), True
+        if failure is None and not group.begins_anew:
             self._remark = group.remark
             return group.exit_code, True
-        self._say(str(failure))
-        return failure.exit_code, False
+        exit_code = 0
+        if failure is not None:
+            exit_code = failure.exit_code
+            self.say(str(failure))
+        pause = self.pause_after(group, failure)
+        if pause is None:
+            return exit_code, True
+        return self._waited(pause)
+
+    def _waited(self, pause: float) -> tuple[int, bool]:
+        self._group = None
+        until = time.monotonic() + pause
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _POLL_SECONDS))
+            if self._signal:
+                return 128 + self._signal, True
+            if self._seconds_left() == 0:
+                return self._timed_out(), True
+        return 0, False
+
+    def _timed_out(self) -> int:
+        self.say(f"the {self._timeout:g} s of all attempts have passed")
+        return _TIMED_OUT
 
     def _seconds_left(self) -> float | None:
         if self._timeout is None:
@@ -138,7 +175,7 @@ class Launcher:
         if is_first:
             # It may have come while this very stream was written to.
             with contextlib.suppress(RuntimeError, OSError):
-                self._say(
+                self.say(
                     f"{signal_name(number)}: the workers are told; a second "
                     "signal kills them"
                 )
@@ -150,10 +187,10 @@ class Launcher:
             for attempt, group in enumerate(outcomes, start=1):
                 prefix = f"attempt {attempt}, " if len(outcomes) > 1 else ""
                 for outcome in group:
-                    self._say(f"{prefix}{outcome}")
+                    self.say(f"{prefix}{outcome}")
         if self._remark or (exit_code == 0 and len(outcomes) == 1):
             count = len({outcome.worker for outcome in outcomes[-1]})
             seconds = time.monotonic() - self._started
             workers = f"{count} worker{'s' if count > 1 else ''}"
             remark = self._remark and f": {self._remark}"
-            self._say(f"{workers} ended after {seconds:.0f} s{remark}")
+            self.say(f"{workers} ended after {seconds:.0f} s{remark}")

@@ -224,6 +224,11 @@ class WorkerGroup(contextlib.AbstractContextManager):
         return 0
 
     @property
+    def begins_anew(self) -> bool:
+        """Whether it was ended so that another one begins."""
+        return False
+
+    @property
     def lost(self) -> Mapping[int, WorkerFailure]:
         """Failures of the workers without which the others went on."""
         return {}

@@ -1,0 +1,77 @@
+"""`tfdp launch --workers MIN:MAX`."""
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from tfdp.cli.launch import launch
+from tfdp.cli.worker_range import WorkerRange
+
+
+@pytest.fixture
+def said(tmp_path):
+    """Runs the command; returns its exit code, and what it says."""
+
+    def said(*options, code=""):
+        script = tmp_path / "script.py"
+        script.write_text(code)
+        result = CliRunner().invoke(launch, [*options, str(script)])
+        return result.exit_code, " ".join(result.output.split())
+
+    return said
+
+
+def test_numbers_and_ranges_are_workers():
+    assert WorkerRange().convert("3", None, None) == range(3, 4)
+    assert WorkerRange().convert("1:4", None, None) == range(1, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("0", "at least one worker. Received: 0. Use 1"),
+        ("0:2", "at least one worker. Received: 0:2"),
+        ("4:2", "MIN must not be above MAX. Received: 4:2. Use 2:4."),
+        ("1:2000", "at most 1024 workers"),
+        ("two", "whole number of workers.*Received: two"),
+        ("1:", "whole number of workers.*Received: 1:"),
+        ("1:2:3", "Received: 1:2:3. Use one colon"),
+    ],
+)
+def test_what_is_no_number_of_workers_is_refused(text, rule):
+    with pytest.raises(click.BadParameter, match=rule):
+        WorkerRange().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (["--workers", "1:2", "--asynchronous"], "1:2 and --asynchronous."),
+        (
+            ["--workers", "1:2", "--nodes", "a:1", "--node-rank", "0"],
+            "1:2 and --nodes.",
+        ),
+        (["--workers", "2", "--rejoin-seconds", "3"], "-seconds 3 without"),
+    ],
+)
+def test_fewer_workers_are_of_one_machine(said, options, rule):
+    exit_code, text = said(*options)
+    assert exit_code == 2
+    assert rule in text
+
+
+def test_a_worker_that_falls_is_left_out(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import json, os, sys\n"
+        "config = json.loads(os.environ['TF_CONFIG'])\n"
+        "print(len(config['cluster']['worker']), 'workers')\n"
+        "first = os.environ['TFDP_RESTART_COUNT'] == '0'\n"
+        "sys.exit(7 if first and config['task']['index'] else 0)\n"
+    )
+    options = ["--workers", "1:2", "--rejoin-seconds", "0", str(script)]
+    result = CliRunner().invoke(launch, options)
+    assert result.exit_code == 0
+    assert "Worker 1 failed with exit code 7" in result.output
+    assert "going on with 1 worker, fewer" in result.output
+    assert "[worker 0] 1 workers" in result.output

@@ -1,0 +1,108 @@
+"""Places for the workers of one machine, some of them empty for a time."""
+
+from collections.abc import Collection
+
+from tfdp.batch import checked_count, checked_number
+
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 300.0
+
+
+class Slots:
+    """Says which slots have a worker in the next attempt, and when it begins.
+
+    A slot whose worker falls is empty for a pause, which is twice as long
+    after each further fall: what falls again and again takes little from the
+    others. A worker that has lasted ten times as long as the next pause would
+    be counts as well again.
+
+    Args:
+        least: With how many workers training may go on; at least 1.
+        most: How many there are at most.
+        rejoin_seconds: How long all wait for those that fall, before they go
+            on without them. Defaults to 30.
+        first_pause: Seconds of the first pause of a slot. Defaults to 1.
+        longest_pause: Seconds of the longest one. Defaults to 300.
+
+    Attributes:
+        least: As given.
+        most: As given.
+
+    Raises:
+        TypeError: If a number is none.
+        ValueError: If `least` is below 1 or above `most`, or seconds are
+            negative, or a pause zero.
+
+    Example:
+
+    >>> slots = Slots(1, 3, rejoin_seconds=0)
+    >>> slots.fall([2], now=10.0, lasted=5.0)
+    >>> slots.begin_at(10.0), slots.ready(10.0), slots.ready(11.0)
+    (10.0, [0, 1], [0, 1, 2])
+    """
+
+    def __init__(
+        self,
+        least: int,
+        most: int,
+        *,
+        rejoin_seconds: float = 30.0,
+        first_pause: float = _FIRST_PAUSE,
+        longest_pause: float = _LONGEST_PAUSE,
+    ) -> None:
+        """Has all slots ready."""
+        self.least = checked_count("least", least)
+        self.most = checked_count("most", most)
+        if self.least > self.most:
+            raise ValueError(
+                "The least number of workers must not be above the most. "
+                f"Received: {self.least}:{self.most}. Use {self.most}:"
+                f"{self.least}."
+            )
+        self._patience = checked_number(
+            "rejoin_seconds", rejoin_seconds, zero_allowed=True
+        )
+        self._first = checked_number("first_pause", first_pause)
+        self._longest = checked_number("longest_pause", longest_pause)
+        self._falls = [0] * self.most
+        self._empty_until = [float("-inf")] * self.most
+
+    def fall(
+        self, slots: Collection[int], *, now: float, lasted: float
+    ) -> None:
+        """Takes note that workers have fallen.
+
+        Args:
+            slots: Theirs.
+            now: Seconds, of a clock that only goes forward.
+            lasted: For how many seconds they ran.
+        """
+        for slot in slots:
+            if lasted > 10 * self._pause(self._falls[slot]):
+                self._falls[slot] = 0
+            self._empty_until[slot] = now + self._pause(self._falls[slot])
+            self._falls[slot] += 1
+
+    def ready(self, now: float) -> list[int]:
+        """Returns the slots that may have a worker.
+
+        Args:
+            now: Seconds, of the same clock.
+        """
+        return [
+            slot for slot, until in enumerate(self._empty_until) if until <= now
+        ]
+
+    def begin_at(self, now: float) -> float:
+        """Returns when the next attempt begins, of workers that have ended.
+
+        Args:
+            now: Seconds, of the same clock.
+        """
+        until = sorted(max(each, now) for each in self._empty_until)
+        in_time = [each for each in until if each <= now + self._patience]
+        return max(in_time[-1:] + [until[self.least - 1]])
+
+    def _pause(self, falls: int) -> float:
+        # So many doublings are beyond the longest one anyhow.
+        return min(self._first * 2.0 ** min(falls, 60), self._longest)
