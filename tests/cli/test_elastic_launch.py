@@ -60,18 +60,19 @@ def test_fewer_workers_are_of_one_machine(said, options, rule):
     assert rule in text
 
 
-def test_a_worker_that_falls_is_left_out(tmp_path):
+def test_a_worker_that_falls_again_is_left_out(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import json, os, sys\n"
         "config = json.loads(os.environ['TF_CONFIG'])\n"
         "print(len(config['cluster']['worker']), 'workers')\n"
-        "first = os.environ['TFDP_RESTART_COUNT'] == '0'\n"
-        "sys.exit(7 if first and config['task']['index'] else 0)\n"
+        "early = int(os.environ['TFDP_RESTART_COUNT']) < 2\n"
+        "sys.exit(7 if early and config['task']['index'] else 0)\n"
     )
     options = ["--workers", "1:2", "--rejoin-seconds", "0", str(script)]
     result = CliRunner().invoke(launch, options)
     assert result.exit_code == 0
     assert "Worker 1 failed with exit code 7" in result.output
+    assert "going on with 2 workers, as before" in result.output
     assert "going on with 1 worker, fewer" in result.output
     assert "[worker 0] 1 workers" in result.output

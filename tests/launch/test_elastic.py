@@ -55,7 +55,7 @@ def test_the_others_go_on_and_take_in_who_comes_back(run):
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0 if attempt == 2 else 60)
     """
-    slots = Slots(1, 3, rejoin_seconds=0, first_pause=1.5)
+    slots = Slots(1, 3, rejoin_seconds=0, first_pause=1.5, forgiven=0)
     exit_code, said, lines = run(code, slots)
     assert exit_code == 0
     assert going_on(said) == [
@@ -76,7 +76,7 @@ def test_several_that_are_killed_at_once_are_lost_at_once(run):
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60 * (attempt == 0))
     """
-    slots = Slots(1, 3, rejoin_seconds=0, first_pause=60)
+    slots = Slots(1, 3, rejoin_seconds=0, first_pause=60, forgiven=0)
     exit_code, said, lines = run(code, slots)
     assert exit_code == 0
     assert "attempt 1 of 1" in lines
@@ -84,7 +84,7 @@ def test_several_that_are_killed_at_once_are_lost_at_once(run):
 
 def test_all_wait_for_who_may_come_back(run):
     code = "sys.exit(3 * (attempt == 0 and index == 0))"
-    slots = Slots(1, 2, first_pause=1.2)
+    slots = Slots(1, 2, first_pause=1.2, forgiven=0)
     begin = time.monotonic()
     exit_code, said, lines = run(code, slots)
     assert exit_code == 0
@@ -93,7 +93,7 @@ def test_all_wait_for_who_may_come_back(run):
 
 
 def test_restarts_are_used_up(run):
-    slots = Slots(1, 2, first_pause=0.01)
+    slots = Slots(1, 2, first_pause=0.01, forgiven=0)
     exit_code, said, _ = run("sys.exit(5)", slots, max_restarts=2)
     assert exit_code == 5
     assert [text for text in said if "restart" in text] == [
@@ -109,7 +109,7 @@ def test_who_has_trained_to_the_end_does_not_begin_anew(run):
         sys.exit(3)
     time.sleep(60)
     """
-    slots = Slots(1, 2, rejoin_seconds=0, first_pause=1.0)
+    slots = Slots(1, 2, rejoin_seconds=0, first_pause=1.0, forgiven=0)
     exit_code, said, lines = run(code, slots)
     assert exit_code == 0
     assert going_on(said) == ["going on with 1 worker, fewer"]
@@ -120,7 +120,7 @@ def test_a_signal_while_all_wait_ends_the_job(run):
         if "60 s" in line:
             threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
-    slots = Slots(1, 1, first_pause=60)
+    slots = Slots(1, 1, first_pause=60, forgiven=0)
     said = Heard(interrupts)
     begin = time.monotonic()
     launcher = ElasticLauncher(
@@ -144,7 +144,7 @@ def test_time_passes_while_all_wait():
     said = []
     launcher = ElasticLauncher(
         lambda restart_count, **kwargs: ElasticGroup(["false"], **kwargs),
-        slots=Slots(1, 1, first_pause=60),
+        slots=Slots(1, 1, first_pause=60, forgiven=0),
         say=said.append,
         timeout=2.0,
     )

@@ -8,7 +8,7 @@ from tfdp.launch import Slots
 
 
 def test_all_wait_for_one_that_may_come_back_soon():
-    slots = Slots(1, 3, rejoin_seconds=1.0)
+    slots = Slots(1, 3, rejoin_seconds=1.0, forgiven=0)
     slots.fall([1], now=10.0, lasted=0.0)
     assert slots.begin_at(10.0) == 11.0
     assert slots.ready(10.9) == [0, 2]
@@ -16,14 +16,14 @@ def test_all_wait_for_one_that_may_come_back_soon():
 
 
 def test_nobody_waits_for_one_that_stays_away():
-    slots = Slots(1, 3, rejoin_seconds=0.9)
+    slots = Slots(1, 3, rejoin_seconds=0.9, forgiven=0)
     slots.fall([1], now=10.0, lasted=0.0)
     assert slots.begin_at(10.0) == 10.0
     assert slots.begin_at(10.2) == 11.0
 
 
 def test_with_too_few_all_wait_for_the_next():
-    slots = Slots(2, 3, rejoin_seconds=0, first_pause=4.0)
+    slots = Slots(2, 3, rejoin_seconds=0, first_pause=4.0, forgiven=0)
     slots.fall([0], now=10.0, lasted=0.0)
     slots.fall([2], now=12.0, lasted=0.0)
     assert slots.begin_at(12.0) == 14.0
@@ -31,7 +31,7 @@ def test_with_too_few_all_wait_for_the_next():
 
 
 def test_who_falls_again_and_again_stays_away_for_longer():
-    slots = Slots(1, 2, longest_pause=20.0)
+    slots = Slots(1, 2, longest_pause=20.0, forgiven=0)
     pauses = []
     for now in range(0, 600, 100):
         slots.fall([1], now=now, lasted=1.0)
@@ -42,7 +42,7 @@ def test_who_falls_again_and_again_stays_away_for_longer():
 
 
 def test_who_has_lasted_is_well_again():
-    slots = Slots(1, 2)
+    slots = Slots(1, 2, forgiven=0)
     for _ in range(3):
         slots.fall([1], now=0.0, lasted=1.0)
     slots.fall([1], now=50.0, lasted=80.0)
@@ -51,13 +51,24 @@ def test_who_has_lasted_is_well_again():
     assert slots.ready(101.0) == [0, 1]
 
 
+def test_the_first_fall_is_forgiven():
+    slots = Slots(1, 2)
+    slots.fall([1], now=10.0, lasted=1.0)
+    assert slots.ready(10.0) == [0, 1]
+    slots.fall([1], now=20.0, lasted=5.0)
+    assert (slots.ready(20.9), slots.ready(21.0)) == ([0], [0, 1])
+    # It has lasted: its next one is a first one again.
+    slots.fall([1], now=50.0, lasted=21.0)
+    assert slots.ready(50.0) == [0, 1]
+
+
 def test_the_least_must_not_be_above_the_most():
     with pytest.raises(ValueError, match=r"Received: 3:2. Use 2:3\."):
         Slots(3, 2)
 
 
-@pytest.mark.parametrize("count", [0, 1.5, True, "2", None])
-@pytest.mark.parametrize("name", ["least", "most"])
+@pytest.mark.parametrize("count", [-1, 1.5, True, "2", None])
+@pytest.mark.parametrize("name", ["least", "most", "forgiven"])
 def test_slots_are_counted(name, count):
     counts = {"least": 1, "most": 1, name: count}
     with pytest.raises((TypeError, ValueError), match=f"Received: {name}="):

@@ -19,6 +19,7 @@ from tfdp.launch import (
     AsynchronousGroup,
     ElasticGroup,
     ElasticLauncher,
+    ForkServer,
     Launcher,
     Restarts,
     Slots,
@@ -32,6 +33,7 @@ from tfdp.machine import core_shares, is_of_this_machine, isolate
 _RESTARTS_ALONE = 3
 # Of one in which there may be fewer.
 _RESTARTS_OF_SLOTS = 100
+_PRELOAD = ("tensorflow", "keras", "tfdp.callbacks")
 
 
 def _check_script(
@@ -100,6 +102,14 @@ def _variables(
     help="For tfdp.AsynchronousStrategy: a worker that falls is started again "
     "by itself, and the others go on. With --nodes, set TFDP_JOB_SECRET to the "
     "same text on all of them.",
+)
+@click.option(
+    "--preload",
+    is_flag=True,
+    help="Import TensorFlow and Keras once, and fork the workers from there: "
+    "all but the first start at once. What SCRIPT sets in its environment "
+    "before it imports them comes too late then, and is told of; use --env. "
+    "With Linux, without --cpus-per-worker.",
 )
 @click.option(
     "--isolated",
@@ -173,6 +183,7 @@ def launch(
     nodes: str | None,
     node_rank: int | None,
     asynchronous: bool,
+    preload: bool,
     isolated: bool,
     cpus_per_worker: int | None,
     variables: dict[str, str],
@@ -261,7 +272,18 @@ def launch(
     if max_restarts is None:
         max_restarts = _RESTARTS_ALONE if asynchronous else 0
         max_restarts = _RESTARTS_OF_SLOTS if slots else max_restarts
+    if preload and cpus_per_worker is not None:
+        raise click.UsageError(
+            "Workers that are forked have the cores of the launcher. Received: "
+            f"--preload and --cpus-per-worker {cpus_per_worker}. Leave one of "
+            "them out."
+        )
     lines = WorkerLines()
+    server = (
+        ForkServer(_PRELOAD, {**worker_variables(), **variables})
+        if preload
+        else None
+    )
     group: Callable[..., Any] = WorkerGroup
     if asynchronous:
         group = functools.partial(
@@ -285,6 +307,7 @@ def launch(
             env=variables,
             restart_count=restart_count,
             log_dir=log_dir,
+            server=server,
             on_line=lines.print if verbose else lines.print_told,
             grace_seconds=grace_seconds,
             **kwargs,
@@ -307,6 +330,9 @@ def launch(
         if isinstance(error, BrokenPipeError):
             raise  # Nobody reads on, as after `| head`.
         raise click.ClickException(str(error)) from error
+    finally:
+        if server:
+            server.close()
     sys.exit(exit_code)
 
 

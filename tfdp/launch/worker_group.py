@@ -39,7 +39,6 @@ from tfdp.machine import core_shares, oom_kills, thread_variables, tunables
 
 WHERE_UNSET = {"TF_CPP_MIN_LOG_LEVEL": "2", **tunables()}
 _POLL_SECONDS = 0.02
-_FAILURE_GRACE_SECONDS = 3.0
 
 
 def worker_variables() -> dict[str, str]:
@@ -92,6 +91,8 @@ class WorkerGroup(contextlib.AbstractContextManager):
         blame: Who has failed first.
         fate: What is told of the others, once one is to blame.
         is_asynchronous: Whether workers go on without each other.
+        failure_grace_seconds: The most that those which are left have to end
+            in, after a failure.
 
     Raises:
         TypeError: If a number is none, or a variable not a text.
@@ -111,6 +112,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
 
     fate = "All other workers were ended."
     is_asynchronous = False
+    failure_grace_seconds = 3.0
 
     def __init__(
         self,
@@ -325,7 +327,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
             process.was_ended |= process.poll() is None
         now = time.monotonic()
         if now < self._kill_at:
-            grace = min(self._grace_seconds, _FAILURE_GRACE_SECONDS)
+            grace = min(self._grace_seconds, self.failure_grace_seconds)
             self._kill_at = min(self._kill_at, now + grace)
             self._guardian.signal_members(signal.SIGTERM)
             while time.monotonic() < self._kill_at and self._guardian.members():

@@ -12,7 +12,8 @@ class ElasticGroup(WorkerGroup):
     """A group that is ended where more workers could train.
 
     They are told by SIGTERM, at which a program with `BackupAndRestore` saves
-    a backup. A worker that ends otherwise than by that has failed.
+    a backup. Where one has failed, the others are killed at once: they wait
+    for it in an update that will not be, and go on from their last backup.
 
     Args:
         *args: As for `WorkerGroup`.
@@ -30,6 +31,8 @@ class ElasticGroup(WorkerGroup):
     ...     print(group.wait(timeout=50), group.begins_anew)
     None True
     """
+
+    failure_grace_seconds = 0.0
 
     def __init__(
         self, *args: Any, could_grow: Callable[[float], bool], **kwargs: Any

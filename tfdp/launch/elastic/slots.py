@@ -11,10 +11,10 @@ _LONGEST_PAUSE = 300.0
 class Slots:
     """Says which slots have a worker in the next attempt, and when it begins.
 
-    A slot whose worker falls is empty for a pause, which is twice as long
-    after each further fall: what falls again and again takes little from the
-    others. A worker that has lasted ten times as long as the next pause would
-    be counts as well again.
+    A slot whose worker has fallen may have another at once; after further
+    falls it is empty for a pause, each twice as long as the last: what falls
+    again and again takes little from the others. A worker that has lasted ten
+    times as long as the next pause would be counts as well again.
 
     Args:
         least: With how many workers training may go on; at least 1.
@@ -23,6 +23,7 @@ class Slots:
             on without them. Defaults to 30.
         first_pause: Seconds of the first pause of a slot. Defaults to 1.
         longest_pause: Seconds of the longest one. Defaults to 300.
+        forgiven: How many falls of a slot have no pause. Defaults to 1.
 
     Attributes:
         least: As given.
@@ -35,7 +36,7 @@ class Slots:
 
     Example:
 
-    >>> slots = Slots(1, 3, rejoin_seconds=0)
+    >>> slots = Slots(1, 3, rejoin_seconds=0, forgiven=0)
     >>> slots.fall([2], now=10.0, lasted=5.0)
     >>> slots.begin_at(10.0), slots.ready(10.0), slots.ready(11.0)
     (10.0, [0, 1], [0, 1, 2])
@@ -49,6 +50,7 @@ class Slots:
         rejoin_seconds: float = 30.0,
         first_pause: float = _FIRST_PAUSE,
         longest_pause: float = _LONGEST_PAUSE,
+        forgiven: int = 1,
     ) -> None:
         """Has all slots ready."""
         self.least = checked_count("least", least)
@@ -64,6 +66,7 @@ class Slots:
         )
         self._first = checked_number("first_pause", first_pause)
         self._longest = checked_number("longest_pause", longest_pause)
+        self._forgiven = checked_count("forgiven", forgiven, minimum=0)
         self._falls = [0] * self.most
         self._empty_until = [float("-inf")] * self.most
 
@@ -78,7 +81,8 @@ class Slots:
             lasted: For how many seconds they ran.
         """
         for slot in slots:
-            if lasted > 10 * self._pause(self._falls[slot]):
+            pause = self._pause(self._falls[slot])
+            if lasted > 10 * pause > 0:
                 self._falls[slot] = 0
             self._empty_until[slot] = now + self._pause(self._falls[slot])
             self._falls[slot] += 1
@@ -104,5 +108,8 @@ class Slots:
         return max(in_time[-1:] + [until[self.least - 1]])
 
     def _pause(self, falls: int) -> float:
+        if falls < self._forgiven:
+            return 0.0
         # So many doublings are beyond the longest one anyhow.
-        return min(self._first * 2.0 ** min(falls, 60), self._longest)
+        doublings = min(falls - self._forgiven, 60)
+        return min(self._first * 2.0**doublings, self._longest)
