@@ -52,6 +52,10 @@ def test_what_is_no_number_of_workers_is_refused(text, rule):
             "1:2 and --nodes.",
         ),
         (["--workers", "2", "--rejoin-seconds", "3"], "-seconds 3 without"),
+        (
+            ["--workers", "1", "--preload", "--cpus-per-worker", "1"],
+            "--preload and --cpus-per-worker 1.",
+        ),
     ],
 )
 def test_fewer_workers_are_of_one_machine(said, options, rule):
@@ -76,3 +80,21 @@ def test_a_worker_that_falls_again_is_left_out(tmp_path):
     assert "going on with 2 workers, as before" in result.output
     assert "going on with 1 worker, fewer" in result.output
     assert "[worker 0] 1 workers" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "is_preloaded"),
+    [
+        (["--workers", "1:2"], True),
+        (["--workers", "1:2", "--no-preload"], False),
+        (["--workers", "1:2", "--cpus-per-worker", "1"], False),
+        (["--workers", "1"], False),
+        (["--workers", "1", "--preload"], True),
+    ],
+)
+def test_what_is_imported_once(tmp_path, options, is_preloaded):
+    script = tmp_path / "script.py"
+    script.write_text("import sys; print('keras' in sys.modules)")
+    result = CliRunner().invoke(launch, [*options, str(script)])
+    assert result.exit_code == 0
+    assert f"[worker 0] {is_preloaded}" in result.output

@@ -104,6 +104,26 @@ def test_workers_draw_different_random_numbers(script):
     assert len(numbers) == 6
 
 
+def test_variables_that_are_set_too_late_are_told(script):
+    server = ForkServer(["keras"], worker_variables())
+    command = script(
+        "os.environ['TF_LATE'] = '1'\nos.environ['TF_LATE'] = '2'\n"
+        "os.environ['OTHER'] = os.environ['TF_CONFIG'] = '1'\n"
+        "os.environ['TF_SET'] = '1'"
+    )
+    env = {**worker_variables(), "TF_CONFIG": "{}"}
+    told = output_of(started(server, command, env))
+    server.close()
+    assert "Received: TF_LATE=1, which may have no effect." in told
+    assert "Received: TF_SET=1" in told
+    assert told.count("Received") == 2
+
+
+def test_where_nothing_reads_variables_none_are_late(server, script):
+    command = script("os.environ['TF_LATE'] = '1'")
+    assert output_of(started(server, command, worker_variables())) == ""
+
+
 @pytest.mark.parametrize(
     ("ending", "code"),
     [

@@ -104,12 +104,12 @@ def _variables(
     "same text on all of them.",
 )
 @click.option(
-    "--preload",
-    is_flag=True,
-    help="Import TensorFlow and Keras once, and fork the workers from there: "
-    "all but the first start at once. What SCRIPT sets in its environment "
-    "before it imports them comes too late then, and is told of; use --env. "
-    "With Linux, without --cpus-per-worker.",
+    "--preload/--no-preload",
+    default=None,
+    help="Whether to import TensorFlow and Keras once, and to fork workers "
+    "from there, which start at once then. What SCRIPT sets in its environment "
+    "for what it imports comes too late, and is told of; use --env. By default "
+    "with --workers MIN:MAX, on Linux, without --cpus-per-worker.",
 )
 @click.option(
     "--isolated",
@@ -183,7 +183,7 @@ def launch(
     nodes: str | None,
     node_rank: int | None,
     asynchronous: bool,
-    preload: bool,
+    preload: bool | None,
     isolated: bool,
     cpus_per_worker: int | None,
     variables: dict[str, str],
@@ -278,6 +278,9 @@ def launch(
             f"--preload and --cpus-per-worker {cpus_per_worker}. Leave one of "
             "them out."
         )
+    if preload is None:
+        is_possible = sys.platform == "linux" and cpus_per_worker is None
+        preload = slots is not None and is_possible
     lines = WorkerLines()
     server = (
         ForkServer(_PRELOAD, {**worker_variables(), **variables})

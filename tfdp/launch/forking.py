@@ -17,6 +17,7 @@ import types
 from typing import Any, NoReturn
 
 LARGEST_REQUEST = 2**17
+_READ_BY_IMPORTS = ("TF_", "KERAS_", "XLA_", "OMP_", "KMP_", "MKL_")
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -75,6 +76,29 @@ def _keep(worker: int, status: int, numbers: str) -> NoReturn:
     os._exit(0)
 
 
+def _tell_of_late_variables() -> None:
+    """Tells of variables that the script sets for what is imported already."""
+    told = set()
+
+    def hear(event: str, values: tuple[Any, ...]) -> None:
+        if event != "os.putenv":
+            return
+        name, value = map(os.fsdecode, values)
+        is_read = name.startswith(_READ_BY_IMPORTS) and name != "TF_CONFIG"
+        if is_read and name not in told and os.environ.get(name) != value:
+            told.add(name)
+            print(
+                "A variable that TensorFlow or Keras reads when it is imported "
+                "must be set before, in a process that is forked from one that "
+                f"has done so. Received: {name}={value}, which may have no "
+                "effect. Export it, or give it to the launcher by --env.",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    sys.addaudithook(hear)
+
+
 def _run(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
@@ -83,6 +107,8 @@ def _run(request: dict[str, Any]) -> None:
     os.sched_setaffinity(0, request["cores"])
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
+    if "keras" in sys.modules or "tensorflow" in sys.modules:
+        _tell_of_late_variables()
     sys.argv = [request["script"], *request["args"]]
     path = os.path.abspath(request["script"])
     if not request["is_safe_path"]:
