@@ -24,7 +24,7 @@ PAIRS = tests/parity/test_parity.py::test_training_equals_one_device_with_one_la
 	tests/parity/test_parity_workers.py::test_two_workers_equal_one_device
 
 .PHONY: help demo test browser test-long test-versions oldest-versions \
-	newest-versions nightly-versions exactness failures bench bench-quick lint format clean
+	newest-versions nightly-versions exactness failures elastic bench bench-quick lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## Lists these targets
@@ -62,6 +62,9 @@ oldest-versions newest-versions nightly-versions: %-versions: $(INSTALLED)
 
 failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
 	@$(BIN)/python tests/shared/failures.py 2>/dev/null
+
+elastic: $(INSTALLED)  ## Trains on 4, 3, 1 and 2 workers in turn, and compares
+	@$(BIN)/python tests/shared/elastic.py 2>/dev/null
 
 # One after the other.
 BENCHMARKS = two_workers input input_arrays update_profile one_process \

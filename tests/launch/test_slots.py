@@ -62,6 +62,13 @@ def test_the_first_fall_is_forgiven():
     assert slots.ready(50.0) == [0, 1]
 
 
+def test_who_is_welcome_is_ready():
+    slots = Slots(1, 3, first_pause=300.0, forgiven=0)
+    slots.fall([0, 2], now=10.0, lasted=1.0)
+    slots.welcome([2])
+    assert slots.ready(10.0) == [1, 2]
+
+
 def test_the_least_must_not_be_above_the_most():
     with pytest.raises(ValueError, match=r"Received: 3:2. Use 2:3\."):
         Slots(3, 2)

@@ -207,6 +207,10 @@ def launch(
     TFDP_RESTART_COUNT how often. SIGINT and SIGTERM are passed on to the
     workers, so that they may save a backup; a second signal kills them.
 
+    With --workers MIN:MAX all are started again, but for one that fails again
+    and again: the others go on without it for a time, and save a backup before
+    they begin anew with it.
+
     With --asynchronous a worker that fails is started again by itself, and the
     others go on; only the chief, worker 0, ends all. Once it has ended, the
     others have --grace-seconds to do so.

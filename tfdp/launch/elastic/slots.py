@@ -87,6 +87,15 @@ class Slots:
             self._empty_until[slot] = now + self._pause(self._falls[slot])
             self._falls[slot] += 1
 
+    def welcome(self, slots: Collection[int]) -> None:
+        """Takes note that slots may have workers before their pause is over.
+
+        Args:
+            slots: Which.
+        """
+        for slot in slots:
+            self._empty_until[slot] = float("-inf")
+
     def ready(self, now: float) -> list[int]:
         """Returns the slots that may have a worker.
 
