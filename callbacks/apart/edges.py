@@ -1,6 +1,8 @@
 """The edges of a fit of workers that do not wait for each other's steps."""
 
+import contextlib
 import functools
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdp.asynchronous.session import ServerLost
 from tfdp.backup import Handover
 from tfdp.callbacks.apart.fit_watch import FitWatch
 from tfdp.callbacks.chief_only import ChiefOnly, on_chief_only
@@ -63,6 +66,10 @@ class Apart:
         _check_alone(callbacks)
         self._data = _numbered()
         self._exchange = self._strategy.connect()
+        self._lock, self._is_over = threading.Lock(), False
+        if self._strategy.under_way is not None:
+            self._strategy.under_way.abandon()
+        self._strategy.under_way = self
         self._epoch, self._settled = 0, -1
         self._steps = 0
         self._rate: float | None = None
@@ -95,7 +102,8 @@ class Apart:
         steps = self._optimizer.accumulation_steps * self._way.sync_every
         feed.begin(exchange, looks_ahead=steps > 1)
         self._way.begin(exchange, feed)
-        self._watch = FitWatch(feed.close)
+        self._watch = FitWatch(self.abandon)
+        keras_fit.guard_callbacks(self._guarded, depth=2)
         if where["is_over"]:
             keras_fit.begin_at_epoch(self._model, self._params["epochs"])
         elif where["epoch"] is not None:
@@ -155,9 +163,8 @@ class Apart:
             except (StopIteration, tf.errors.OutOfRangeError):
                 raise
             except BaseException as error:
-                # Who waits for a batch would be waited for.
-                self._strategy.feed.close()
                 failure = self._exchange.failure
+                self.abandon()
                 if failure is None or not isinstance(error, tf.errors.OpError):
                     raise
                 # TensorFlow has made another of an error of Python's.
@@ -214,9 +221,41 @@ class Apart:
 
     def end(self) -> None:
         """Ends what reads data."""
+        with self._lock:
+            self._is_over = True
+        self._strategy.under_way = None
         self._watch.close()
         self._strategy.feed.close()
         self._data.close()
+
+    def abandon(self) -> None:
+        """Leaves a fit that an error or an interrupt has ended.
+
+        The others go on, or end where this is the chief. The next fit is
+        another one, from the weights and slots of the chief.
+        """
+        with self._lock:
+            if self._is_over:
+                return
+            self._is_over = True
+            # Who waits for a batch would be waited for.
+            self._strategy.feed.close()
+            with contextlib.suppress(ServerLost):
+                self._exchange.abandon()
+                self.gather()
+            self._data.close()
+            self._strategy.under_way = None
+
+    def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except BaseException:
+                self.abandon()
+                raise
+
+        return guarded
 
     def gather(self) -> None:
         """Takes the server's slots and counts, for whoever saves the model."""

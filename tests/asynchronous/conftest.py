@@ -35,9 +35,12 @@ class Serving:
 
     def joined(self, worker, variables, optimizer, statistics=()):
         exchange = self.exchange(worker)
-        description = Description.of(variables, optimizer, statistics)
-        exchange.join(description, [v.numpy() for v in variables])
+        self.begin(exchange, variables, optimizer, statistics)
         return exchange
+
+    def begin(self, exchange, variables, optimizer, statistics=()):
+        description = Description.of(variables, optimizer, statistics)
+        return exchange.join(description, [v.numpy() for v in variables])
 
     def close(self):
         # The chief last, as its leaving ends the others.

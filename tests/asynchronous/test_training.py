@@ -466,3 +466,79 @@ def test_a_step_out_of_turn_is_told(serving, variables, gradients):
     # Nothing of it has happened.
     assert chief.statistics()["version"] == 0
     chief.update(gradients, step=0)
+
+
+def test_who_waits_for_an_epoch_to_begin_keeps_nobody_waiting(
+    serving, threads, variables, gradients
+):
+    served = serving(2, 0)
+    chief = served.joined(0, variables, sgd())
+    other = served.joined(1, variables, sgd())
+    assert chief.take(0) == 0
+    assert other.take(0) == 1
+    chief.end_of_data(0, 2)
+    chief.read()
+    chief.update(gradients, step=0, epoch=0, batches=[0])
+    other.read()
+    # It has a read, and no batch for it in this epoch.
+    other.update(gradients, step=0, epoch=0, batches=[1], then_read=True)
+    assert other.take(0) is None
+    taking = threads.submit(other.take, 1)
+    assert waits(taking)
+    reading = threads.submit(chief.read)
+    assert reading.result(10).version == 2
+    assert chief.take(1) == 0
+    assert taking.result(10) == 1
+
+
+def test_a_fit_that_a_worker_leaves_goes_on_without_it(
+    serving, threads, variables, gradients
+):
+    served = serving(2, 0)
+    chief = served.joined(0, variables, sgd())
+    other = served.joined(1, variables, sgd())
+    assert (chief.take(0), other.take(0)) == (0, 1)
+    chief.end_of_data(0, 2)
+    other.read()
+    reading = threads.submit(chief.read)
+    assert waits(reading)
+    other.abandon()
+    assert reading.result(10).version == 0
+    chief.update(gradients, step=0, epoch=0, batches=[0])
+    assert chief.take(0) == 1
+    chief.read()
+    chief.update(gradients, step=1, epoch=0, batches=[1])
+    assert chief.take(0) is None
+    beginning = threads.submit(served.begin, other, variables, sgd())
+    assert waits(beginning)
+    assert chief.end().version == 2
+    served.begin(chief, variables, sgd())
+    assert beginning.result(10)["version"] == 2
+
+
+def test_a_fit_that_the_chief_leaves_ends_for_all(
+    serving, threads, variables, gradients
+):
+    served = serving(2, 0)
+    chief = served.joined(0, variables, sgd())
+    other = served.joined(1, variables, sgd())
+    assert (chief.take(0), other.take(0)) == (0, 1)
+    chief.abandon()
+    other.read()
+    other.update(gradients, step=0, epoch=0, batches=[1])
+    assert other.take(0) is None
+    beginning = threads.submit(served.begin, chief, variables, sgd())
+    assert waits(beginning)
+    assert other.vote(0, stops=False)
+    other.end()
+    assert beginning.result(10)["version"] == 1
+
+
+def test_a_fit_that_all_leave_is_over(serving, variables):
+    served = serving(2, 0)
+    chief = served.joined(0, variables, sgd())
+    other = served.joined(1, variables, sgd())
+    other.abandon()
+    chief.abandon()
+    assert served.begin(chief, variables, sgd())["fit"] == 1
+    assert served.begin(other, variables, sgd())["fit"] == 1

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ import numpy as np
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.gradients import Gradient, flattened
 from tfdp.asynchronous.received import Spent, Weights
-from tfdp.asynchronous.serving.handed_over import changed_since
 from tfdp.asynchronous.session import Interrupted, Session
 from tfdp.asynchronous.staleness import Applied
+from tfdp.asynchronous.state_exchange import StateExchange
 from tfdp.asynchronous.wire.message import Message
 
 
-class Exchange:
+class Exchange(StateExchange):
     """A worker's connection to the server; any thread may call the methods.
 
     A worker joins, and then repeats: `take` a batch, `read` weights unless it
@@ -126,25 +126,6 @@ class Exchange:
             epoch: Where they begin; `None` for where their programs say.
         """
         self._ask("open", fit=self._fit, epoch=epoch)
-
-    def hand_over(self, state: Mapping[str, np.ndarray]) -> None:
-        """Has all that join this `fit` from now on be handed a state.
-
-        For the chief. The server does not look at it, and what has not changed
-        since the last call is not sent again.
-
-        Args:
-            state: Arrays by name, instead of those of before.
-        """
-        changed, self._handed = changed_since(self._handed, state)
-        arrays = [state[name] for name in changed]
-        self._ask("expect", bytes=sum(array.nbytes for array in arrays))
-        self._ask("hand_over", arrays=arrays, names=changed, all=list(state))
-
-    def handed(self) -> dict[str, np.ndarray]:
-        """Returns what the chief has handed over."""
-        answer = self._ask("handed")
-        return dict(zip(answer.fields["names"], answer.arrays, strict=True))
 
     def read(self) -> Weights | None:
         """Begins a gradient: waits for room, and returns the weights.
@@ -311,40 +292,6 @@ class Exchange:
         self._released_all()
         return answer.fields["stops"]
 
-    def set_learning_rate(self, rate: float) -> None:
-        """Sets the rate of all updates from now on; for the chief.
-
-        Args:
-            rate: The learning rate.
-
-        Raises:
-            ValueError: If the optimizer has a schedule, or this is not the
-                chief.
-        """
-        self._ask("set_learning_rate", rate=float(rate))
-
-    def save(self) -> dict[str, np.ndarray]:
-        """Returns all that a training is made of, of one version, by name.
-
-        `weights/...` are in the order of the variables, `optimizer/...` in
-        that of `optimizer.variables`, and `queue/...` says which batches are
-        done.
-        """
-        answer = self._ask("save")
-        return dict(zip(answer.fields["names"], answer.arrays, strict=True))
-
-    def load(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from a state, or a part of it; for the chief, at the start.
-
-        Args:
-            state: What `save` has returned.
-
-        Raises:
-            ValueError: If it is of another model, or this is not the chief.
-            RuntimeError: If a gradient is under way.
-        """
-        self._ask("load", arrays=list(state.values()), names=list(state))
-
     def statistics(self) -> dict[str, Any]:
         """Returns what a monitor shows.
 
@@ -361,6 +308,18 @@ class Exchange:
         """Returns all updates, in the order in which they were applied."""
         (log,) = self._ask("log").arrays
         return [Applied(*row) for row in log.tolist()]
+
+    def abandon(self) -> None:
+        """Leaves a `fit` that an error or an interrupt has ended here.
+
+        The others go on without this worker; where it is the chief, the fit
+        ends for all. May be called while another method waits, which then
+        raises.
+        """
+        self._ask("abandon", fit=self._fit)
+        self._released_all()
+        self._fit += 1
+        self._handed = {}
 
     def end(self) -> Weights:
         """Ends a `fit`: waits for all that live, and returns the last weights.

@@ -1,5 +1,6 @@
 """A worker's side of its connection: it asks, and shows that it lives."""
 
+import collections
 import contextlib
 import itertools
 import socket
@@ -76,6 +77,7 @@ class Session:
         self._questions = itertools.count()
         self._failure = ""
         self._interrupted: set[str] = set()
+        self._interruptions: collections.Counter[str] = collections.Counter()
         self.failure: Exception | None = None
         self._is_closed = threading.Event()
         seconds = heartbeat_timeout / _PULSES
@@ -102,6 +104,7 @@ class Session:
             self._check()
             # Who was interrupted does not want its answer any more.
             question = next(self._questions)
+            before = self._interruptions[lane]
             fields = {**fields, "question": question}
             try:
                 self._connection.send(Message(kind, fields, arrays))
@@ -113,6 +116,7 @@ class Session:
                         self._is_answered(lane, question)
                         or self._failure
                         or lane in self._interrupted
+                        or self._interruptions[lane] > before
                     )
                 )
                 is_there = self._is_answered(lane, question)
@@ -127,10 +131,14 @@ class Session:
         return answer
 
     def interrupt(self, lane: str, *, is_on: bool) -> None:
-        """Has nobody wait for an answer of a lane, or wait again."""
+        """Has nobody wait for an answer of a lane, or wait again.
+
+        Who waits when it is interrupted does not wait on.
+        """
         with self._changed:
             if is_on:
                 self._interrupted.add(lane)
+                self._interruptions[lane] += 1
             else:
                 self._interrupted.discard(lane)
             self._changed.notify_all()

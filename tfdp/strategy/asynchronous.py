@@ -110,6 +110,8 @@ class AsynchronousStrategy(MirroredStrategy):
         self._datasets = 0
         self.exchange: Exchange | None = None
         self.feed = Feed()
+        # The edges of the fit at hand, which know how to leave it.
+        self.under_way: Any = None
         self._server = self._started() if self.is_chief else None
         if self._server is not None:
             weakref.finalize(self, self._server.close)

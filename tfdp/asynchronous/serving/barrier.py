@@ -51,6 +51,12 @@ class Barrier(Generic[Result]):
                 self._conclude(key)
             self._changed.notify_all()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody may come."""
+        with self._changed:
+            return not self._lives
+
     def meet(self, worker: int, key: object, brought: Any = None) -> Result:
         """Waits until all that live have come.
 

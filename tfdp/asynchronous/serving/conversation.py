@@ -20,7 +20,7 @@ from tfdp.asynchronous.wire.message import Message, Refused, shown
 # What a worker waits for at a time: a step, a batch ahead of it, a figure.
 LANES = {
     **dict.fromkeys(("take", "end_of_data", "give_up"), "batches"),
-    **dict.fromkeys(("statistics", "log", "stop"), "figures"),
+    **dict.fromkeys(("statistics", "log", "stop", "abandon"), "figures"),
     **dict.fromkeys(
         (
             "join",
@@ -163,8 +163,8 @@ class Conversation:
             try:
                 answer = getattr(self, f"_{message.kind}")(message)
             except Lost:
-                # Who reads knows why.
-                return
+                # It has left a fit, or is gone, and waits for this no more.
+                answer = Message("error", {"type": "", "text": "It was left."})
             except Broken as error:
                 self._fail(f"an update has failed: {error}")
                 return
@@ -310,6 +310,10 @@ class Conversation:
 
     def _stop(self, message: Message) -> Message:
         self._training.stop(fit=int(message.fields["fit"]))
+        return _answered()
+
+    def _abandon(self, message: Message) -> Message:
+        self._training.abandon(self._me, fit=int(message.fields["fit"]))
         return _answered()
 
     def _vote(self, message: Message) -> Message:

@@ -60,10 +60,12 @@ class Fits:
     ) -> None:
         """Begins a fit, or waits until the chief has opened it.
 
+        Also the chief waits until the others have ended one that it has left.
+
         Args:
             worker: Who begins.
             fit: Index of the fit.
-            is_chief: Whether it is the chief, which does not wait.
+            is_chief: Whether it is the chief, which opens it.
             opens: Whether the chief opens it at once.
 
         Raises:
@@ -72,7 +74,10 @@ class Fits:
         with self._changed:
             if is_chief and opens:
                 self.open(fit)
-            self._wait(worker, lambda: is_chief or self._begun >= fit)
+            self._wait(
+                worker,
+                lambda: self.ended >= fit and (is_chief or self._begun >= fit),
+            )
 
     def open(self, fit: int, epoch: int | None = None) -> None:
         """Lets others take part.
@@ -100,7 +105,12 @@ class Fits:
             self.handed = {name: found[name] for name in names}
 
     def is_open(
-        self, worker: int, asked: tuple[int, int], *, is_chief: bool
+        self,
+        worker: int,
+        asked: tuple[int, int],
+        *,
+        is_chief: bool,
+        before_waiting: Callable[[], object] = lambda: None,
     ) -> bool:
         """Waits until the chief is in a fit and an epoch.
 
@@ -108,6 +118,7 @@ class Fits:
             worker: Who asks.
             asked: Index of the fit, and of its epoch; -1 for any epoch.
             is_chief: Whether it is the chief, which opens them.
+            before_waiting: Called, if it has to wait. Defaults to nothing.
 
         Returns:
             Whether the fit is under way; not if it is over.
@@ -116,16 +127,18 @@ class Fits:
             Lost: If the worker is lost, before or meanwhile.
         """
         fit = asked[0]
+
+        def is_settled() -> bool:
+            is_over = fit < self.ended or self.is_stopped
+            return is_over or self._open >= asked
+
         with self._changed:
             if is_chief and fit == self.ended:
                 self._open = max(self._open, asked)
                 self._changed.notify_all()
-            self._wait(
-                worker,
-                lambda: (
-                    fit < self.ended or self.is_stopped or self._open >= asked
-                ),
-            )
+            if not is_settled():
+                before_waiting()
+            self._wait(worker, is_settled)
             return fit == self.ended
 
     def stop(self, fit: int) -> bool:

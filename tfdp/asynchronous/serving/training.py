@@ -12,6 +12,7 @@ from tfdp.asynchronous.gradients import Gradient, check_gradients
 from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.serving.barrier import Barrier
 from tfdp.asynchronous.serving.epoch_statistics import brought_together
+from tfdp.asynchronous.serving.figures import by_text, figures
 from tfdp.asynchronous.serving.fits import Fits
 from tfdp.asynchronous.serving.served_model import ServedModel, Weights
 from tfdp.asynchronous.staleness import Lost, Staleness
@@ -55,6 +56,8 @@ class Training:
         self._living: dict[int, object] = {}
         self._lost: dict[int, str] = {}
         self.fits = Fits()
+        # Whether the chief has abandoned the fit at hand.
+        self._is_left = False
         self._reads: dict[int, int] = {}
         self._skipped: dict[int, int] = {}
         self._rates: list[tuple[int, float]] = []
@@ -144,15 +147,28 @@ class Training:
             # nothing any more.
             for each in self._parts:
                 each.lose(worker)
+            self._end_if_left()
 
     def has_come(self, worker: int) -> bool:
         """Whether a worker takes part, or did and was lost."""
         with self._changed:
             return worker in self._living or worker in self._lost
 
+    def abandon(self, worker: int, *, fit: int) -> None:
+        """Goes on without a worker until its next fit; ends the chief's."""
+        with self._membership:
+            if fit != self.fits.ended:
+                return
+            if worker == CHIEF:
+                self.stop(fit=fit)
+                self._is_left = True
+            for each in self._parts:
+                each.lose(worker)
+            self._end_if_left()
+
     def read(self, worker: int, *, fit: int) -> Weights:
         """Begins a gradient: returns the weights to take it at."""
-        if self._is_open(worker, fit):
+        if self.fits.is_open(worker, (fit, -1), is_chief=worker == CHIEF):
             return self._read(worker)
         return self._weights()
 
@@ -213,21 +229,26 @@ class Training:
         Also the number of the read that it had, and has no more: who has
         nothing to train on must keep nobody waiting.
         """
-        if not self._is_open(worker, fit, epoch):
-            return None, 0
         released = [0]
+
+        def release() -> None:
+            self.staleness.release(worker)
+            with self._changed:
+                released[0] = self._reads.get(worker, 0)
 
         def release_if_idle() -> None:
             if self.queue.is_idle(worker):
-                self.staleness.release(worker)
-                with self._changed:
-                    released[0] = self._reads.get(worker, 0)
+                release()
 
-        number = self.queue.take(
+        if not self.fits.is_open(
             worker,
-            epoch=epoch,
-            before_waiting=release_if_idle,
-            waits=waits,
+            (fit, epoch),
+            is_chief=worker == CHIEF,
+            before_waiting=release,
+        ):
+            return None, released[0]
+        number = self.queue.take(
+            worker, epoch=epoch, before_waiting=release_if_idle, waits=waits
         )
         return number, released[0]
 
@@ -313,23 +334,13 @@ class Training:
 
     def statistics(self) -> dict[str, Any]:
         """Returns what a monitor shows, by worker where it has one."""
-        histograms = self.staleness.histograms()
         with self._changed:
             return {
-                "version": self.staleness.version,
-                "max_staleness": self.staleness.bound,
-                "staleness": _by_text(
-                    {w: _by_text(h) for w, h in histograms.items()}
-                ),
-                "updates": _by_text(
-                    {w: sum(h.values()) for w, h in histograms.items()}
-                ),
-                "waited": _by_text(self.staleness.waited()),
-                "computed": _by_text(self.staleness.computed()),
-                "skipped": _by_text(self._skipped),
+                **figures(self.staleness),
+                "skipped": by_text(self._skipped),
                 "learning_rates": list(self._rates),
                 "living": sorted(self._living),
-                "lost": _by_text(self._lost),
+                "lost": by_text(self._lost),
             }
 
     def _weights(self, read: int = 0) -> Weights:
@@ -369,23 +380,20 @@ class Training:
                 worker, epoch=batches.epoch, numbers=batches.numbers
             )
 
-    def _is_open(self, worker: int, fit: int, epoch: int = -1) -> bool:
-        return self.fits.is_open(worker, (fit, epoch), is_chief=worker == CHIEF)
-
     def _average(
         self, brought: Mapping[int, tuple[float, Sequence[np.ndarray]]]
     ) -> list[np.ndarray]:
         described = self.model.description.statistics
         return brought_together(brought, [v.summed for v in described])
 
+    def _end_if_left(self) -> None:
+        if self._is_left and self._ends.is_empty:
+            self._end({})
+
     def _end(self, brought: Mapping[int, Any]) -> Weights:
         self.staleness.alone(self.model.finalize)
         weights = self._weights()
-        self.fits.end()
+        self._is_left = False
         self.queue.reset()
+        self.fits.end()
         return weights
-
-
-def _by_text(by_number: Mapping[int, Any]) -> dict[str, Any]:
-    # JSON has no other keys.
-    return {str(key): value for key, value in sorted(by_number.items())}

@@ -159,6 +159,22 @@ def change_callbacks(
                 callback.set_model(caller.model)
 
 
+def guard_callbacks(
+    guard: Callable[[Callable[..., Any]], Callable[..., Any]], depth: int = 1
+) -> None:
+    """Puts something around all that the `fit` calling a hook tells callbacks.
+
+    Args:
+        guard: Returns what `fit` is to call instead of a function.
+        depth: How many frames above the caller of this function to look.
+    """
+    caller = sys._getframe(depth + 1).f_locals.get("self")
+    if isinstance(caller, keras.callbacks.CallbackList):
+        for name in dir(keras.callbacks.Callback):
+            if name.startswith("on_"):
+                setattr(caller, name, guard(getattr(caller, name)))
+
+
 def fit_under_way(frame: types.FrameType | None = None) -> Any:
     """Returns the `EpochIterator` of the `fit` that is running, or `None`.
 
