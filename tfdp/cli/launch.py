@@ -9,6 +9,7 @@ from collections.abc import Callable
 import click
 
 from tfdp.cli.numbers import SECONDS, SECONDS_OR_NONE
+from tfdp.cli.rendezvous import appointment_of, met
 from tfdp.cli.worker_lines import WorkerLines, say
 from tfdp.cluster import Nodes
 from tfdp.launch import (
@@ -86,7 +87,8 @@ def _variables(
     type=int,
     metavar="N",
     callback=_check_workers,
-    help="Number of worker processes. With --nodes on each; by default 1.",
+    help="Number of worker processes. With --nodes or --rendezvous on each "
+    "machine; by default 1.",
 )
 @click.option(
     "--nodes",
@@ -99,6 +101,19 @@ def _variables(
     type=int,
     metavar="R",
     help="Place of this machine among --nodes, from 0.",
+)
+@click.option(
+    "--rendezvous",
+    metavar="HOST:PORT",
+    help="An address at which the launchers of all machines meet, and learn "
+    "each other's. One of them has to be on HOST, and has the chief. Start "
+    "this command on each machine; set TFDP_JOB_SECRET to the same text.",
+)
+@click.option(
+    "--workers-total",
+    type=int,
+    metavar="N",
+    help="Number of workers of the whole job, for --rendezvous.",
 )
 @click.option(
     "--asynchronous",
@@ -177,6 +192,8 @@ def launch(
     num_workers: int | None,
     nodes: str | None,
     node_rank: int | None,
+    rendezvous: str | None,
+    workers_total: int | None,
     asynchronous: bool,
     isolated: bool,
     cpus_per_worker: int | None,
@@ -221,6 +238,7 @@ def launch(
       tfdp launch --asynchronous --workers 4 --max-restarts 9 train.py
       tfdp launch --nodes a:12345,b:12345 --node-rank 0 train.py   (on a)
       tfdp launch --nodes a:12345,b:12345 --node-rank 1 train.py   (on b)
+      tfdp launch --rendezvous a:29500 --workers-total 4 train.py  (on four)
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that this terminal lacks must not end the training.
@@ -231,6 +249,19 @@ def launch(
             f"--start-timeout {start_timeout:g} and --env TFDP_START_TIMEOUT="
             f"{variables['TFDP_START_TIMEOUT']}. Leave one of them out."
         )
+    appointment = appointment_of(
+        rendezvous,
+        workers_total,
+        num_workers,
+        script,
+        apart={
+            "--nodes": nodes is not None,
+            "--isolated": isolated,
+            "--asynchronous": asynchronous,
+        },
+    )
+    if appointment:
+        num_workers = appointment.count
     place = _place(nodes, node_rank, num_workers)
     count = place.workers_per_node if place else num_workers or 1
     try:
@@ -274,11 +305,15 @@ def launch(
                 patience=grace_seconds,
                 on_fall=lambda failure: say(str(failure)),
             )
+        addresses = place.addresses if place else None
+        first_index = place.first_index if place else 0
+        if appointment:
+            addresses, first_index = met(appointment, variables, timeout)
         return group(
             [sys.executable, "-u", script, *args],
             count,
-            addresses=place.addresses if place else None,
-            first_index=place.first_index if place else 0,
+            addresses=addresses,
+            first_index=first_index,
             cpus_per_worker=cpus_per_worker,
             env=variables,
             restart_count=restart_count,
@@ -312,7 +347,8 @@ def _place(
     if nodes is None or node_rank is None:
         if num_workers is None:
             raise click.UsageError(
-                "Missing option '--workers' (or '--nodes', to join machines)."
+                "Missing option '--workers' (or '--nodes' or '--rendezvous', "
+                "to join machines)."
             )
         return None
     try:

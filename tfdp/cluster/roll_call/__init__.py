@@ -7,3 +7,4 @@ of clusters and of who has told the address.
 
 from tfdp.cluster.roll_call.appointment import Appointment
 from tfdp.cluster.roll_call.attendance import attend
+from tfdp.cluster.roll_call.roll import Seats
