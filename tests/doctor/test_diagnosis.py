@@ -88,7 +88,9 @@ def test_one_process_would_start():
     ]
     assert errors(found) == []
     (where, what, _) = texts(found["cluster"], "fine")
-    assert where == "found in: neither TF_CONFIG nor a scheduler that tfdp knows"
+    assert where == (
+        "found in: neither TF_CONFIG nor a scheduler that tfdp knows"
+    )
     assert what == "a job of one process"
     assert "no GPU" in texts(found["devices"], "fine")
 

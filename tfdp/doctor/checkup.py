@@ -127,8 +127,10 @@ def _cluster() -> tuple[Cluster | Appointment | None, Section]:
     try:
         # The others are not met: they may be asked later, or not at all.
         found = whereabouts()
-        is_met = not isinstance(found, Appointment)
-        cluster = Cluster.from_environment() if is_met else found
+        if isinstance(found, Appointment):
+            cluster = found
+        else:
+            cluster = Cluster.from_environment()
         lines.append(Line("fine", f"found in: {source()}"))
     except ValueError as error:
         problem = str(error)
