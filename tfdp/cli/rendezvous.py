@@ -77,20 +77,20 @@ def met(
         timeout: Seconds of all attempts; `None` for no limit.
 
     Raises:
-        click.UsageError: If this launcher is refused there.
+        click.UsageError: If this launcher is refused there, or
+            `TFDP_START_TIMEOUT` is no number.
         TimeoutError: If some do not come in time.
-        ValueError: If `TFDP_START_TIMEOUT` is not a positive number.
     """
-    seconds = float(variables.get("TFDP_START_TIMEOUT") or start_timeout())
-    secret = {**worker_variables(), **variables}.get(SECRET, "")
+    theirs = {**worker_variables(), **variables}
     try:
+        seconds = start_timeout(theirs)
         with _usual_signals():
             seats = attend(
                 appointment,
-                secret=secret,
+                secret=theirs.get(SECRET, ""),
                 timeout=min(seconds, timeout or math.inf),
             )
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     first, last = seats.first_index, seats.first_index + appointment.count - 1
     here = f"worker {first} is" if first == last else f"{first} to {last} are"
