@@ -8,13 +8,12 @@ import concurrent.futures
 import contextlib
 import os
 import socket
-import time
+import threading
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 # Until it has shown that it belongs to the job.
 STRANGER_SECONDS = 10.0
-_POLL_SECONDS = 0.2
 
 
 async def connected(
@@ -93,20 +92,23 @@ def run_in_thread(coroutine: Coroutine[Any, Any, None]) -> None:
             end.
     """
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task]] = []
+    is_stopped = threading.Event()
 
     async def run() -> None:
         task = asyncio.ensure_future(coroutine)
         running.append((asyncio.get_running_loop(), task))
+        # Who interrupts sets one before it looks at the other.
+        if is_stopped.is_set():
+            task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
-        future = threads.submit(asyncio.run, run())
         try:
-            future.result()
+            # Also while the thread starts this one may be interrupted.
+            threads.submit(asyncio.run, run()).result()
         except BaseException:
-            while not (running or future.done()):
-                time.sleep(_POLL_SECONDS)
+            is_stopped.set()
             for loop, task in running:
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(task.cancel)
