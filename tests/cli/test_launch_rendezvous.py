@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 LAUNCH = [sys.executable, "-m", "tfdp.cli", "launch"]
@@ -121,6 +122,39 @@ def test_a_launcher_that_was_killed_comes_back_to_the_same_address(
         wait_until_listening(address)
         killed.kill()
     with launcher(*options) as first, launcher(*options) as second:
+        assert [outcome(first)[0], outcome(second)[0]] == [0, 0]
+
+
+def test_who_waits_for_a_host_that_is_killed_meets_the_next(address, script):
+    options = ["--rendezvous", address, "--workers-total", "3"]
+    with launcher(*options, script) as host:
+        wait_until_listening(address)
+        with launcher(*options, script) as guest:
+            connections = psutil.Process(host.pid).net_connections
+            port = int(address.rpartition(":")[2])
+            deadline = time.monotonic() + 60
+            while not any(
+                c.laddr.port == port and c.status == psutil.CONN_ESTABLISHED
+                for c in connections("tcp")
+            ):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            host.kill()
+            with launcher(*options, "--workers", "2", script) as next_host:
+                results = [outcome(guest), outcome(next_host)]
+    assert [code for code, _, _ in results] == [0, 0]
+    (told,) = configs(results[0][1])
+    assert len(told["cluster"]["worker"]) == 3
+
+
+def test_launchers_may_call_the_address_by_different_names(address, script):
+    options = ["--workers-total", "2", script]
+    other = address.replace("127.0.0.1", "localhost")
+    variables = {"TFDP_JOB_SECRET": ""}
+    with (
+        launcher("--rendezvous", address, *options, **variables) as first,
+        launcher("--rendezvous", other, *options, **variables) as second,
+    ):
         assert [outcome(first)[0], outcome(second)[0]] == [0, 0]
 
 

@@ -334,6 +334,16 @@ def somebody(behave):
         server.shutdown(socket.SHUT_RDWR)
 
 
+def saying(text):
+    """One that says this, once it has heard something."""
+
+    def behave(connection):
+        said(connection)
+        connection.sendall(text)
+
+    return behave
+
+
 def as_host(**answers):
     """One that proves itself, and then says something in one line."""
 
@@ -352,10 +362,10 @@ def as_host(**answers):
 @pytest.mark.parametrize(
     ("behave", "what"),
     [
-        (lambda c: c.sendall(b"\xff\x00 \n"), r"it says '\xff\x00 \n'"),
-        (lambda c: c.sendall(b"half"), "it says 'half'"),
-        (lambda c: None, "it is gone"),
-        (lambda c: c.sendall(b"x" * 10**8), "it talks without end"),
+        (saying(b"\xff\x00 \n"), r"it says '\xff\x00 \n'"),
+        (saying(b"half"), "it says 'half'"),
+        (saying(b""), "it is gone"),
+        (saying(b"x" * 10**8), "it talks without end"),
         (as_host(refused="no", proof="0"), "it does not prove what it says"),
         (
             as_host(first_index=0, addresses=["a:1"], proof="0"),
