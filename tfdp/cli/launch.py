@@ -225,7 +225,8 @@ def launch(
     \b
     Exit codes:
       0      every worker ended with 0; with --asynchronous, the chief did
-      2      the command line is wrong, or a port is taken
+      2      the command line is wrong, a port is taken, or another job meets
+             at --rendezvous
       124    the workers were ended after --timeout
       128+n  the launcher was sent signal n, or the worker that failed first
              was killed or stopped by it
