@@ -709,7 +709,7 @@ def test_port_that_is_not_permitted_is_refused(monkeypatch):
         "A worker must be able to listen on its own port. Received: "
         "address=127.0.0.1:80, worker 0: Permission denied. End that process, "
         "or give the worker a free port in the TF_CONFIG of every worker, or "
-        "all of them by TFDP_PORT under Slurm."
+        "all of them by TFDP_PORT, where tfdp chooses it."
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfdp.cluster.slurm import (
+from tfdp.cluster.environments.slurm import (
     Step,
     expanded_hosts,
     expanded_tasks,

@@ -88,7 +88,9 @@ def test_one_process_would_start():
     ]
     assert errors(found) == []
     (where, what, _) = texts(found["cluster"], "fine")
-    assert where == "found in: neither TF_CONFIG nor srun"
+    assert where == (
+        "found in: neither TF_CONFIG nor a scheduler that tfdp knows"
+    )
     assert what == "a job of one process"
     assert "no GPU" in texts(found["devices"], "fine")
 
@@ -267,6 +269,60 @@ def test_a_cyclic_step_of_slurm_is_an_error(monkeypatch):
         monkeypatch.setenv(name, value)
     (error,) = errors(sections())
     assert "`srun --distribution=block`" in error
+
+
+def set_torchrun(monkeypatch, rank, port):
+    told = {"RANK": rank, "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1"}
+    for name, value in {**told, "MASTER_PORT": str(port)}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("rank", "what"),
+    [
+        ("0", "is free (this process holds the roll call)"),
+        ("3", "is there and does not listen yet"),
+    ],
+)
+def test_who_meets_the_others_is_told_where_and_waits_for_nobody(
+    monkeypatch, free_ports, rank, what
+):
+    port = free_ports[0]
+    set_torchrun(monkeypatch, rank, port)
+    found = sections()
+    assert errors(found) == []
+    assert texts(found["cluster"], "fine")[:2] == [
+        "found in: torchrun's variables",
+        f"worker {rank} of 4, who tell each other their addresses at "
+        f"127.0.0.1:{port}",
+    ]
+    assert texts(found["ports"], "fine") == [f"127.0.0.1:{port} {what}"]
+
+
+def test_who_cannot_listen_where_all_meet_is_an_error(monkeypatch):
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTENS], stdout=subprocess.PIPE, text=True
+    ) as other:
+        set_torchrun(monkeypatch, "0", port := int(other.stdout.readline()))
+        (error,) = errors(sections())
+        other.kill()
+    assert f"address=127.0.0.1:{port}, where all workers meet: Addr" in error
+
+
+LISTENS = """
+import socket, time
+with socket.create_server(("", 0)) as server:
+    print(server.getsockname()[1], flush=True)
+    time.sleep(60)
+"""
+
+
+def test_environments_that_disagree_are_an_error(monkeypatch):
+    set_torchrun(monkeypatch, "0", 29500)
+    monkeypatch.setenv("SM_HOSTS", '["algo-1", "algo-2"]')
+    monkeypatch.setenv("SM_CURRENT_HOST", "algo-2")
+    (error,) = errors(sections())
+    assert error.startswith("Only one environment may say who the workers are")
 
 
 def test_an_impossible_time_to_start_is_an_error(monkeypatch):

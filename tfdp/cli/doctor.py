@@ -25,10 +25,10 @@ _COLORS = {"fine": "green", "warning": "yellow", "error": "red"}
 def doctor(timeout: float) -> None:
     """Says whether training would start here, and if not, why.
 
-    Looks at versions, devices, TF_CONFIG or the Slurm step, the ports of all
-    workers, cores and precision. Run it where, and as, you would run the
-    training, under srun for instance. A TF_CONFIG that is not quite right is
-    printed as it was probably meant.
+    Looks at versions, devices, TF_CONFIG or what the scheduler tells, the
+    ports of all workers, cores and precision. Run it where, and as, you would
+    run the training, under srun for instance. A TF_CONFIG that is not quite
+    right is printed as it was probably meant.
 
     Ends with exit code 0 where training would start, 1 where it would not.
 

@@ -4,12 +4,13 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from tfdp.cli.numbers import SECONDS, SECONDS_OR_NONE
+from tfdp.cli.rendezvous import appointment_of, met
 from tfdp.cli.worker_lines import WorkerLines, say
 from tfdp.cli.worker_range import WorkerRange
 from tfdp.cluster import Nodes
@@ -74,8 +75,9 @@ def _variables(
 @click.option(
     "--workers",
     type=WorkerRange(),
-    help="Number of worker processes. With --nodes on each; by default 1. As "
-    "MIN:MAX training goes on with those that are left when one is lost.",
+    help="Number of worker processes. With --nodes or --rendezvous on each "
+    "machine; by default 1. As MIN:MAX training goes on with those that are "
+    "left when one is lost.",
 )
 @click.option(
     "--rejoin-seconds",
@@ -95,6 +97,19 @@ def _variables(
     type=int,
     metavar="R",
     help="Place of this machine among --nodes, from 0.",
+)
+@click.option(
+    "--rendezvous",
+    metavar="HOST:PORT",
+    help="An address at which the launchers of all machines meet, and learn "
+    "each other's. One of them has to be on HOST, and has the chief. Start "
+    "this command on each machine; set TFDP_JOB_SECRET to the same text.",
+)
+@click.option(
+    "--workers-total",
+    type=int,
+    metavar="N",
+    help="Number of workers of the whole job, for --rendezvous.",
 )
 @click.option(
     "--asynchronous",
@@ -182,6 +197,8 @@ def launch(
     rejoin_seconds: float | None,
     nodes: str | None,
     node_rank: int | None,
+    rendezvous: str | None,
+    workers_total: int | None,
     asynchronous: bool,
     preload: bool | None,
     isolated: bool,
@@ -218,7 +235,8 @@ def launch(
     \b
     Exit codes:
       0      every worker ended with 0; with --asynchronous, the chief did
-      2      the command line is wrong, or a port is taken
+      2      the command line is wrong, a port is taken, or another job meets
+             at --rendezvous
       124    the workers were ended after --timeout
       128+n  the launcher was sent signal n, or the worker that failed first
              was killed or stopped by it
@@ -231,6 +249,7 @@ def launch(
       tfdp launch --asynchronous --workers 4 --max-restarts 9 train.py
       tfdp launch --nodes a:12345,b:12345 --node-rank 0 train.py   (on a)
       tfdp launch --nodes a:12345,b:12345 --node-rank 1 train.py   (on b)
+      tfdp launch --rendezvous a:29500 --workers-total 4 train.py  (on four)
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that this terminal lacks must not end the training.
@@ -241,8 +260,29 @@ def launch(
             f"--start-timeout {start_timeout:g} and --env TFDP_START_TIMEOUT="
             f"{variables['TFDP_START_TIMEOUT']}. Leave one of them out."
         )
-    slots = _slots(workers, rejoin_seconds, nodes, asynchronous)
+    slots = _slots(
+        workers,
+        rejoin_seconds,
+        apart={
+            "--nodes": nodes is not None,
+            "--rendezvous": rendezvous is not None,
+            "--asynchronous": asynchronous,
+        },
+    )
     num_workers = workers[-1] if workers else None
+    appointment = appointment_of(
+        rendezvous,
+        workers_total,
+        num_workers,
+        script,
+        apart={
+            "--nodes": nodes is not None,
+            "--isolated": isolated,
+            "--asynchronous": asynchronous,
+        },
+    )
+    if appointment:
+        num_workers = appointment.count
     place = _place(nodes, node_rank, num_workers)
     count = place.workers_per_node if place else num_workers or 1
     try:
@@ -305,11 +345,15 @@ def launch(
     def start_group(
         restart_count: int, num_workers: int = count, **kwargs: Any
     ) -> Any:
+        addresses = place.addresses if place else None
+        first_index = place.first_index if place else 0
+        if appointment:
+            addresses, first_index = met(appointment, variables, timeout)
         return group(
             [sys.executable, "-u", script, *args],
             num_workers,
-            addresses=place.addresses if place else None,
-            first_index=place.first_index if place else 0,
+            addresses=addresses,
+            first_index=first_index,
             cpus_per_worker=cpus_per_worker,
             env=variables,
             restart_count=restart_count,
@@ -346,8 +390,7 @@ def launch(
 def _slots(
     workers: range | None,
     rejoin_seconds: float | None,
-    nodes: str | None,
-    asynchronous: bool,
+    apart: Mapping[str, bool],
 ) -> Slots | None:
     if workers is None or len(workers) == 1:
         if rejoin_seconds is not None:
@@ -358,13 +401,13 @@ def _slots(
                 "training may go on."
             )
         return None
-    other = "--asynchronous" if asynchronous else "--nodes"
-    if asynchronous or nodes is not None:
-        raise click.UsageError(
-            "Workers become fewer and more on one machine, where they wait for "
-            f"each other. Received: --workers {workers[0]}:{workers[-1]} and "
-            f"{other}. Give one number of workers."
-        )
+    for option, is_given in apart.items():
+        if is_given:
+            raise click.UsageError(
+                "Workers become fewer and more on one machine, where they wait "
+                f"for each other. Received: --workers {workers[0]}:"
+                f"{workers[-1]} and {option}. Give one number of workers."
+            )
     return Slots(
         workers[0],
         workers[-1],
@@ -384,7 +427,8 @@ def _place(
     if nodes is None or node_rank is None:
         if num_workers is None:
             raise click.UsageError(
-                "Missing option '--workers' (or '--nodes', to join machines)."
+                "Missing option '--workers' (or '--nodes' or '--rendezvous', "
+                "to join machines)."
             )
         return None
     try:

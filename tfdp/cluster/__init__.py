@@ -5,7 +5,7 @@ must load without TensorFlow, and knows nothing of training.
 """
 
 from tfdp.cluster.cluster import Cluster
-from tfdp.cluster.environment import source
+from tfdp.cluster.environment import source, whereabouts
 from tfdp.cluster.lost_workers import (
     exit_in_time,
     meeting_all_workers,

@@ -2,14 +2,13 @@
 
 import collections
 import dataclasses
-import ipaddress
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfdp.batch import checked_count
 from tfdp.cluster import environment, tf_config
+from tfdp.cluster.addresses import check_address
 from tfdp.machine import listening, ports
 
 # The jobs that train; TensorFlow numbers the chief before the workers.
@@ -72,7 +71,7 @@ class Cluster:
                 )
         everyone = [a for addresses in jobs.values() for a in addresses]
         for address in everyone:
-            _check_address(address)
+            check_address(address)
         counts = collections.Counter(everyone)
         twice = sorted(a for a, count in counts.items() if count > 1)
         if twice:
@@ -132,21 +131,24 @@ class Cluster:
 
     @classmethod
     def from_environment(cls) -> "Cluster | None":
-        """Reads the cluster from `TF_CONFIG`, or else from Slurm.
+        """Reads the cluster from `TF_CONFIG`, or else from the scheduler.
 
-        Slurm counts where `TF_CONFIG` is unset or empty, and `srun` started
-        this process as one of several tasks: each is a worker. Their ports
-        follow from the numbers of job and step, or from `TFDP_PORT`; see
-        `tfdp.cluster.slurm.step_of`. In a batch script, or the shell of
-        `salloc`, the job is one process until `srun` is called.
+        Where `TF_CONFIG` is unset or empty, those of
+        `tfdp.cluster.environments` are asked: Slurm (in `srun` alone), pods of
+        Kubernetes, SageMaker, Vertex AI, Kubeflow's `TrainJob`, `torchrun` and
+        `mpirun`. Of the last three, workers do not know each other's
+        addresses: they meet at the one that all know, once in a process.
 
         Returns:
             The cluster, or `None` for a job of one process: nothing is set, or
             `TF_CONFIG` names no cluster and no task, such as `{}`.
 
         Raises:
-            ValueError: If `TF_CONFIG` is malformed, or what Slurm tells is
-                contradictory.
+            ValueError: If `TF_CONFIG` is malformed, what a scheduler tells is
+                contradictory, or two tell different things.
+            RuntimeError: If this worker may not meet the others at the
+                address that all know, or cannot listen there.
+            TimeoutError: If they do not meet in time.
         """
         place = environment.place()
         return None if place is None else cls(*place)
@@ -321,43 +323,6 @@ def _way_out(job: str, jobs: Mapping[str, tuple[str, ...]]) -> str:
         "Data-parallel training has no parameter servers; list every process "
         "as a worker."
     )
-
-
-def _check_address(address: Any) -> None:
-    host, _, port = (
-        address.rpartition(":") if isinstance(address, str) else ("", "", "")
-    )
-    is_host = host.isprintable() and host and not re.search(r"[\s/,]", host)
-    if is_host and re.search(r"[\[\]]|:.*:|^:", host):
-        _check_ipv6(address, host, port)
-    if not (is_host and ports.is_port(port)):
-        raise ValueError(
-            "An address of the cluster must be `host:port` with a port from "
-            f"1 to 65535. Received: {address!r}."
-        )
-
-
-def _check_ipv6(address: str, host: str, port: str) -> None:
-    """Checks what has colons or brackets: a number of IPv6, in brackets."""
-    bare = host.removeprefix("[").removesuffix("]")
-    if host == f"[{bare}]" and _is_ipv6(bare):
-        return
-    meant = f"[{bare}]:{port}" if _is_ipv6(bare) else ""
-    if not meant and _is_ipv6(address.strip("[]")):
-        meant = f"[{address.strip('[]')}]:PORT"
-    raise ValueError(
-        "An IPv6 address of the cluster must stand in brackets, with its port "
-        f"after them. Received: {address!r}. "
-        f"Use {meant or '[ADDRESS]:PORT'!r}, as in '[::1]:12345'."
-    )
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _counted(count: int, noun: str) -> str:

@@ -5,52 +5,115 @@ Environment variables read, here and in `tf_config`, and nowhere else in tfdp
 
 - `TF_CONFIG`: JSON with `cluster` (job name to list of `host:port`) and `task`
   (`type` and `index`). With neither, such as `{}`: a job of one process.
-- Those that Slurm's `srun` sets, and `CUDA_VISIBLE_DEVICES`, where `TF_CONFIG`
-  is unset or empty; see `tfdp.cluster.slurm`. Without them, too: a job of one
-  process.
-- `TFDP_PORT`: the port of each node's first worker under Slurm. Unset: chosen
-  by the numbers of job and step.
+- Where it is unset or empty, those that the modules of
+  `tfdp.cluster.environments` name, in this order: of Slurm's `srun`, of pods of
+  Kubernetes, of SageMaker, of Vertex AI, of Kubeflow's `TrainJob`, of
+  `torchrun`, of MPI. Without them, too: a job of one process. See
+  `tfdp.cluster.environments.claim.chosen` for several at once.
+- `TFDP_PORT`: where tfdp chooses a port, the one to take instead: of each
+  node's first worker under Slurm, of every worker in pods and containers, of
+  the first worker's roll call elsewhere.
 - `TFDP_JOB_SECRET`: any text, the same for all workers of a job and known to
   nobody else, by which they know each other. `tfdp launch` draws one where it
   starts all of them.
 
-Another scheduler is one more module beside `slurm`, asked here.
+Another scheduler is one more module in `environments`, asked here.
 """
 
 import os
+import threading
 
-from tfdp.cluster import slurm
+from tfdp.cluster.environments import (
+    kubernetes,
+    mpi,
+    sagemaker,
+    slurm,
+    torchrun,
+    trainjob,
+    vertex,
+)
+from tfdp.cluster.environments.claim import Claim, chosen
+from tfdp.cluster.roll_call import Appointment, attend
 from tfdp.cluster.tf_config import (
     Place,
     names_nobody,
     parsed,
     tf_config_text,
 )
+from tfdp.settings import start_timeout
+
+_ASKED = (slurm, kubernetes, sagemaker, vertex, trainjob, torchrun, mpi)
+# A process meets the others once; later calls get the same.
+_met: dict[Appointment, Place] = {}
+_meeting = threading.Lock()
 
 
 def place() -> Place | None:
-    """Returns who the workers are, from `TF_CONFIG` or else from Slurm.
+    """Returns who the workers are, from `TF_CONFIG` or else from the scheduler.
+
+    Where that tells an address to meet at, this waits until all have met.
 
     Returns:
         What it says, or `None` for a job of one process.
 
     Raises:
-        ValueError: If `TF_CONFIG` is malformed, or what Slurm tells is
+        ValueError: If `TF_CONFIG` is malformed, or what schedulers tell is
             contradictory.
+        RuntimeError: If this process may not meet the others, or cannot.
+        TimeoutError: If some do not come in time.
 
     Example:
 
     >>> print(place())
     None
     """
+    found = whereabouts()
+    if not isinstance(found, Appointment):
+        return found
+    with _meeting:
+        if found not in _met:
+            seats = attend(found, secret=job_secret(), timeout=start_timeout())
+            _met[found] = Place(
+                {"worker": seats.addresses},
+                "worker",
+                seats.first_index,
+                {},
+                found.visible_gpus,
+            )
+        return _met[found]
+
+
+def whereabouts() -> Place | Appointment | None:
+    """Returns who the workers are, or where they meet; meets nobody.
+
+    Returns:
+        What the environment says, or `None` for a job of one process.
+
+    Raises:
+        ValueError: If `TF_CONFIG` is malformed, or what schedulers tell is
+            contradictory.
+
+    Example:
+
+    >>> print(whereabouts())
+    None
+    """
     text = tf_config_text()
     if text:
         return None if names_nobody(text) else parsed(text)
-    step = slurm.step_of(os.environ)
-    if step is None:
+    claim = _claim()
+    if claim is None:
         return None
-    jobs = {"worker": step.addresses}
-    return Place(jobs, "worker", step.rank, {}, step.visible_gpus)
+    if isinstance(claim.place, str):
+        raise ValueError(
+            "Workers that do not know each other's addresses must be told "
+            f"where to meet. Received: {claim.source} of worker {claim.rank} "
+            f"of {claim.size}, without {claim.place}. Set it for all of them "
+            "(`mpirun -x MASTER_ADDR=HOST -x MASTER_PORT=PORT`), or start them "
+            "by `tfdp launch --rendezvous HOST:PORT`; TF_CONFIG='{}' is a job "
+            "of one process."
+        )
+    return claim.place
 
 
 def job_secret() -> str:
@@ -71,42 +134,51 @@ def step_name() -> str:
         Such as `"17.0"`; empty where Slurm does not say who the workers are.
 
     Raises:
-        ValueError: If what Slurm tells is contradictory.
+        ValueError: If what schedulers tell is contradictory.
 
     Example:
 
     >>> step_name()
     ''
     """
-    if tf_config_text() or not slurm.step_of(os.environ):
-        return ""
-    return ".".join(
-        os.environ.get(name, "?") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")
-    )
+    claim = None if tf_config_text() else _claim()
+    is_slurm = claim is not None and claim == slurm.claim(os.environ)
+    return slurm.step_name(os.environ) if is_slurm else ""
 
 
 def source() -> str:
     """Says where `place` finds what it returns.
 
     Returns:
-        The name of the variable, or of the step, or what is missing.
+        The name of the variable, or of the scheduler, or what is missing.
 
     Raises:
-        ValueError: If what Slurm tells is contradictory.
+        ValueError: If what schedulers tell is contradictory.
 
     Example:
 
     >>> source()
-    'neither TF_CONFIG nor srun'
+    'neither TF_CONFIG nor a scheduler that tfdp knows'
     """
     if tf_config_text():
         return "TF_CONFIG"
-    if slurm.step_of(os.environ):
-        return f"Slurm, step {step_name()}"
+    claim = _claim()
+    if claim is not None:
+        return claim.source
     waiting = slurm.waiting_tasks(os.environ)
     if waiting > 1:
         return (
             f"a Slurm job of {waiting} tasks, but not in srun, which starts "
             "them all"
         )
-    return "neither TF_CONFIG nor srun"
+    if kubernetes.is_indexed(os.environ):
+        return (
+            "a pod of an Indexed Job, but not TFDP_WORKERS, which says how "
+            "many of its pods are workers"
+        )
+    return "neither TF_CONFIG nor a scheduler that tfdp knows"
+
+
+def _claim() -> Claim | None:
+    claims = (module.claim(os.environ) for module in _ASKED)
+    return chosen([claim for claim in claims if claim is not None])

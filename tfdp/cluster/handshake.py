@@ -12,11 +12,12 @@ Nothing is taken from a stranger but a line of 256 bytes, in 10 seconds.
 
 import asyncio
 
-from tfdp.cluster.identity import Identity, drawn_number
+from tfdp.cluster.connections import STRANGER_SECONDS
+from tfdp.cluster.identity import Identity
+from tfdp.cluster.proofs import drawn_number
 from tfdp.machine import ports
 
 LONGEST_LINE = 256
-STRANGER_SECONDS = 10.0
 _START = b"tfdp1 "
 _SHOWN = 60
 

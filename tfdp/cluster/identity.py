@@ -1,18 +1,8 @@
-"""Who a worker is, and how it proves so to another without telling the secret.
-
-Each side sends a number drawn for this conversation, and gets back a code that
-only who knows the key can compute from it (HMAC-SHA256). The key is made of the
-job's secret; where there is none, of what names the job. Then it tells one job
-from another, but keeps out nobody who knows the cluster.
-"""
+"""Who a worker is, and how it proves so to another."""
 
 import dataclasses
-import hashlib
-import hmac
-import json
-import secrets
 
-from tfdp.cluster import environment
+from tfdp.cluster import environment, proofs
 from tfdp.cluster.cluster import Cluster
 
 _TRAINING_JOBS = ("chief", "worker")
@@ -49,29 +39,15 @@ class Identity:
         Args:
             cluster: Who the workers are; this process is one of them.
         """
-        secret = environment.job_secret()
         known = {j: cluster.jobs.get(j, ()) for j in _TRAINING_JOBS}
-        what = secret or [known, environment.step_name()]
-        text = json.dumps(["secret" if secret else "names", what])
-        key = hashlib.sha256(text.encode()).digest()
+        names = [known, environment.step_name()]
+        key = proofs.key_of(environment.job_secret(), names)
         return cls(cluster.index, cluster.num_workers, key)
 
     def proof(self, *claims: object) -> str:
         """Returns the code for some claims, as 64 digits."""
-        text = json.dumps([self.count, *claims])
-        return hmac.new(self.key, text.encode(), "sha256").hexdigest()
+        return proofs.proof(self.key, self.count, *claims)
 
     def proves(self, code: str, *claims: object) -> bool:
         """Whether a code is the one for these claims."""
-        return hmac.compare_digest(code.encode(), self.proof(*claims).encode())
-
-
-def drawn_number() -> str:
-    """Returns a number that was never used before, as 32 digits.
-
-    Example:
-
-    >>> len(drawn_number())
-    32
-    """
-    return secrets.token_hex(16)
+        return proofs.proves(code, self.key, self.count, *claims)

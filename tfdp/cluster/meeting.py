@@ -3,13 +3,11 @@
 import asyncio
 import concurrent.futures
 import contextlib
-import os
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from tfdp.cluster import handshake
+from tfdp.cluster import connections, handshake
 from tfdp.cluster.cluster import Cluster
 from tfdp.cluster.identity import Identity
 from tfdp.machine import ports
@@ -78,9 +76,11 @@ class Meeting:
         host, port = ports.split_address(self._peers[peer])
         while peer in self._not_found:
             try:
-                reader, writer = await _connected(host, port)
+                reader, writer = await connections.connected(
+                    host, port, limit=handshake.LONGEST_LINE
+                )
             except (OSError, UnicodeError) as error:
-                self._not_found[peer] = _reason(error)
+                self._not_found[peer] = connections.reason(error)
             else:
                 await self._ask(peer, reader, writer)
             self._note_progress()
@@ -96,7 +96,7 @@ class Meeting:
         # Should it stay so until the deadline.
         self._not_found[peer] = strange + "it says nothing"
         try:
-            async with _closing(writer):
+            async with connections.closing(writer):
                 await handshake.ask(reader, writer, self._me, peer)
             del self._not_found[peer]
         except handshake.Stranger as stranger:
@@ -115,7 +115,7 @@ class Meeting:
         self._open += 1
         try:
             with contextlib.suppress(OSError, handshake.Stranger):
-                async with _closing(writer):
+                async with connections.closing(writer):
                     found = await handshake.answer(reader, writer, self._me)
                     self._not_found_by.discard(found)
             self._note_progress()
@@ -125,73 +125,3 @@ class Meeting:
     def _note_progress(self) -> None:
         if not (self._not_found or self._not_found_by):
             self._is_over.set()
-
-
-async def _connected(
-    host: str, port: int
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connects to the first address of a host that takes the connection."""
-    loop = asyncio.get_running_loop()
-    failure: OSError = OSError("the name of the host has no address here")
-    places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for family, kind, protocol, _, place in places:
-        connection = socket.socket(family, kind, protocol)
-        connection.setblocking(False)
-        try:
-            async with asyncio.timeout(handshake.STRANGER_SECONDS):
-                await loop.sock_connect(connection, place)
-            return await asyncio.open_connection(
-                sock=connection, limit=handshake.LONGEST_LINE
-            )
-        except OSError as error:
-            connection.close()
-            failure = error
-        except BaseException:
-            connection.close()
-            raise
-    raise failure
-
-
-@contextlib.asynccontextmanager
-async def _closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        writer.close()
-
-
-def _reason(error: OSError | UnicodeError) -> str:
-    if isinstance(error, socket.gaierror):
-        return error.strerror or str(error)
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    number = getattr(error, "errno", None)
-    return os.strerror(number) if number else str(error)
-
-
-def run_in_thread(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Runs it while this thread can be interrupted, and may have a loop.
-
-    Args:
-        coroutine: What to run; it is cancelled where this thread is told to
-            end.
-    """
-    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task]] = []
-
-    async def run() -> None:
-        task = asyncio.ensure_future(coroutine)
-        running.append((asyncio.get_running_loop(), task))
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-    with concurrent.futures.ThreadPoolExecutor(1) as threads:
-        future = threads.submit(asyncio.run, run())
-        try:
-            future.result()
-        except BaseException:
-            while not (running or future.done()):
-                time.sleep(_POLL_SECONDS)
-            for loop, task in running:
-                with contextlib.suppress(RuntimeError):
-                    loop.call_soon_threadsafe(task.cancel)
-            raise

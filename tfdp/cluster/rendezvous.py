@@ -10,7 +10,8 @@ import socket
 import time
 
 from tfdp.cluster.cluster import Cluster
-from tfdp.cluster.meeting import Meeting, run_in_thread
+from tfdp.cluster.connections import run_in_thread
+from tfdp.cluster.meeting import Meeting
 from tfdp.machine import listening, ports
 
 _POLL_SECONDS = 0.2

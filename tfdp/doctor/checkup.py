@@ -7,11 +7,12 @@ import socket
 from collections.abc import Iterator
 from importlib import metadata
 
-from tfdp.cluster import Cluster, source, tf_config_text
+from tfdp.cluster import Cluster, source, tf_config_text, whereabouts
+from tfdp.cluster.roll_call import Appointment
 from tfdp.doctor.hardware import cores, devices, precision, quiet
 from tfdp.doctor.section import Line, Section, Severity
 from tfdp.doctor.tf_config import mended
-from tfdp.machine import ports
+from tfdp.machine import listening, ports
 from tfdp.settings import start_timeout
 
 
@@ -35,10 +36,13 @@ def diagnosis(*, timeout: float = 2.0) -> Iterator[Section]:
     """
     versions = _versions()
     yield versions
-    cluster, section = _cluster()
+    found, section = _cluster()
     yield section
+    cluster = found if isinstance(found, Cluster) else None
     if cluster is not None:
         yield _peers(cluster, timeout)
+    if isinstance(found, Appointment):
+        yield _meeting_point(found, timeout)
     if not versions.errors:
         yield devices(cluster)
         yield cores(cluster)
@@ -115,12 +119,18 @@ def _backend(name: str) -> Line:
     )
 
 
-def _cluster() -> tuple[Cluster | None, Section]:
+def _cluster() -> tuple[Cluster | Appointment | None, Section]:
     lines = []
-    cluster, problem = None, ""
+    cluster: Cluster | Appointment | None = None
+    problem = ""
     text = tf_config_text()
     try:
-        cluster = Cluster.from_environment()
+        # The others are not met: they may be asked later, or not at all.
+        found = whereabouts()
+        if isinstance(found, Appointment):
+            cluster = found
+        else:
+            cluster = Cluster.from_environment()
         lines.append(Line("fine", f"found in: {source()}"))
     except ValueError as error:
         problem = str(error)
@@ -185,6 +195,20 @@ def _peers(cluster: Cluster, timeout: float) -> Section:
         lines.append(_peer(address, reach))
     lines += _exposure(cluster)
     return Section("ports", tuple(lines))
+
+
+def _meeting_point(appointment: Appointment, timeout: float) -> Section:
+    """Whether this process can listen, or go, to where all workers meet."""
+    address = appointment.address
+    if appointment.is_host:
+        try:
+            listening.check_free(address, owner="where all workers meet")
+        except RuntimeError as error:
+            return Section("ports", (Line("error", str(error)),))
+        text = f"{address} is free (this process holds the roll call)"
+        return Section("ports", (Line("fine", text),))
+    (reach,) = ports.reach([address], timeout=timeout).values()
+    return Section("ports", (_peer(address, reach),))
 
 
 def _exposure(cluster: Cluster) -> list[Line]:

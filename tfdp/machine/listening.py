@@ -152,7 +152,7 @@ def check_free(address: str, *, owner: str) -> None:
             f"address={address}, {owner}: {error.strerror}"
             f"{held_by and f', held by {held_by}'}. End that process, or give "
             "the worker a free port in the TF_CONFIG of every worker, or all "
-            "of them by TFDP_PORT under Slurm."
+            "of them by TFDP_PORT, where tfdp chooses it."
         ) from error
 
 

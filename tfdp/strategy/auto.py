@@ -13,9 +13,9 @@ def auto_strategy(
 ) -> MirroredStrategy | MultiWorkerMirroredStrategy:
     """Returns the strategy that fits where the program was started.
 
-    With several workers in `TF_CONFIG`, or as a task of several under Slurm's
-    `srun`, `MultiWorkerMirroredStrategy`. Else
-    `MirroredStrategy` over all GPUs, or over all logical CPUs: one replica
+    With several workers in `TF_CONFIG`, or as one of several that a scheduler
+    has started (see `Cluster.from_environment`), `MultiWorkerMirroredStrategy`.
+    Else `MirroredStrategy` over all GPUs, or over all logical CPUs: one replica
     where there is one.
 
     Args:
@@ -27,8 +27,8 @@ def auto_strategy(
 
     Raises:
         TypeError: If `devices_per_replica` is not an integer.
-        ValueError: If `TF_CONFIG` is malformed, or `devices_per_replica` does
-            not divide the devices.
+        ValueError: If `TF_CONFIG` or what a scheduler tells is malformed, or
+            `devices_per_replica` does not divide the devices.
 
     Example:
 

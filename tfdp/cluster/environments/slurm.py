@@ -12,7 +12,13 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from tfdp.cluster.slurm_hosts import MOST_HOSTS, expanded_hosts, how_many
+from tfdp.cluster.environments.claim import Claim
+from tfdp.cluster.environments.slurm_hosts import (
+    MOST_HOSTS,
+    expanded_hosts,
+    how_many,
+)
+from tfdp.cluster.tf_config import Place
 from tfdp.machine import ports
 
 # Below the ports that Linux hands out by itself (32768 and up).
@@ -120,6 +126,46 @@ def step_of(variables: Mapping[str, str]) -> Step | None:
         rank,
         _port(variables, max(tasks)),
         shared_gpus(variables, local_rank, tasks=tasks[nodes[rank]]),
+    )
+
+
+def claim(variables: Mapping[str, str]) -> Claim | None:
+    """Returns what the variables of a job step say.
+
+    Args:
+        variables: Environment variables of this process.
+
+    Returns:
+        What they say, or `None` where `step_of` finds no step.
+
+    Raises:
+        ValueError: As `step_of` does.
+    """
+    step = step_of(variables)
+    if step is None:
+        return None
+    jobs = {"worker": step.addresses}
+    return Claim(
+        f"Slurm, step {step_name(variables)}",
+        step.rank,
+        len(step.addresses),
+        Place(jobs, "worker", step.rank, {}, step.visible_gpus),
+    )
+
+
+def step_name(variables: Mapping[str, str]) -> str:
+    """Returns the numbers of job and step.
+
+    Args:
+        variables: Environment variables of this process.
+
+    Example:
+
+    >>> step_name({"SLURM_JOB_ID": "17", "SLURM_STEP_ID": "0"})
+    '17.0'
+    """
+    return ".".join(
+        variables.get(name, "?") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")
     )
 
 
