@@ -84,12 +84,16 @@ class TrainingState:
             **{f"waiting {i}": each for i, each in enumerate(waiting)},
         }
 
-    def captured(self, *, in_epoch: bool = True) -> Arrays:
+    def captured(
+        self, *, in_epoch: bool = True, is_kept: bool = True
+    ) -> Arrays:
         """Returns the values, by name; a collective.
 
         Args:
             in_epoch: Whether an epoch is under way, of which a server knows
                 what is left. Defaults to `True`.
+            is_kept: Whether the arrays are used after the next update, for
+                which they are copied. Defaults to `True`.
 
         Returns:
             Arrays in the shape of their variables; those that are each
@@ -99,7 +103,10 @@ class TrainingState:
         shared = self._shared if self._strategy.is_chief else {}
         owned = [v for each in self._optimizers for v in each.gather_state()]
         return {
-            **{name: self._first(v) for name, v in shared.items()},
+            **{
+                name: self._first(v) if is_kept else self._seen(v)
+                for name, v in shared.items()
+            },
             # On other workers none.
             **dict(zip(self._owned, map(_storable, owned), strict=False)),
             **{
@@ -253,6 +260,15 @@ class TrainingState:
 
     def _first(self, variable: Any) -> np.ndarray:
         return _value(self._components(variable)[0])
+
+    def _seen(self, variable: Any) -> np.ndarray:
+        """Where the first component is in memory, until it changes."""
+        value = self._components(variable)[0].read_value()
+        try:
+            return np.asarray(memoryview(value))
+        except ValueError:
+            # Buffers of Python know no bfloat16.
+            return _storable(value.numpy())
 
     def _components(self, variable: Any) -> Sequence[tf.Variable]:
         return self._strategy.experimental_local_results(variable)

@@ -1,10 +1,11 @@
 """`tfdp launch`: a script as several worker processes."""
 
+import contextlib
 import functools
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -22,7 +23,13 @@ from tfdp.launch import (
     check_secret,
     worker_variables,
 )
-from tfdp.machine import core_shares, is_of_this_machine, isolate
+from tfdp.machine import (
+    MemoryFolder,
+    core_shares,
+    is_of_this_machine,
+    isolate,
+)
+from tfdp.settings import MEMORY_FOLDER, memory_folder
 
 # Of a job whose workers go on without each other, if nobody says how many.
 _RESTARTS_ALONE = 3
@@ -197,9 +204,10 @@ def launch(
     passed on to it, options included.
 
     When a worker fails, or has been stopped for 3 seconds, the others are
-    ended; with --max-restarts all are started again, and see in
-    TFDP_RESTART_COUNT how often. SIGINT and SIGTERM are passed on to the
-    workers, so that they may save a backup; a second signal kills them.
+    ended; with --max-restarts all are started again, see in TFDP_RESTART_COUNT
+    how often, and find the backup of their last update in memory. SIGINT and
+    SIGTERM are passed on to the workers, so that they may save a backup; a
+    second signal kills them.
 
     With --asynchronous a worker that fails is started again by itself, and the
     others go on; only the chief, worker 0, ends all. Once it has ended, the
@@ -290,14 +298,35 @@ def launch(
     launcher = Launcher(
         start_group, max_restarts=max_restarts, timeout=timeout, say=say
     )
+    keeps_copies = max_restarts and not asynchronous
     try:
-        exit_code = launcher.run()
+        with _memory(variables) if keeps_copies else contextlib.nullcontext():
+            exit_code = launcher.run()
         lines.close()
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise  # Nobody reads on, as after `| head`.
         raise click.ClickException(str(error)) from error
     sys.exit(exit_code)
+
+
+@contextlib.contextmanager
+def _memory(variables: dict[str, str]) -> Iterator[None]:
+    """Gives workers a folder in memory, unless they were given one."""
+    if MEMORY_FOLDER in variables or memory_folder():
+        yield
+        return
+    try:
+        # A group that this process is part of must leave its keeper alone.
+        own = {k: v for k, v in os.environ.items() if k not in SET_FOR_WORKERS}
+        folder = MemoryFolder(env=own)
+    except OSError as error:
+        say(f"Warning: no folder in memory for backups ({error}).")
+        yield
+        return
+    with folder:
+        variables[MEMORY_FOLDER] = str(folder.path)
+        yield
 
 
 def _place(
