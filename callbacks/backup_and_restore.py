@@ -13,6 +13,7 @@ from tfdp.backup import (
     Backup,
     Backups,
     CallbackStates,
+    RandomNumbers,
     Replay,
     TrainingState,
     arrays_of_model,
@@ -21,7 +22,6 @@ from tfdp.backup import (
     differences,
     fill_history,
     history_of,
-    random_numbers,
 )
 from tfdp.batch import checked_count, checked_number
 from tfdp.callbacks.data_parallel import edges_of
@@ -168,6 +168,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         check_built(inspection.optimizers(self.model))
         self._strategy = self.model.distribute_strategy
         self._updates = UpdateCount(self.model)
+        self._randoms = RandomNumbers(self._strategy)
         self._course = course_of(self.model)
         self._epoch = self._batch = 0
         self._restored: Backup | None = None
@@ -317,7 +318,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         # A model that was compiled again has other variables.
         state = TrainingState(self.model, self._strategy)
         arrays = state.captured(in_epoch=in_epoch, is_kept=on_disk)
-        randoms = random_numbers(self._strategy)
+        randoms = self._randoms.captured()
         if not self._strategy.is_chief:
             return
         about = {

@@ -14,6 +14,6 @@ from tfdp.backup.courses import Replay, course_of, is_replaying
 from tfdp.backup.differences import differences
 from tfdp.backup.handover import Handover
 from tfdp.backup.history import fill_history, history_of
-from tfdp.backup.random_numbers import random_numbers
+from tfdp.backup.random_numbers import RandomNumbers
 from tfdp.backup.sharing import shared
 from tfdp.backup.training_state import TrainingState, check_built

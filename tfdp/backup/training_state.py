@@ -114,7 +114,9 @@ class TrainingState:
                 for name, array in self._served().items()
                 if in_epoch or not name.startswith(_QUEUE)
             },
-            **self._of_all_replicas({**self._means, **self._own, **self._sums}),
+            **self._of_all_replicas(
+                {**self._means, **self._own, **self._sums}, often=not is_kept
+            ),
         }
 
     def check(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -273,7 +275,9 @@ class TrainingState:
     def _components(self, variable: Any) -> Sequence[tf.Variable]:
         return self._strategy.experimental_local_results(variable)
 
-    def _of_all_replicas(self, variables: Mapping[str, Any]) -> Arrays:
+    def _of_all_replicas(
+        self, variables: Mapping[str, Any], *, often: bool
+    ) -> Arrays:
         own = {
             name: np.stack([_value(c) for c in self._components(variable)])
             for name, variable in variables.items()
@@ -281,7 +285,8 @@ class TrainingState:
         if self._strategy.num_workers == 1:
             return own
         flat = [array.astype(np.float64).ravel() for array in own.values()]
-        rows = all_gather(self._strategy, np.concatenate([*flat, [0.0]]))
+        values = np.concatenate([*flat, [0.0]])
+        rows = all_gather(self._strategy, values, often=often)
         ends = np.cumsum([each.size for each in flat])
         return {
             name: np.concatenate(
