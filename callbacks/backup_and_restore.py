@@ -178,11 +178,11 @@ class BackupAndRestore(keras.callbacks.Callback):
         backup, self._found_in = self.backups.newest()
         if backup is not None:
             self._restore(backup)
-        complaint = self._course.complaint()
-        if complaint:
+        if complaint := self._course.complaint():
             self._say(complaint)
         self._saved_at = self._updates.now()
         self._saved_when = self._clock()
+        self.backups.tell(self._saved_at)
         self._edges.hear(
             at_begin=self._begin_training,
             at_epoch=self._begin_epoch,
@@ -225,6 +225,13 @@ class BackupAndRestore(keras.callbacks.Callback):
         if self.backups.pauses.is_due():
             self._edges.ballot.ask("memory")
 
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Says how often it has saved in memory, where lines are shown."""
+        if self.params.get("verbose") == 2:
+            self.backups.tell(self._updates.now())
+
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Deletes the backups, or marks that training has reached its end."""
         keras_fit.begin_at_epoch(self.model, None)
@@ -264,8 +271,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         if self._replay is None:
             # Nothing of the epoch is passed over, or told of once more.
             self._batch = 0
-        lost = self._states.arrive(backup, self._strategy)
-        if lost:
+        if lost := self._states.arrive(backup, self._strategy):
             self._say(
                 "What callbacks remember is restored where it is known. "
                 f"Received some that begin anew: {'; '.join(lost)}. Give a "
@@ -309,9 +315,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         if on_disk:
             self._saved_at = self._updates.now()
             self._saved_when = self._clock()
-            # Before there is another copy.
-            self.backups.wait()
-        with self.backups.pauses.of("disk" if on_disk else "memory"):
+        with self.backups.pause(on_disk=on_disk):
             self._save_now(in_epoch=in_epoch, on_disk=on_disk)
 
     def _save_now(self, *, in_epoch: bool, on_disk: bool) -> None:

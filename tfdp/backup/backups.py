@@ -1,9 +1,10 @@
 """The backups of a run, on disk and in memory: the chief's, for all workers."""
 
+import contextlib
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tfdp.backup.backup_folder import Backup, BackupFolder
 from tfdp.backup.backup_writer import BackupWriter
@@ -65,6 +66,7 @@ class Backups:
             is_apart = isinstance(strategy, AsynchronousStrategy)
             if self._most_pause and not is_apart:
                 self._memory = MemoryCopy.opened(memory_folder, self.path)
+        self._told_at = 0
         most = self._most_pause if self._memory else 0.0
         self.pauses = Pauses(most, self._clock)
 
@@ -91,6 +93,30 @@ class Backups:
     def look(self) -> None:
         """Tells of a backup that has failed by now, without waiting."""
         self._writer.look()
+
+    @contextlib.contextmanager
+    def pause(self, *, on_disk: bool) -> Iterator[None]:
+        """Measures how long training waits for a backup.
+
+        Args:
+            on_disk: Whether it goes to the disk.
+        """
+        if on_disk and self._strategy.is_chief:
+            # Before there is another copy.
+            self._writer.wait()
+        with self.pauses.of("disk" if on_disk else "memory"):
+            yield
+
+    def tell(self, update: int) -> None:
+        """Prints how often there was a backup in memory since the last time.
+
+        Args:
+            update: Number of updates made.
+        """
+        words = self.pauses.words(update - self._told_at)
+        if words:
+            print(words, flush=True)
+        self._told_at = update
 
     def save(self, update: int, backup: Backup, *, on_disk: bool) -> None:
         """Saves a backup in memory, and begins to write it to the disk.

@@ -23,7 +23,7 @@ class Pauses:
 
     Example:
 
-    >>> seconds = iter([0.0, 1.0, 19.0, 20.0])
+    >>> seconds = iter([0.0, 0.0, 1.0, 19.0, 20.0])
     >>> pauses = Pauses(0.05, lambda: next(seconds))
     >>> with pauses.of("memory"):
     ...     pass
@@ -37,10 +37,44 @@ class Pauses:
         self._next = -math.inf if most else math.inf
         self.counts = {"memory": 0, "disk": 0}
         self.seconds = {"memory": 0.0, "disk": 0.0}
+        self._told = (0, 0.0, clock())
 
     def is_due(self) -> bool:
         """Whether a backup in memory may be made now."""
         return self._next < math.inf and self._clock() >= self._next
+
+    def row(self) -> dict[str, float]:
+        """Returns counts and seconds, by names that say which."""
+        return {
+            **self.counts,
+            **{f"{kind}_seconds": s for kind, s in self.seconds.items()},
+        }
+
+    def words(self, updates: int) -> str:
+        """Says what backups in memory have taken since it was called last.
+
+        Args:
+            updates: Number of updates made meanwhile.
+
+        Returns:
+            A line; nothing where there were no such backups.
+        """
+        count, seconds, begun = self._told
+        self._told = (
+            self.counts["memory"],
+            self.seconds["memory"],
+            self._clock(),
+        )
+        count = self._told[0] - count
+        seconds = self._told[1] - seconds
+        if not count:
+            return ""
+        share = seconds / max(self._told[2] - begun, 1e-9)
+        every = max(updates / count, 1)
+        return (
+            f"Backups in memory: {count}, one every {every:.1f} updates, "
+            f"{seconds / count * 1e3:.1f} ms each, {share:.1%} of the time."
+        )
 
     @contextlib.contextmanager
     def of(self, kind: str) -> Iterator[None]:
