@@ -67,7 +67,7 @@ failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
 BENCHMARKS = two_workers input input_arrays update_profile one_process \
 	accumulation all_reduce update_time sharded_state collectives \
 	monitor_overhead import_time compression synchronization \
-	asynchronous
+	asynchronous backups
 
 define measure
 	@mkdir -p runs; $(BIN)/python benchmarks/peers.py torch tf_keras >/dev/null

@@ -1,7 +1,7 @@
-"""Trains on workers, of which one is killed once, at a given update.
+"""Trains on two workers, of which some are killed, once each.
 
-Arguments: folder, worker, epoch, batch; or only the folder: nobody is killed.
-With a fifth, "writing": in the middle of writing to memory after that batch.
+Arguments: folder, and "WORKER,EPOCH,BATCH" as a step begins, or
+"WORKER,EPOCH,BATCH,writing" for in the middle of writing to memory after it.
 Backups on disk are made between epochs, in memory after each update.
 """
 
@@ -20,28 +20,25 @@ import tfdp
 from tfdp.backup.memory import memory_file
 
 folder = pathlib.Path(sys.argv[1])
-victim, *place = map(int, sys.argv[2:5] or ["-1"])
-is_writing = "writing" in sys.argv
 index = tfdp.Cluster.from_environment().index
+restarts = int(os.environ["TFDP_RESTART_COUNT"])
+# One in each attempt.
+worker, *place = (*sys.argv[2:], "", "", "", "")[restarts].split(",")
+is_victim = worker == str(index)
+is_writing = place[2:] == ["writing"]
 BATCH, SAMPLES, EPOCHS = 24, 120, 3
 
 
-def kill():
-    if index == victim and not (folder / "killed").exists():
-        (folder / "killed").write_text("")
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 class Half:
-    """The module `os`, which is killed when it has written half of an array."""
+    """The module `os` of a process that is killed while it writes arrays."""
 
     def __getattr__(self, name):
         return getattr(os, name)
 
     def pwrite(self, descriptor, part, place):
-        if place > 4096 and len(part) > 64:
+        if len(part) == 16 * 8 * 4:
             os.pwrite(descriptor, part[: len(part) // 2], place)
-            kill()
+            os.kill(os.getpid(), signal.SIGKILL)
         return os.pwrite(descriptor, part, place)
 
 
@@ -51,17 +48,21 @@ class Seen(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
 
+    def is_there(self, batch):
+        return is_victim and [str(self.epoch), str(batch)] == place[:2]
+
     def on_train_batch_begin(self, batch, logs=None):
-        if [self.epoch, batch] == place and not is_writing:
-            kill()
+        if self.is_there(batch) and not is_writing:
+            os.kill(os.getpid(), signal.SIGKILL)
         self.before = int(self.model.optimizer.iterations.numpy())
 
     def on_train_batch_end(self, batch, logs=None):
         update = int(self.model.optimizer.iterations.numpy())
+        # Steps that only pass over data make none.
         if update > self.before:
-            with (folder / f"updates-{index}").open("a") as file:
-                print(os.environ["TFDP_RESTART_COUNT"], update, file=file)
-        if [self.epoch, batch] == place and is_writing:
+            with (folder / f"updates-{index}-{restarts}").open("a") as file:
+                print(update, file=file)
+        if self.is_there(batch) and is_writing:
             memory_file.os = Half()
 
 
