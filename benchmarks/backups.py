@@ -5,12 +5,14 @@
 Trains a dense layer by Adam, on one replica, whose state is of about 1, 50 and
 400 MB. Of an update, what passes from the end of its step to the begin of the
 next one is for callbacks: the table shows its median where a backup was made,
-less that where none was, if there are such; and medians of whole updates. `tfdp, disk` is
-written by a thread meanwhile, `tfdp, memory` lies in memory when training goes
-on, in files that outlive the process. Each is a process of its own.
+less that where none was, if there are such; and medians of whole updates.
+`tfdp, disk` is written by a thread meanwhile, `tfdp, memory` lies in memory when
+training goes on, in files that outlive the process. Each is a process of its
+own.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -42,7 +44,7 @@ def train(way, megabytes, folder, backups):
     import tfdp
 
     class Times(keras.callbacks.Callback):
-        """Before all others, and so with all that they do in between."""
+        """Before those that back up, and so with what they do in between."""
 
         def __init__(self):
             super().__init__()
@@ -59,30 +61,20 @@ def train(way, megabytes, folder, backups):
     steps = backups * EVERY
     x = np.ones((BATCH, side), "float32")
     optimizer = keras.optimizers.Adam(1e-4)
-    times = Times()
-    if way == "Keras":
+    times, scope = Times(), contextlib.nullcontext()
+    backup = keras.callbacks.BackupAndRestore(folder, save_freq=EVERY)
+    callbacks = [times, backup]
+    if way != "Keras":
+        scope = tfdp.MirroredStrategy(["CPU:0"]).scope()
+        optimizer = tfdp.DistributedOptimizer(optimizer)
+        freq = EVERY if way == "tfdp, disk" else "epoch"
+        backup = tfdp.callbacks.BackupAndRestore(folder, freq, most_pause=1)
+        callbacks = [tfdp.callbacks.DataParallel(), times, backup]
+    with scope:
         model = keras.Sequential(
             [keras.Input((side,)), keras.layers.Dense(side)]
         )
-        callbacks = [
-            times,
-            keras.callbacks.BackupAndRestore(folder, save_freq=EVERY),
-        ]
-    else:
-        strategy = tfdp.MirroredStrategy(["CPU:0"])
-        with strategy.scope():
-            model = keras.Sequential(
-                [keras.Input((side,)), keras.layers.Dense(side)]
-            )
-            optimizer = tfdp.DistributedOptimizer(optimizer)
-        freq = EVERY if way == "tfdp, disk" else "epoch"
-        callbacks = [
-            tfdp.callbacks.DataParallel(),
-            # Where it is after the first that all have to be after.
-            times,
-            tfdp.callbacks.BackupAndRestore(folder, freq, most_pause=1),
-        ]
-    model.compile(optimizer, "mse")
+        model.compile(optimizer, "mse")
     model.fit(
         np.repeat(x, steps, 0),
         np.repeat(x, steps, 0),

@@ -13,6 +13,7 @@ import tensorflow as tf
 from killed import KillAt, Killed
 
 import tfdp
+from tfdp.backup import TrainingState
 
 SAMPLES, BATCH = 96, 16
 
@@ -138,14 +139,15 @@ def test_a_newer_one_on_disk_is_taken(tmp_path, memory, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("off", ["no folder", "no share"])
-def test_it_can_be_without(tmp_path, memory, monkeypatch, off):
+def test_it_can_be_without(tmp_path, memory, monkeypatch, capsys, off):
     save = {"most_pause": 0} if off == "no share" else {}
     if off == "no folder":
         monkeypatch.delenv("TFDP_MEMORY_FOLDER")
     with pytest.raises(Killed):
-        fit(tmp_path / "backups", KillAt(0, 3), **save)
+        fit(tmp_path, KillAt(1, 3), **save)
     assert not list(memory.iterdir())
-    assert len(list((tmp_path / "backups").iterdir())) == 1
+    fit(tmp_path, epochs=2, **save)
+    assert f"epoch 2, batch 0, from {tmp_path}." in capsys.readouterr().out
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path, memory):
@@ -233,3 +235,25 @@ def test_files_are_of_this_user_alone(tmp_path, memory):
         fit(tmp_path / "backups", KillAt(0, 3))
     modes = {stat.S_IMODE(os.stat(path).st_mode) for path in memory.iterdir()}
     assert modes == {0o600}
+
+
+def test_what_is_only_looked_at_is_what_is_copied():
+    """Buffers of Python know no bfloat16, and some variables are numbers."""
+    strategy = tfdp.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        layer = keras.layers.Dense(3, dtype="bfloat16")
+        model = keras.Sequential(
+            [keras.Input((8,)), layer, keras.layers.BatchNormalization()]
+        )
+        model.compile(tfdp.DistributedOptimizer("adam"), "mse")
+        model.optimizer.build(model.trainable_variables)
+    state = TrainingState(model, strategy)
+    seen, kept = state.captured(is_kept=False), state.captured()
+    assert {"float32", "int64"} <= {a.dtype.name for a in seen.values()}
+    assert seen.keys() == kept.keys()
+    for name, array in kept.items():
+        assert array.dtype == seen[name].dtype
+        np.testing.assert_array_equal(seen[name], array, name)
+    some = [a for n, a in seen.items() if n.startswith("shared")]
+    # Nobody may write to where a variable is.
+    assert not all(array.flags.writeable for array in some)

@@ -44,7 +44,7 @@ def test_killed_workers_lose_no_update_that_was_saved(tmp_path):
     kills = ["1,0,3", "0,1,2", "0,2,1,writing"]
     output, weights = train(folder, *kills, max_restarts=3)
     assert weights == undisturbed
-    # As a step begins, all updates before it are in memory: none is lost.
+    # In a step all updates before it are in memory: none is lost.
     assert "Resuming at epoch 1, batch 3, from memory." in output
     assert "Resuming at epoch 2, batch 2, from memory." in output
     # While an update is being saved, that one is lost, and no more.

@@ -46,6 +46,7 @@ class Backups:
         self._clock = clock
         self._memory: MemoryCopy | None = None
         self._reason = ""
+        self.pauses = Pauses(0.0, clock)
 
     def open(self, strategy: DataParallelStrategy, memory_folder: str) -> None:
         """Begins a `fit`.

@@ -268,7 +268,7 @@ class TrainingState:
         value = self._components(variable)[0].read_value()
         try:
             return np.asarray(memoryview(value))
-        except ValueError:
+        except (BufferError, TypeError, ValueError):
             # Buffers of Python know no bfloat16.
             return _storable(value.numpy())
 
