@@ -6,9 +6,9 @@ Trains a dense layer by Adam, on one replica, whose state is of about 1, 50 and
 400 MB. Of an update, what passes from the end of its step to the begin of the
 next one is for callbacks: the table shows its median where a backup was made,
 less that where none was, if there are such; and medians of whole updates.
-`tfdp, disk` is written by a thread meanwhile, `tfdp, memory` lies in memory when
-training goes on, in files that outlive the process. Each is a process of its
-own.
+`tfdp, disk` is written by a thread meanwhile, `tfdp, memory` lies in memory
+when training goes on, in files that outlive the process. Each is a process of
+its own.
 """
 
 import argparse
@@ -60,13 +60,11 @@ def train(way, megabytes, folder, backups):
     side = int((megabytes * 1e6 / 12) ** 0.5)
     steps = backups * EVERY
     x = np.ones((BATCH, side), "float32")
-    optimizer = keras.optimizers.Adam(1e-4)
     times, scope = Times(), contextlib.nullcontext()
     backup = keras.callbacks.BackupAndRestore(folder, save_freq=EVERY)
     callbacks = [times, backup]
     if way != "Keras":
         scope = tfdp.MirroredStrategy(["CPU:0"]).scope()
-        optimizer = tfdp.DistributedOptimizer(optimizer)
         freq = EVERY if way == "tfdp, disk" else "epoch"
         backup = tfdp.callbacks.BackupAndRestore(folder, freq, most_pause=1)
         callbacks = [tfdp.callbacks.DataParallel(), times, backup]
@@ -74,6 +72,9 @@ def train(way, megabytes, folder, backups):
         model = keras.Sequential(
             [keras.Input((side,)), keras.layers.Dense(side)]
         )
+        optimizer = keras.optimizers.Adam(1e-4)
+        if way != "Keras":
+            optimizer = tfdp.DistributedOptimizer(optimizer)
         model.compile(optimizer, "mse")
     model.fit(
         np.repeat(x, steps, 0),
