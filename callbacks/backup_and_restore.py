@@ -243,9 +243,9 @@ class BackupAndRestore(keras.callbacks.Callback):
         elif not self.delete_checkpoint:
             self._epoch, self._batch = self._epoch + 1, 0
             self._save()
+            self.backups.close()
         else:
             self.backups.delete()
-        self.backups.close()
 
     def _begin_training(self) -> None:
         """Restores callbacks, which have forgotten all as training began."""

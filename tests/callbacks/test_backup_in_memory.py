@@ -204,6 +204,34 @@ def test_the_last_one_on_disk_needs_no_memory(tmp_path, memory):
     assert list(folder.iterdir())
 
 
+class TakeRights(keras.callbacks.Callback):
+    """Has this process be of a user who may not write to the folder."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def on_epoch_end(self, epoch, logs=None):
+        # The backup of the first epoch may have been under way.
+        if epoch == 1:
+            self.folder.chmod(0o500)
+            os.seteuid(65534)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another")
+def test_a_folder_that_becomes_read_only_ends_no_training(tmp_path):
+    folder = tmp_path / "backups"
+    try:
+        with pytest.warns(UserWarning, match="Permission denied") as caught:
+            _, history = fit(folder, TakeRights(folder))
+    finally:
+        os.seteuid(0)
+    assert len(history.epoch) == 3
+    write, delete = (str(warning.message) for warning in caught)
+    assert "must be written" in write
+    assert "are removed when a training has reached its end" in delete
+
+
 @pytest.mark.usefixtures("_limits")
 @pytest.mark.filterwarnings("ignore:A backup")
 def test_where_it_cannot_be_written_the_memory_stays(tmp_path, memory):

@@ -102,10 +102,10 @@ class Backups:
         Args:
             on_disk: Whether it goes to the disk.
         """
-        if on_disk and self._strategy.is_chief:
-            # Before there is another copy.
-            self._writer.wait()
         with self.pauses.of("disk" if on_disk else "memory"):
+            if on_disk and self._strategy.is_chief:
+                # Before there is another copy.
+                self._writer.wait()
             yield
 
     def tell(self, update: int) -> None:
@@ -144,7 +144,15 @@ class Backups:
         if not self._strategy.is_chief:
             return
         self._writer.wait()
-        self._folder.delete()
+        try:
+            self._folder.delete()
+        except OSError as error:
+            warnings.warn(
+                "Backups are removed when a training has reached its end. "
+                f"Received: {self.path} ({error.strerror}), which stays. "
+                "Remove it, or the same `fit` goes on from there.",
+                stacklevel=3,
+            )
         if self._memory is not None:
             self._memory.delete()
 
