@@ -273,7 +273,7 @@ def test_what_is_only_looked_at_is_what_is_copied():
         model = keras.Sequential(
             [keras.Input((8,)), layer, keras.layers.BatchNormalization()]
         )
-        model.compile(tfdp.DistributedOptimizer("adam"), "mse")
+        model.compile(tfdp.DistributedOptimizer(keras.optimizers.Adam()), "mse")
         model.optimizer.build(model.trainable_variables)
     state = TrainingState(model, strategy)
     seen, kept = state.captured(is_kept=False), state.captured()

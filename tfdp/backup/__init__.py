@@ -15,5 +15,4 @@ from tfdp.backup.differences import differences
 from tfdp.backup.handover import Handover
 from tfdp.backup.history import fill_history, history_of
 from tfdp.backup.random_numbers import RandomNumbers
-from tfdp.backup.sharing import shared
 from tfdp.backup.training_state import TrainingState, check_built

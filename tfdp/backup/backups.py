@@ -4,7 +4,9 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
 
 from tfdp.backup.backup_folder import Backup, BackupFolder
 from tfdp.backup.backup_writer import BackupWriter
@@ -157,7 +159,7 @@ class Backups:
             self._memory.delete()
 
     def _newest(self) -> tuple[Backup | None, str]:
-        in_memory = self._memory and self._memory.newest(check_contents)
+        in_memory = self._memory and self._memory.newest(_checked)
         if in_memory and (
             in_memory.about["updates"] > self._folder.newest_update()
         ):
@@ -169,7 +171,7 @@ class Backups:
 
     def _save_in_memory(self, memory: MemoryCopy, backup: Backup) -> None:
         try:
-            memory.save(backup)
+            memory.save(backup.as_arrays())
         except OSError as error:
             reason = error.strerror or str(error)
             if reason != self._reason:
@@ -183,6 +185,12 @@ class Backups:
             self._reason = reason
         else:
             self._reason = ""
+
+
+def _checked(arrays: Mapping[str, np.ndarray]) -> Backup:
+    backup = Backup.of_arrays(arrays)
+    check_contents(backup)
+    return backup
 
 
 def _age(backup: Backup) -> tuple[int, int, int]:

@@ -318,7 +318,11 @@ def _memory(variables: dict[str, str]) -> Iterator[None]:
         return
     try:
         # A group that this process is part of must leave its keeper alone.
-        own = {k: v for k, v in os.environ.items() if k not in SET_FOR_WORKERS}
+        own = {
+            k: v
+            for k, v in worker_variables().items()
+            if k not in SET_FOR_WORKERS
+        }
         folder = MemoryFolder(env=own)
     except OSError as error:
         say(f"Warning: no folder in memory for backups ({error}).")

@@ -6,13 +6,15 @@ import os
 import pathlib
 import stat
 import warnings
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Mapping
+from typing import Self, TypeVar
 
+import numpy as np
 import psutil
 
-from tfdp.backup.backup_folder import Backup
 from tfdp.backup.memory.memory_file import Contents, Head, read_file
+
+_Read = TypeVar("_Read")
 
 
 class MemoryCopy:
@@ -59,17 +61,17 @@ class MemoryCopy:
         )
         return None
 
-    def save(self, backup: Backup) -> None:
+    def save(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes a backup in the place of the older one.
 
         Args:
-            backup: What to write.
+            arrays: What to write, by name.
 
         Raises:
             OSError: If it cannot be written, as where there is not enough
                 room for two. What was there last still is.
         """
-        contents = Contents(backup)
+        contents = Contents(arrays)
         self._check_room(contents.size)
         heads = map(Head.of_file, self._paths)
         orders = [-1 if head is None else head.order for head in heads]
@@ -77,24 +79,23 @@ class MemoryCopy:
         contents.write(older, max(orders) + 1)
 
     def newest(
-        self, check: Callable[[Backup], object] = lambda backup: None
-    ) -> Backup | None:
+        self, read: Callable[[Mapping[str, np.ndarray]], _Read]
+    ) -> _Read | None:
         """Reads the newest backup that is whole.
 
         Args:
-            check: Raises a `ValueError`, `KeyError` or `TypeError` for a backup
-                that says what cannot be. Defaults to none that does.
+            read: Makes a backup of arrays; raises a `ValueError`, `KeyError` or
+                `TypeError` of what cannot be one.
 
         Returns:
-            The backup, or `None` where there is none. A warning tells of one
-            that is damaged; nothing of one that was cut short.
+            What that returns, or `None` where there is none. A warning tells of
+            one that is damaged; nothing of one that was cut short.
         """
         heads = [(Head.of_file(path), path) for path in self._paths]
         whole = [(head, path) for head, path in heads if head is not None]
         for head, path in sorted(whole, key=lambda each: -each[0].order):
             try:
-                backup = read_file(path, head)
-                check(backup)
+                backup = read(read_file(path, head))
             except (
                 OSError,
                 ValueError,

@@ -1,4 +1,4 @@
-"""A file in memory with arrays and what is said of them, whole or nothing."""
+"""A file in memory with arrays by name, all of them or nothing."""
 
 import dataclasses
 import json
@@ -6,12 +6,10 @@ import os
 import pathlib
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, Self
 
 import numpy as np
-
-from tfdp.backup.backup_folder import Backup
 
 # A mark, the order, bytes of the table and of the arrays, what both add up to;
 # then what these do.
@@ -27,7 +25,7 @@ class Head:
 
     Attributes:
         order: Which of several files is the newest.
-        table_size: Bytes of what is said of the arrays.
+        table_size: Bytes of the table of names, types and shapes.
         size: Bytes of the arrays.
         table_check: What the bytes of the table add up to.
         check: What those of the arrays do.
@@ -65,20 +63,15 @@ class Head:
 
 
 class Contents:
-    """A backup as it lies in a file.
+    """Arrays as they lie in a file.
 
     Args:
-        backup: The backup, whose arrays are not copied.
+        arrays: The arrays by name, which are not copied.
     """
 
-    def __init__(self, backup: Backup) -> None:
-        # Of a number this would make a vector.
-        arrays = {
-            name: a if a.flags.c_contiguous else np.ascontiguousarray(a)
-            for name, a in backup.arrays.items()
-        }
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         rows = [[n, a.dtype.str, list(a.shape)] for n, a in arrays.items()]
-        self._table = json.dumps([backup.about, rows]).encode()
+        self._table = json.dumps(rows).encode()
         self._parts = [_octets(array) for array in arrays.values()]
         self._size = sum(part.size for part in self._parts)
 
@@ -121,7 +114,7 @@ class Contents:
             os.close(descriptor)
 
 
-def read_file(path: pathlib.Path, head: Head) -> Backup:
+def read_file(path: pathlib.Path, head: Head) -> dict[str, np.ndarray]:
     """Reads what was written.
 
     Args:
@@ -129,7 +122,7 @@ def read_file(path: pathlib.Path, head: Head) -> Backup:
         head: What it begins with.
 
     Returns:
-        The backup, of which nothing is run.
+        The arrays by name.
 
     Raises:
         OSError: If it cannot be read.
@@ -142,12 +135,11 @@ def read_file(path: pathlib.Path, head: Head) -> Backup:
         file.seek(_BEGIN)
         table = file.read(head.table_size)
         if zlib.crc32(table) != head.table_check:
-            raise ValueError("what it says of itself is damaged")
-        about, rows = json.loads(table)
-        arrays = dict(_read(file, rows, head.size))
+            raise ValueError("its table is damaged")
+        arrays = dict(_read(file, json.loads(table), head.size))
     if _check(map(_octets, arrays.values())) != head.check:
         raise ValueError("its arrays are damaged")
-    return Backup(arrays, about)
+    return arrays
 
 
 def _opened(path: pathlib.Path) -> IO[bytes]:
@@ -180,6 +172,7 @@ def _read(
 
 
 def _octets(array: np.ndarray) -> np.ndarray:
+    # Copies what does not lie in order.
     return array.reshape(-1).view(np.uint8)
 
 
