@@ -63,8 +63,10 @@ class Seen(keras.callbacks.Callback):
         update = int(self.model.optimizer.iterations.numpy())
         # Steps that only pass over data make none.
         if update > self.before:
+            # Of the program's own: not the same on all, nor in each update.
+            drawn = np.random.random(index + 1)[-1] if update % 2 else 0.0
             with (folder / f"updates-{index}-{restarts}").open("a") as file:
-                print(update, file=file)
+                print(update, drawn, file=file)
         if self.is_there(batch) and is_writing:
             memory_file.os = Half()
 
