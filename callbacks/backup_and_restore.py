@@ -8,25 +8,25 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import keras
-import numpy as np
 
 from tfdp.backup import (
     Backup,
-    BackupFolder,
+    Backups,
     CallbackStates,
+    RandomNumbers,
     Replay,
     TrainingState,
     arrays_of_model,
     check_built,
-    check_contents,
     course_of,
     differences,
-    random_numbers,
-    shared,
+    fill_history,
+    history_of,
 )
 from tfdp.batch import checked_count, checked_number
 from tfdp.callbacks.data_parallel import edges_of
 from tfdp.optimizer import UpdateCount
+from tfdp.settings import memory_folder
 from tfdp.upstream.keras import inspection, keras_fit
 
 
@@ -39,11 +39,19 @@ class BackupAndRestore(keras.callbacks.Callback):
     weights, optimizer, loss scale, seeds, metrics, history and the place in
     the data are those of the run that was not interrupted.
 
-    Backups are made between updates. The chief writes them, under another
-    name until they are whole, and reads them: no other worker needs to see
-    `backup_dir`. SIGTERM to any worker, as schedulers send it, and Ctrl-C make
-    a backup at the end of the update under way, the same on all workers;
-    after SIGTERM each of them exits with code 143 (128 + SIGTERM).
+    Backups are made between updates. The chief copies all to memory, from which
+    a thread writes it, under another name until it is whole, and reads it: no
+    other worker needs to see `backup_dir`. Training waits for the copy, and
+    where a backup is due before the last one is written. One that cannot be
+    written is told of, and training goes on. SIGTERM to any worker, as
+    schedulers send it, and Ctrl-C make a backup at the end of the update under
+    way, the same on all workers; after SIGTERM each of them exits with code 143
+    (128 + SIGTERM).
+
+    Under `tfdp launch --max-restarts` there is a copy in memory too, which a
+    worker's death leaves there: of every update, where that takes no more than
+    `most_pause` of the time, else of every few. A restart resumes from the
+    newest of both.
 
     With it comes back what Keras's callbacks remember, such as patience and
     best weights, and the global random numbers of Python, NumPy and
@@ -81,9 +89,14 @@ class BackupAndRestore(keras.callbacks.Callback):
             for no such backups. Defaults to `None`.
         keep: Number of backups to keep. Where the newest is damaged, the one
             before is used, with a warning. Defaults to 2.
+        most_pause: Share of the time that copies in memory may take: 0
+            for none, 1 for each update. Defaults to 0.05.
         delete_checkpoint: Whether to delete the backups when training has
             reached its end. Defaults to `True`.
         clock: Returns the time in seconds. Defaults to `time.monotonic`.
+
+    Attributes:
+        backups: The backups; `backups.pauses` is what they have taken.
 
     Raises:
         TypeError: If an argument is not of these types. At the
@@ -113,6 +126,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         *,
         every_seconds: float | None = None,
         keep: int = 2,
+        most_pause: float = 0.05,
         delete_checkpoint: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -131,8 +145,13 @@ class BackupAndRestore(keras.callbacks.Callback):
             )
         self.every_seconds = every_seconds
         self.delete_checkpoint = delete_checkpoint
-        self._folder = BackupFolder(
-            backup_dir, keep=checked_count("keep", keep)
+        self.backups = Backups(
+            backup_dir,
+            keep=checked_count("keep", keep),
+            most_pause=checked_number(
+                "most_pause", most_pause, zero_allowed=True, maximum=1
+            ),
+            clock=clock,
         )
         self._clock = clock
 
@@ -148,23 +167,22 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._states = CallbackStates(callbacks)
         check_built(inspection.optimizers(self.model))
         self._strategy = self.model.distribute_strategy
-        self._state = TrainingState(self.model, self._strategy)
         self._updates = UpdateCount(self.model)
+        self._randoms = RandomNumbers(self._strategy)
         self._course = course_of(self.model)
         self._epoch = self._batch = 0
         self._restored: Backup | None = None
         self._replay: Replay | None = None
         self._to_come: Backup | None = None
-        if self._strategy.is_chief:
-            self._folder.check()
-        backup = self._read()
+        self.backups.open(self._strategy, memory_folder())
+        backup, self._found_in = self.backups.newest()
         if backup is not None:
             self._restore(backup)
-        complaint = self._course.complaint()
-        if complaint:
+        if complaint := self._course.complaint():
             self._say(complaint)
         self._saved_at = self._updates.now()
         self._saved_when = self._clock()
+        self.backups.tell(self._saved_at)
         self._edges.hear(
             at_begin=self._begin_training,
             at_epoch=self._begin_epoch,
@@ -178,7 +196,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         """Ends what a resumed epoch has left."""
         keras_fit.begin_at_epoch(self.model, None)
         if self._restored is not None:
-            self._fill_history(self._restored)
+            fill_history(self.model, self._restored.about)
             self._restored = None
         elif self._replay is not None:
             self._replay.stop()
@@ -197,12 +215,22 @@ class BackupAndRestore(keras.callbacks.Callback):
         """Notes which batches were taken, and asks for a backup in time."""
         self._course.end_step(batch - self._first + 1)
         self._batch = batch + 1
+        self.backups.look()
         if (
             self.every_seconds
             and self._strategy.is_chief
             and self._clock() - self._saved_when >= self.every_seconds
         ):
             self._edges.ballot.ask("backup")
+        if self.backups.pauses.is_due():
+            self._edges.ballot.ask("memory")
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Says how often it has saved in memory, where lines are shown."""
+        if self.params.get("verbose") == 2:
+            self.backups.tell(self._updates.now())
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Deletes the backups, or marks that training has reached its end."""
@@ -211,12 +239,13 @@ class BackupAndRestore(keras.callbacks.Callback):
             self._replay.stop()
         if self._restored is not None:
             # Of a run that had reached its end already.
-            self._fill_history(self._restored)
+            fill_history(self.model, self._restored.about)
         elif not self.delete_checkpoint:
             self._epoch, self._batch = self._epoch + 1, 0
             self._save()
-        elif self._strategy.is_chief:
-            self._folder.delete()
+            self.backups.close()
+        else:
+            self.backups.delete()
 
     def _begin_training(self) -> None:
         """Restores callbacks, which have forgotten all as training began."""
@@ -228,7 +257,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             self._states.restore(
                 states, self._to_come.arrays, batches_before=before
             )
-            self._fill_history(self._to_come)
+            fill_history(self.model, self._to_come.about)
 
     def _arrive(self) -> None:
         """Restores all where the backup was made: now."""
@@ -242,8 +271,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         if self._replay is None:
             # Nothing of the epoch is passed over, or told of once more.
             self._batch = 0
-        lost = self._states.arrive(backup, self._strategy)
-        if lost:
+        if lost := self._states.arrive(backup, self._strategy):
             self._say(
                 "What callbacks remember is restored where it is known. "
                 f"Received some that begin anew: {'; '.join(lost)}. Give a "
@@ -268,8 +296,13 @@ class BackupAndRestore(keras.callbacks.Callback):
             self.save_freq != "epoch"
             and self._updates.now() - self._saved_at >= self.save_freq
         )
-        if is_due or decided & {"backup", "interrupt", "terminate"}:
+        ends = decided & {"interrupt", "terminate"}
+        if is_due or ends or "backup" in decided:
             self._save(in_epoch=True)
+        elif "memory" in decided:
+            self._save(in_epoch=True, on_disk=False)
+        if ends:
+            self.backups.wait(is_last=True)
 
     @property
     def _replays(self) -> bool:
@@ -278,16 +311,20 @@ class BackupAndRestore(keras.callbacks.Callback):
     def _accumulation_steps(self) -> int:
         return getattr(self.model.optimizer, "accumulation_steps", 1)
 
-    def _save(self, *, in_epoch: bool = False) -> None:
+    def _save(self, *, in_epoch: bool = False, on_disk: bool = True) -> None:
+        if on_disk:
+            self._saved_at = self._updates.now()
+            self._saved_when = self._clock()
+        with self.backups.pause(on_disk=on_disk):
+            self._save_now(in_epoch=in_epoch, on_disk=on_disk)
+
+    def _save_now(self, *, in_epoch: bool, on_disk: bool) -> None:
         # A model that was compiled again has other variables.
         state = TrainingState(self.model, self._strategy)
-        arrays = state.captured(in_epoch=in_epoch)
-        randoms = random_numbers(self._strategy)
-        self._saved_at = self._updates.now()
-        self._saved_when = self._clock()
+        arrays = state.captured(in_epoch=in_epoch, is_kept=on_disk)
+        randoms = self._randoms.captured()
         if not self._strategy.is_chief:
             return
-        history = self.model.history
         about = {
             "epoch": self._epoch,
             "batch": self._batch,
@@ -295,28 +332,18 @@ class BackupAndRestore(keras.callbacks.Callback):
             "replicas": self._strategy.num_replicas_in_sync,
             "accumulation_steps": self._accumulation_steps(),
             "updates_per_epoch": self._updates_per_epoch(),
-            "updates": self._saved_at,
+            "updates": self._updates.now(),
             "compiled": self._updates.optimizers_before,
-            "history": {
-                key: np.asarray(values).tolist()
-                for key, values in history.history.items()
-            },
-            "epochs": list(history.epoch),
+            **history_of(self.model),
             "callbacks": self._states.captured(arrays),
             "random": randoms,
         }
-        self._folder.save(self._saved_at, Backup(arrays, about))
-
-    def _read(self) -> Backup | None:
-        own = None
-        if self._strategy.is_chief:
-            own = self._folder.newest(check_contents)
-        return shared(self._strategy, own)
+        self.backups.save(
+            about["updates"], Backup(arrays, about), on_disk=on_disk
+        )
 
     def _restore(self, backup: Backup) -> None:
-        arrays = arrays_of_model(backup.arrays)
-        self._state.check(arrays)
-        self._state.restore(arrays)
+        self._restore_model(backup)
         about = backup.about
         steps = self._accumulation_steps()
 
@@ -334,7 +361,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             updates_per_epoch=self._updates_per_epoch(),
             is_over=(about["epoch"], batch) > (self.params["epochs"], 0),
             epochs=self.params["epochs"],
-            folder=self._folder.path,
+            folder=self.backups.path,
         ):
             self._say(message)
         self._updates.set(about.get("updates", self._updates.now()))
@@ -342,7 +369,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         if self._strategy.is_chief:
             print(
                 f"Resuming at epoch {about['epoch'] + 1}, batch {batch}, from "
-                f"{self._folder.path}.",
+                f"{self._found_in}.",
                 flush=True,
             )
         self._restored = self._to_come = backup
@@ -360,10 +387,6 @@ class BackupAndRestore(keras.callbacks.Callback):
         state.restore(arrays)
         if self._batch:
             state.restore_metrics(arrays)
-
-    def _fill_history(self, backup: Backup) -> None:
-        self.model.history.history.update(backup.about["history"])
-        self.model.history.epoch[:] = backup.about["epochs"]
 
     def _updates_per_epoch(self) -> int | None:
         steps = self._course.steps(self.params)

@@ -10,6 +10,7 @@ import keras
 
 from tfdp.batch import checked_count
 from tfdp.callbacks.apart import ExchangeWatch
+from tfdp.callbacks.backup_and_restore import BackupAndRestore
 from tfdp.optimizer import UpdateCount
 from tfdp.run_log import EventFile, RunLog, numbers_in, opened, run_header
 from tfdp.throughput import room_words
@@ -92,7 +93,13 @@ class RunLogger(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Looks for monitors, and opens the files."""
-        self._monitors = _monitors_before(self, keras_fit.callbacks_in_use())
+        callbacks = keras_fit.callbacks_in_use()
+        self._monitors = _monitors_before(self, callbacks)
+        self._backups = [
+            c.backups
+            for c in callbacks or []
+            if isinstance(c, BackupAndRestore)
+        ]
         for monitor in self._monitors:
             if hasattr(monitor, "listen"):
                 monitor.listen(self._write_window)
@@ -151,6 +158,8 @@ class RunLogger(keras.callbacks.Callback):
         self._write_update(figures)
         self._append("epoch", {**self._place(), "seconds": seconds}, found)
         self._write_exchanges()
+        for backups in self._backups:
+            self._append("backups", {**self._place(), **backups.pauses.row()})
         scalars = {
             f"epoch/{k}": x for k, x in found.items() if k not in figures
         }

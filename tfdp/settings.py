@@ -4,12 +4,15 @@
 - `TFDP_PACK_MIB`: size of the packs that gradients travel in, in MiB.
 - `TFDP_ASYNCHRONOUS`: 1 where workers go on without each other, which
   `tfdp launch --asynchronous` sets.
+- `TFDP_MEMORY_FOLDER`: a private folder in memory that outlives a worker, for
+  backups; `tfdp launch --max-restarts` makes and sets it.
 """
 
 import math
 import os
 from collections.abc import Mapping
 
+MEMORY_FOLDER = "TFDP_MEMORY_FOLDER"
 # Several packs of a large model's gradients travel at once; a small model's
 # gradients fit in one.
 DEFAULT_PACK = 2 * 2**20
@@ -82,6 +85,20 @@ def is_asynchronous() -> bool:
             f"{text!r}. Leave it to `tfdp launch --asynchronous`."
         )
     return text == "1"
+
+
+def memory_folder() -> str:
+    """Returns the folder in memory that outlives a worker.
+
+    Returns:
+        The value of `TFDP_MEMORY_FOLDER`; nothing where it is unset.
+
+    Example:
+
+    >>> memory_folder()
+    ''
+    """
+    return os.environ.get(MEMORY_FOLDER, "").strip()
 
 
 def _positive(

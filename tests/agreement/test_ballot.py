@@ -77,11 +77,11 @@ def test_what_was_asked_for_is_counted_once(ballot):
 
 def test_one_vote_of_any_worker_decides(ballot, strategy, monkeypatch):
     others = {"stop": 2, "terminate": 1}
-    questions = ("stop", "interrupt", "terminate", "backup")
+    questions = ("stop", "interrupt", "terminate", "backup", "memory")
 
     def gathered(given_strategy, own, often):
         assert given_strategy is strategy
-        assert own == [0, 1, 1, 0]
+        assert own == [0, 1, 1, 0, 0]
         return np.array([own, [others.get(q, 0) for q in questions]])
 
     monkeypatch.setattr("tfdp.agreement.ballot.all_gather", gathered)

@@ -260,19 +260,24 @@ def test_the_file_can_be_read_without_tfdp(folder):
     assert (about, arrays) == ({"epoch": 2}, ["weight"])
 
 
-def test_a_full_disk_is_told_once_and_tried_again(folder, monkeypatch):
+def test_a_full_disk_leaves_the_backups_as_they_were(folder, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     before = names(folder)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.warns(UserWarning, match="No space left on device"):
+        with pytest.raises(OSError, match="No space left on device"):
             folder.save(3, backup(3))
-        folder.save(4, backup(4))
     assert names(folder) == before
     folder.save(5, backup(5))
     assert folder.newest().about == {"epoch": 5}
+
+
+def test_the_newest_is_known_without_reading_it(folder):
+    newest_path(folder).write_bytes(b"")
+    assert folder.newest_update() == 2
+    assert BackupFolder(folder.path / "none", keep=1).newest_update() == -1
 
 
 def test_a_folder_of_a_backups_name_is_passed_over(folder):

@@ -740,3 +740,82 @@ def test_a_secret_is_no_argument_of_an_asynchronous_job(script):
     said = " ".join(result.stderr.split())
     assert "Received: --env TFDP_JOB_SECRET=(not shown). Leave it out" in said
     assert "mine" not in said
+
+
+TELL_MEMORY = """
+    folder = os.environ.get("TFDP_MEMORY_FOLDER", "none")
+    mode = os.stat(folder).st_mode & 0o777 if os.path.isdir(folder) else 0
+    print(folder, oct(mode), flush=True)
+"""
+
+
+def memory_of(line):
+    folder, mode = line.removeprefix("[worker 0] ").split()
+    return folder, mode
+
+
+def test_workers_that_may_be_restarted_have_one_folder_in_memory(script):
+    path = script(
+        TELL_MEMORY
+        + """
+    copy = os.path.join(folder, "copy")
+    if not os.path.exists(copy):
+        open(copy, "w").close()
+        sys.exit(1)
+    """
+    )
+    result = launch("--workers=1", "--max-restarts=1", path)
+    assert result.returncode == 0
+    first, second = map(memory_of, result.stdout.splitlines())
+    assert first == second
+    assert first[1] == "0o700"
+    assert not os.path.exists(first[0])
+
+
+def test_without_restarts_there_is_no_folder_in_memory(script):
+    result = launch("--workers=1", script(TELL_MEMORY))
+    assert memory_of(result.stdout) == ("none", "0o0")
+
+
+@pytest.mark.parametrize("by", ["--env", "environment"])
+def test_a_folder_in_memory_that_was_given_is_kept(script, tmp_path, by):
+    folder = tmp_path / "mine"
+    folder.mkdir(mode=0o700)
+    variable = {"TFDP_MEMORY_FOLDER": str(folder)}
+    options = [f"--env=TFDP_MEMORY_FOLDER={folder}"] if by == "--env" else []
+    env = {**os.environ, **({} if options else variable)}
+    path = script(TELL_MEMORY)
+    result = launch("--workers=1", "--max-restarts=1", *options, path, env=env)
+    assert memory_of(result.stdout) == (str(folder), "0o700")
+    assert folder.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_folder_in_memory_goes_with_the_launcher(script, number):
+    path = script(TELL_MEMORY + "    time.sleep(60)")
+    command = [*LAUNCH, "--workers=1", "--max-restarts=1", path]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as launcher:
+        folder, _ = memory_of(launcher.stdout.readline())
+        assert os.path.isdir(folder)
+        launcher.send_signal(number)
+        launcher.communicate(timeout=60)
+    wait_until(lambda: not os.path.exists(folder))
+
+
+def test_without_a_folder_in_memory_the_workers_run(script, monkeypatch):
+    code = (
+        "import tempfile; from tfdp.cli import main;"
+        "tempfile.mkdtemp = lambda **_: open('/no/such/folder'); main()"
+    )
+    command = [sys.executable, "-c", code, "launch", "--workers=1"]
+    result = subprocess.run(
+        [*command, "--max-restarts=1", script(TELL_MEMORY)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0
+    assert memory_of(result.stdout) == ("none", "0o0")
+    assert "Warning: no folder in memory for backups (" in result.stderr

@@ -12,7 +12,7 @@ from typing import Any
 from tfdp.agreement.gathering import Workers, all_gather
 from tfdp.upstream.keras import keras_fit
 
-_QUESTIONS = ("stop", "interrupt", "terminate", "backup")
+_QUESTIONS = ("stop", "interrupt", "terminate", "backup", "memory")
 _OF_SIGNAL = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminate"}
 
 
@@ -23,6 +23,7 @@ class Ballot:
     - `"interrupt"`: what Ctrl-C asks for.
     - `"terminate"`: what SIGTERM asks for, sent by a scheduler.
     - `"backup"`: a backup now.
+    - `"memory"`: one in memory alone.
 
     Args:
         strategy: The strategy whose workers meet.

@@ -185,8 +185,9 @@ def _summed_in_graph(strategy: Any, table: tf.Tensor) -> tf.Tensor:
     def on_replica() -> tf.Tensor:
         context = tf.distribute.get_replica_context()
         place = context.replica_id_in_sync_group % replicas_here
-        # The product also puts the value on the replica's device.
-        own = table * tf.cast(tf.equal(place, 0), table.dtype)
+        # This also puts the value on the replica's device; what is infinite
+        # stands no product.
+        own = tf.where(tf.equal(place, 0), table, tf.zeros_like(table))
         return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
 
     return strategy.experimental_local_results(strategy.run(on_replica))[0]

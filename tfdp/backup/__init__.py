@@ -1,18 +1,18 @@
-"""What a training is made of, how it is put on disk, and how it goes on.
+"""What a training is made of, how it is backed up, and how it goes on.
 
 Knows the optimizer, strategies and agreement. When to back up is decided by a
 callback, which it must not know.
 """
 
-from tfdp.backup.backup_folder import Backup, BackupFolder
+from tfdp.backup.backup_folder import Backup
+from tfdp.backup.backups import Backups
 from tfdp.backup.callback_states import (
     CallbackStates,
     arrays_of_model,
 )
-from tfdp.backup.contents import check_contents
 from tfdp.backup.courses import Replay, course_of, is_replaying
 from tfdp.backup.differences import differences
 from tfdp.backup.handover import Handover
-from tfdp.backup.random_numbers import random_numbers
-from tfdp.backup.sharing import shared
+from tfdp.backup.history import fill_history, history_of
+from tfdp.backup.random_numbers import RandomNumbers
 from tfdp.backup.training_state import TrainingState, check_built

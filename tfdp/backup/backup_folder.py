@@ -69,7 +69,6 @@ class BackupFolder:
     def __init__(self, path: str | os.PathLike[str], *, keep: int) -> None:
         self.path = pathlib.Path(path)
         self._keep = keep
-        self._has_failed = False
 
     def check(self) -> None:
         """Makes the folder, and checks that files can be written there.
@@ -90,30 +89,27 @@ class BackupFolder:
     def save(self, update: int, backup: Backup) -> None:
         """Writes a backup, and removes those that are not kept.
 
-        One that cannot be written, as on a disk that is full, is left out:
-        a warning tells of the first, and what was there before stays.
+        Where it cannot be written, as on a disk that is full, what was there
+        before stays.
 
         Args:
             update: Number of updates made; the files' order.
             backup: What to write.
+
+        Raises:
+            OSError: If it cannot be written.
         """
         path = self.path / f"backup-{update:010d}.npz"
         try:
             self._write(path, backup)
-        except OSError as error:
+        except OSError:
             with contextlib.suppress(OSError):
                 path.with_suffix(".unfinished").unlink(missing_ok=True)
-            if not self._has_failed:
-                warnings.warn(
-                    "A backup must be written to be resumed from. Received: "
-                    f"{path} ({error.strerror}). Training goes on with the "
-                    "backups before, and tries again when the next is due; "
-                    "make room, or give another `backup_dir`.",
-                    stacklevel=2,
-                )
-            self._has_failed = True
-        else:
-            self._has_failed = False
+            raise
+
+    def newest_update(self) -> int:
+        """Returns the updates of the newest, whole or not; -1 for none."""
+        return max(map(_update_of, self._files()), default=-1)
 
     def _write(self, path: pathlib.Path, backup: Backup) -> None:
         self.path.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfdp.backup.backup_folder import Backup
 from tfdp.backup.callback_states import CallbackStates, arrays_of_model
+from tfdp.backup.history import fill_history, history_of
 from tfdp.backup.training_state import TrainingState
 from tfdp.strategy import DataParallelStrategy
 
@@ -44,15 +45,10 @@ class Handover:
             TypeError: If a `get_state` of a callback returns what cannot be.
         """
         arrays = TrainingState(self._model, self._strategy).captured_rest()
-        history = self._model.history
         about = {
             **more,
             "callbacks": self._states.captured(arrays),
-            "history": {
-                key: np.asarray(values).tolist()
-                for key, values in history.history.items()
-            },
-            "epochs": list(history.epoch),
+            **history_of(self._model),
         }
         return Backup(arrays, about).as_arrays()
 
@@ -78,9 +74,7 @@ class Handover:
         about = self._backup.about
         states = about["callbacks"]
         self._states.restore(states, self._backup.arrays)
-        history = self._model.history
-        history.history.update(about["history"])
-        history.epoch[:] = about["epochs"]
+        fill_history(self._model, about)
         lost = self._states.lost(states)
         if lost:
             warnings.warn(

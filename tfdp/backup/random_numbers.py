@@ -1,40 +1,54 @@
 """Where the random numbers of a program are that no model holds."""
 
+import json
 import random
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tfdp.agreement import Workers, gather_objects
+from tfdp.agreement import Workers, all_gather, gather_objects
 from tfdp.backup.packing import packed, unpacked
 from tfdp.upstream.keras import keras_models
 from tfdp.upstream.private import optional
 
 
-def random_numbers(strategy: Workers) -> list[Any]:
-    """Returns where the global random numbers are; a collective.
+class RandomNumbers:
+    """Knows where the global random numbers of all workers are.
 
     Those of Python, of NumPy, and of `keras.random` where it is given no seed.
+    They travel only where some have been drawn.
 
     Args:
         strategy: The strategy whose workers meet.
-
-    Returns:
-        The state of each worker, as JSON can hold it.
     """
-    own = [
-        random.getstate(),
-        np.random.get_state(legacy=False),
-        _kerass_state(strategy),
-    ]
-    inline: dict[str, np.ndarray] = {}
-    text = packed(own, "", inline)
-    listed = {name: [a.dtype.str, a.tolist()] for name, a in inline.items()}
-    by_worker = [[text, listed]]
-    if strategy.num_workers > 1:
-        by_worker = gather_objects(strategy, by_worker[0])
-    return by_worker
+
+    def __init__(self, strategy: Workers) -> None:
+        self._strategy = strategy
+        self._before = ""
+        self._by_worker: list[Any] = []
+
+    def captured(self) -> list[Any]:
+        """Returns where they are; a collective.
+
+        Returns:
+            The state of each worker, as JSON can hold it.
+        """
+        own = [
+            random.getstate(),
+            np.random.get_state(legacy=False),
+            _kerass_state(self._strategy),
+        ]
+        inline: dict[str, np.ndarray] = {}
+        text = packed(own, "", inline)
+        listed = {n: [a.dtype.str, a.tolist()] for n, a in inline.items()}
+        if self._strategy.num_workers == 1:
+            return [[text, listed]]
+        before, self._before = self._before, json.dumps([text, listed])
+        has_drawn = [int(before != self._before)]
+        if all_gather(self._strategy, has_drawn, often=True).any():
+            self._by_worker = gather_objects(self._strategy, [text, listed])
+        return self._by_worker
 
 
 def restore_random_numbers(strategy: Workers, states: Sequence[Any]) -> None:
@@ -42,7 +56,7 @@ def restore_random_numbers(strategy: Workers, states: Sequence[Any]) -> None:
 
     Args:
         strategy: The strategy of the workers.
-        states: What `random_numbers` has returned. A worker that was not there
+        states: What `RandomNumbers` has captured. A worker that was not there
             then draws what the chief does.
     """
     index = strategy.worker_index

@@ -84,12 +84,16 @@ class TrainingState:
             **{f"waiting {i}": each for i, each in enumerate(waiting)},
         }
 
-    def captured(self, *, in_epoch: bool = True) -> Arrays:
+    def captured(
+        self, *, in_epoch: bool = True, is_kept: bool = True
+    ) -> Arrays:
         """Returns the values, by name; a collective.
 
         Args:
             in_epoch: Whether an epoch is under way, of which a server knows
                 what is left. Defaults to `True`.
+            is_kept: Whether the arrays are used after the next update, for
+                which they are copied. Defaults to `True`.
 
         Returns:
             Arrays in the shape of their variables; those that are each
@@ -99,7 +103,10 @@ class TrainingState:
         shared = self._shared if self._strategy.is_chief else {}
         owned = [v for each in self._optimizers for v in each.gather_state()]
         return {
-            **{name: self._first(v) for name, v in shared.items()},
+            **{
+                name: self._first(v) if is_kept else self._seen(v)
+                for name, v in shared.items()
+            },
             # On other workers none.
             **dict(zip(self._owned, map(_storable, owned), strict=False)),
             **{
@@ -107,7 +114,9 @@ class TrainingState:
                 for name, array in self._served().items()
                 if in_epoch or not name.startswith(_QUEUE)
             },
-            **self._of_all_replicas({**self._means, **self._own, **self._sums}),
+            **self._of_all_replicas(
+                {**self._means, **self._own, **self._sums}, often=not is_kept
+            ),
         }
 
     def check(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -254,10 +263,21 @@ class TrainingState:
     def _first(self, variable: Any) -> np.ndarray:
         return _value(self._components(variable)[0])
 
+    def _seen(self, variable: Any) -> np.ndarray:
+        """Where the first component is in memory, until it changes."""
+        value = self._components(variable)[0].read_value()
+        try:
+            return np.asarray(memoryview(value))
+        except (BufferError, TypeError, ValueError):
+            # Buffers of Python know no bfloat16.
+            return _storable(value.numpy())
+
     def _components(self, variable: Any) -> Sequence[tf.Variable]:
         return self._strategy.experimental_local_results(variable)
 
-    def _of_all_replicas(self, variables: Mapping[str, Any]) -> Arrays:
+    def _of_all_replicas(
+        self, variables: Mapping[str, Any], *, often: bool
+    ) -> Arrays:
         own = {
             name: np.stack([_value(c) for c in self._components(variable)])
             for name, variable in variables.items()
@@ -265,7 +285,8 @@ class TrainingState:
         if self._strategy.num_workers == 1:
             return own
         flat = [array.astype(np.float64).ravel() for array in own.values()]
-        rows = all_gather(self._strategy, np.concatenate([*flat, [0.0]]))
+        values = np.concatenate([*flat, [0.0]])
+        rows = all_gather(self._strategy, values, often=often)
         ends = np.cumsum([each.size for each in flat])
         return {
             name: np.concatenate(

@@ -1,10 +1,11 @@
 """`tfdp launch`: a script as several worker processes."""
 
+import contextlib
 import functools
 import io
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -28,7 +29,13 @@ from tfdp.launch import (
     check_secret,
     worker_variables,
 )
-from tfdp.machine import core_shares, is_of_this_machine, isolate
+from tfdp.machine import (
+    MemoryFolder,
+    core_shares,
+    is_of_this_machine,
+    isolate,
+)
+from tfdp.settings import MEMORY_FOLDER, memory_folder
 
 # Of a job whose workers go on without each other, if nobody says how many.
 _RESTARTS_ALONE = 3
@@ -220,9 +227,10 @@ def launch(
     passed on to it, options included.
 
     When a worker fails, or has been stopped for 3 seconds, the others are
-    ended; with --max-restarts all are started again, and see in
-    TFDP_RESTART_COUNT how often. SIGINT and SIGTERM are passed on to the
-    workers, so that they may save a backup; a second signal kills them.
+    ended; with --max-restarts all are started again, see in TFDP_RESTART_COUNT
+    how often, and find the backup of their last update in memory. SIGINT and
+    SIGTERM are passed on to the workers, so that they may save a backup; a
+    second signal kills them.
 
     With --workers MIN:MAX all are started again, but for one that fails again
     and again: the others go on without it for a time, and save a backup before
@@ -374,8 +382,10 @@ def launch(
         if slots
         else Launcher(start_group, **limits)
     )
+    keeps_copies = max_restarts and not asynchronous
     try:
-        exit_code = launcher.run()
+        with _memory(variables) if keeps_copies else contextlib.nullcontext():
+            exit_code = launcher.run()
         lines.close()
     except OSError as error:
         if isinstance(error, BrokenPipeError):
@@ -413,6 +423,29 @@ def _slots(
         workers[-1],
         rejoin_seconds=30.0 if rejoin_seconds is None else rejoin_seconds,
     )
+
+
+@contextlib.contextmanager
+def _memory(variables: dict[str, str]) -> Iterator[None]:
+    """Gives workers a folder in memory, unless they were given one."""
+    if MEMORY_FOLDER in variables or memory_folder():
+        yield
+        return
+    try:
+        # A group that this process is part of must leave its keeper alone.
+        own = {
+            k: v
+            for k, v in worker_variables().items()
+            if k not in SET_FOR_WORKERS
+        }
+        folder = MemoryFolder(env=own)
+    except OSError as error:
+        say(f"Warning: no folder in memory for backups ({error}).")
+        yield
+        return
+    with folder:
+        variables[MEMORY_FOLDER] = str(folder.path)
+        yield
 
 
 def _place(

@@ -11,5 +11,6 @@ from tfdp.machine.cores import (
     usable_cores,
 )
 from tfdp.machine.isolation import isolate
+from tfdp.machine.memory_folder import MemoryFolder
 from tfdp.machine.out_of_memory import oom_kills
 from tfdp.machine.ports import is_of_this_machine

@@ -24,6 +24,7 @@ class RunLog:
     | `window`    | a throughput is known | one row of it for each worker     |
     | `epoch`     | an epoch ends         | `seconds`, logs of the epoch      |
     | `staleness` | then, if asynchronous | one row of it for each worker     |
+    | `backups`   | then, if there are    | how many, and seconds of waiting  |
     | `end`       | the fit ends          | `limit`, `words`: what limited it |
 
     All have `update`, the updates made so far, skipped ones included; all but
