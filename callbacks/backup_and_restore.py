@@ -25,6 +25,7 @@ from tfdp.backup import (
     shared,
 )
 from tfdp.batch import checked_count, checked_number
+from tfdp.board import State, own_board
 from tfdp.callbacks.data_parallel import edges_of
 from tfdp.optimizer import UpdateCount
 from tfdp.upstream.keras import inspection, keras_fit
@@ -279,6 +280,11 @@ class BackupAndRestore(keras.callbacks.Callback):
         return getattr(self.model.optimizer, "accumulation_steps", 1)
 
     def _save(self, *, in_epoch: bool = False) -> None:
+        with own_board().during(State.SAVING):
+            self._save_now(in_epoch)
+        own_board().note(backup=self._saved_at)
+
+    def _save_now(self, in_epoch: bool) -> None:
         # A model that was compiled again has other variables.
         state = TrainingState(self.model, self._strategy)
         arrays = state.captured(in_epoch=in_epoch)

@@ -11,7 +11,7 @@ from tfdp.launch.restarts import Restarts
 from tfdp.launch.start_up_lines import is_start_up_line
 from tfdp.launch.worker_failure import WorkerFailure
 from tfdp.launch.worker_function import command_of
-from tfdp.launch.worker_group import WorkerGroup, worker_variables
+from tfdp.launch.worker_group import WorkerGroup
 from tfdp.launch.worker_settings import (
     MOST_SECONDS,
     MOST_WORKERS,
@@ -20,4 +20,5 @@ from tfdp.launch.worker_settings import (
     check_secret,
     checked_variables,
     checked_workers,
+    worker_variables,
 )

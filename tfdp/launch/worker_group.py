@@ -4,7 +4,8 @@ Environment variables set for a worker: `TF_CONFIG`, `PYTHONUNBUFFERED`,
 `TFDP_RESTART_COUNT`, `TFDP_WORKER_GROUP`, by which every process of the group
 can be found; `TFDP_JOB_SECRET`, by which they know each other, where all of
 them are started here; `TFDP_ASYNCHRONOUS`, where they go on without each other;
-and where they are unset `TF_CPP_MIN_LOG_LEVEL`, to 2 (errors only), and
+`TFDP_BOARD`, a file in which a worker says where it stands (`tfdp.board`); and
+where they are unset `TF_CPP_MIN_LOG_LEVEL`, to 2 (errors only), and
 `GLIBC_TUNABLES`, as in `tfdp.machine.allocator`.
 """
 
@@ -20,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from tfdp.batch import checked_count, checked_number
+from tfdp.board import BOARD, BoardFolder
 from tfdp.cluster import Cluster, free_addresses
 from tfdp.launch.blame import Blame, Culprit
 from tfdp.launch.fork_server import ForkServer
@@ -34,23 +36,12 @@ from tfdp.launch.worker_settings import (
     check_secret,
     checked_variables,
     checked_workers,
+    worker_variables,
 )
-from tfdp.machine import core_shares, oom_kills, thread_variables, tunables
+from tfdp.machine import core_shares, oom_kills, thread_variables
 
-WHERE_UNSET = {"TF_CPP_MIN_LOG_LEVEL": "2", **tunables()}
 _POLL_SECONDS = 0.02
 _FAILURE_GRACE_SECONDS = 3.0
-
-
-def worker_variables() -> dict[str, str]:
-    """Returns the variables that all workers of this process have.
-
-    Example:
-
-    >>> worker_variables()["PYTHONUNBUFFERED"]
-    '1'
-    """
-    return {**WHERE_UNSET, **os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 class WorkerGroup(contextlib.AbstractContextManager):
@@ -90,6 +81,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
     Attributes:
         processes: The newest process of each worker, by its index.
         blame: Who has failed first.
+        boards: Where the workers stand, or stood at their end.
         fate: What is told of the others, once one is to blame.
         is_asynchronous: Whether workers go on without each other.
 
@@ -154,7 +146,8 @@ class WorkerGroup(contextlib.AbstractContextManager):
                 **env,
             }
         # That of a group which this process is of is not theirs.
-        variables.pop(ASYNCHRONOUS, None)
+        for name in (ASYNCHRONOUS, BOARD):
+            variables.pop(name, None)
         are_all_here = len(addresses) == num_workers
         if are_all_here:
             variables = {**variables, SECRET: secrets.token_hex(16), **env}
@@ -175,7 +168,9 @@ class WorkerGroup(contextlib.AbstractContextManager):
             restart_count=restart_count,
         )
         mark = uuid.uuid4().hex
-        self._guardian = Guardian(mark, env=variables)
+        self.boards = BoardFolder(indices)
+        folders = [self.boards.path] if self.boards.path else []
+        self._guardian = Guardian(mark, env=variables, folders=folders)
         variables[MARK] = mark
         self._makers = {
             index: functools.partial(
@@ -327,6 +322,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
                 time.sleep(_POLL_SECONDS)
         self._guardian.kill_members()
         self._guardian.close()
+        self.boards.close()
         for index, process in self.processes.items():
             self._output.leave(index, process.close())
         self._output.close()
@@ -389,9 +385,11 @@ class WorkerGroup(contextlib.AbstractContextManager):
 
     def _start(self, index: int, restarts: int = 0) -> None:
         count = self._restart_count + restarts
-        process = self._makers[index](
-            env={**self._environments[index], "TFDP_RESTART_COUNT": str(count)}
-        )
+        env = {**self._environments[index], "TFDP_RESTART_COUNT": str(count)}
+        board = self.boards.begin(index)
+        if board is not None:
+            env[BOARD] = board
+        process = self._makers[index](env=env)
         self.processes[index] = process
         self._guardian.watch(process.pid, process.keeper)
         process.begin()

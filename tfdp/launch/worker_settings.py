@@ -1,10 +1,13 @@
 """What workers may be started with: how many, and which variables."""
 
 import itertools
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from tfdp.batch import checked_count
+from tfdp.board import BOARD
+from tfdp.machine import tunables
 
 # A process each, with a pipe; no machine has cores for more.
 MOST_WORKERS = 1024
@@ -16,10 +19,23 @@ SECRET = "TFDP_JOB_SECRET"
 SET_FOR_WORKERS = (
     "TF_CONFIG",
     ASYNCHRONOUS,
+    BOARD,
     "TFDP_RESTART_COUNT",
     "TFDP_WORKER_GROUP",
     "PYTHONUNBUFFERED",
 )
+WHERE_UNSET = {"TF_CPP_MIN_LOG_LEVEL": "2", **tunables()}
+
+
+def worker_variables() -> dict[str, str]:
+    """Returns the variables that all workers of this process have.
+
+    Example:
+
+    >>> worker_variables()["PYTHONUNBUFFERED"]
+    '1'
+    """
+    return {**WHERE_UNSET, **os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 def checked_workers(num_workers: Any) -> int:
