@@ -87,7 +87,7 @@ class FirstWord(keras.callbacks.Callback):
         self._board.note(
             State.CALLBACKS,
             update=self._update,
-            has_updated=self._update > before,
+            made=self._update - before,
         )
 
     def on_epoch_end(
@@ -123,7 +123,7 @@ class FirstWord(keras.callbacks.Callback):
             self._board.note(
                 state,
                 update=self._update,
-                has_updated=self._update > before,
+                made=self._update - before,
             )
 
     def _read(self) -> None:

@@ -8,6 +8,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 
 # Several packs of a large model's gradients travel at once; a small model's
 # gradients fit in one.
@@ -18,8 +19,11 @@ _DEFAULT_START_TIMEOUT = 600.0
 _ALL_OF_A_LIFE = 1e8
 
 
-def start_timeout() -> float:
+def start_timeout(env: Mapping[str, str] = os.environ) -> float:
     """Returns how many seconds to wait for the other workers at the start.
+
+    Args:
+        env: Variables. Defaults to those of this process.
 
     Returns:
         The value of `TFDP_START_TIMEOUT`; 600 where it is unset or empty.
@@ -33,7 +37,7 @@ def start_timeout() -> float:
     600.0
     """
     default = _DEFAULT_START_TIMEOUT
-    seconds = _positive("TFDP_START_TIMEOUT", "of seconds", default)
+    seconds = _positive("TFDP_START_TIMEOUT", "of seconds", default, env)
     return min(seconds, _ALL_OF_A_LIFE)
 
 
@@ -80,8 +84,13 @@ def is_asynchronous() -> bool:
     return text == "1"
 
 
-def _positive(name: str, unit: str, default: float) -> float:
-    text = os.environ.get(name, "").strip()
+def _positive(
+    name: str,
+    unit: str,
+    default: float,
+    env: Mapping[str, str] = os.environ,
+) -> float:
+    text = env.get(name, "").strip()
     if not text:
         return default
     try:

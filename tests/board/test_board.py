@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfdp.board import Board, BoardFolder, BoardReader, Standing, State, layout
+from tfdp.board import (
+    BOARD,
+    Board,
+    BoardFolder,
+    BoardReader,
+    Standing,
+    State,
+    layout,
+)
 from tfdp.board.stacks import handles, offer_stacks
 
 
@@ -38,7 +46,7 @@ def test_what_is_noted_is_read(path):
     board = Board(path, clock=clock)
     board.note(State.TRAINING, epoch=2, update=36, step=72, samples=576)
     clock.now = 12.5
-    board.note(State.WAITING, "the vote", backup=30, has_updated=True)
+    board.note(State.WAITING, "the vote", backup=30, made=2)
     found = BoardReader(path).read()
     assert found == Standing(
         pid=os.getpid(),
@@ -46,6 +54,7 @@ def test_what_is_noted_is_read(path):
         waits_for="the vote",
         epoch=2,
         update=36,
+        made=2,
         step=72,
         samples=576,
         backup=30,
@@ -56,7 +65,6 @@ def test_what_is_noted_is_read(path):
         sequence=found.sequence,
     )
     assert found.is_in_fit
-    assert found.has_updated
 
 
 def test_states_share_out_the_time(path):
@@ -190,6 +198,7 @@ def of_number(n):
         waits_for=str(n),
         epoch=n,
         update=n,
+        made=n,
         step=n,
         samples=n,
         backup=n,
@@ -266,7 +275,7 @@ def test_a_writer_at_full_speed_is_read_whole(path):
 
 def test_the_folder_is_private_and_removed():
     folder = BoardFolder([3])
-    file = pathlib.Path(folder.begin(3))
+    file = pathlib.Path(folder.begin(3)[BOARD])
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
     Board(str(file)).note(State.ENDED, update=7)
     folder.close()
@@ -277,8 +286,8 @@ def test_the_folder_is_private_and_removed():
 
 def test_a_worker_that_starts_again_has_a_board_of_its_own():
     folder = BoardFolder([0])
-    old = Board(folder.begin(0))
-    new = folder.begin(0)
+    old = Board(folder.begin(0)[BOARD])
+    new = folder.begin(0)[BOARD]
     old.note(State.ENDED)
     assert folder.standings()[0].state is State.STARTING
     assert BoardReader(new).read().pid == 0
@@ -291,7 +300,7 @@ def test_without_room_there_are_no_boards(monkeypatch):
 
     monkeypatch.setattr("tempfile.mkdtemp", full)
     folder = BoardFolder([0])
-    assert folder.begin(0) is None
+    assert folder.begin(0) == {}
     assert folder.stacks_file(0) is None
     assert folder.standings() == {0: None}
     folder.close()
@@ -304,7 +313,7 @@ def test_a_board_that_cannot_be_made_is_none(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    assert folder.begin(0) is None
+    assert folder.begin(0) == {}
     folder.close()
 
 

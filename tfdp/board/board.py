@@ -83,7 +83,7 @@ class Board:
         step: int | None = None,
         samples: int | None = None,
         backup: int | None = None,
-        has_updated: bool = False,
+        made: int = 0,
     ) -> None:
         """Writes what has changed; all else stays.
 
@@ -95,7 +95,7 @@ class Board:
             step: Steps begun in this process.
             samples: Samples that the weights have seen.
             backup: The update of the last backup.
-            has_updated: Whether an update has just ended.
+            made: Updates that have just ended.
         """
         if self._map is None:
             return
@@ -113,7 +113,8 @@ class Board:
                 self._samples = samples
             if backup is not None:
                 self._backup = backup
-            if has_updated:
+            if made > 0:
+                self._made += made
                 self._updated = now
             self._write(now)
 
@@ -169,6 +170,7 @@ class Board:
                 self._stacks_signal,
                 self._epoch,
                 self._update,
+                self._made,
                 self._step,
                 self._samples,
                 self._backup,
@@ -197,7 +199,7 @@ class Board:
         self._pid = os.getpid()
         self._sequence = found.sequence
         self._epoch = self._update = self._samples = self._backup = -1
-        self._step = 0
+        self._made = self._step = 0
         self._since = found.since
         self._spent = list(found.spent)
         self._stacks_signal = offer_stacks(path + SUFFIX)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 
 from tfdp.board import layout
+from tfdp.board.board import BOARD
 from tfdp.board.board_reader import BoardReader
 from tfdp.board.stacks import SUFFIX
 from tfdp.board.standing import Standing
@@ -31,7 +32,7 @@ class BoardFolder:
     Example:
 
     >>> folder = BoardFolder([0, 1])
-    >>> path = folder.begin(1)
+    >>> variables = folder.begin(1)
     >>> folder.standings()[1].state.name
     'STARTING'
     >>> folder.close()
@@ -42,18 +43,23 @@ class BoardFolder:
         self.path = _private_folder()
         self._last: dict[int, Standing | None] = dict.fromkeys(workers)
 
-    def begin(self, worker: int) -> str | None:
-        """Returns a new board for a worker that is about to start.
+    @property
+    def folders(self) -> list[pathlib.Path]:
+        """What is to be removed where this process cannot."""
+        return [] if self.path is None else [self.path]
+
+    def begin(self, worker: int) -> dict[str, str]:
+        """Makes a new board for a worker that is about to start.
 
         Args:
             worker: Its index.
 
         Returns:
-            The file, for the variable `TFDP_BOARD`; `None` for none.
+            Variables for the worker, which name the board.
         """
         self._last[worker] = None
         if self.path is None:
-            return None
+            return {}
         file = self.path / f"worker-{worker}"
         now = time.monotonic()
         content = layout.blank(Standing(since=now, changed=now))
@@ -63,8 +69,8 @@ class BoardFolder:
             file.with_suffix(SUFFIX).unlink(missing_ok=True)
             file.write_bytes(content)
         except OSError:
-            return None
-        return os.fspath(file)
+            return {}
+        return {BOARD: os.fspath(file)}
 
     def stacks_file(self, worker: int) -> pathlib.Path | None:
         """Returns where a worker writes down its stacks.

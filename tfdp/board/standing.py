@@ -5,7 +5,7 @@ import enum
 import struct
 import zlib
 
-_FORMAT = "<QiBBxxiqqqqddd"
+_FORMAT = "<QiBBxxiqqqqqddd"
 # More states may come; a board has room for them.
 _STATES = 16
 _WORDS = 128
@@ -48,6 +48,7 @@ class Standing:
         epoch: Index of the epoch; -1 outside of a `fit`.
         update: Updates that the weights have seen, those of runs before
             included; -1 where that is not known.
+        made: Updates that this process has made.
         step: Steps begun in this process.
         samples: Samples that the weights have seen; -1 where not known.
         backup: The update of the last backup; -1 for none.
@@ -71,6 +72,7 @@ class Standing:
     stacks_signal: int = 0
     epoch: int = -1
     update: int = -1
+    made: int = 0
     step: int = 0
     samples: int = -1
     backup: int = -1
@@ -84,11 +86,6 @@ class Standing:
     def is_in_fit(self) -> bool:
         """Whether it trains by a `fit`."""
         return self.epoch >= 0
-
-    @property
-    def has_updated(self) -> bool:
-        """Whether this process has made an update."""
-        return self.updated > 0
 
     def seconds_in(self, state: State, now: float) -> float:
         """Returns how long it has been in a state, all times together.
@@ -109,6 +106,7 @@ class Standing:
             self.stacks_signal,
             self.epoch,
             self.update,
+            self.made,
             self.step,
             self.samples,
             self.backup,
@@ -132,11 +130,11 @@ class Standing:
         if _CHECK.unpack(data[_RECORD.size :]) != (zlib.crc32(body),):
             return None
         fields = _RECORD.unpack(body)
-        sequence, pid, state, stacks_signal, *counts = fields[:9]
+        sequence, pid, state, stacks_signal, *counts = fields[:10]
         if state >= len(State):
             return None
-        epoch, update, step, samples, backup = counts
-        since, changed, updated, *spent = fields[9:-1]
+        epoch, update, made, step, samples, backup = counts
+        since, changed, updated, *spent = fields[10:-1]
         return cls(
             pid=pid,
             state=State(state),
@@ -144,6 +142,7 @@ class Standing:
             stacks_signal=stacks_signal,
             epoch=epoch,
             update=update,
+            made=made,
             step=step,
             samples=samples,
             backup=backup,

@@ -1,10 +1,11 @@
 """`tfdp launch`: a script as several worker processes."""
 
+import contextlib
 import functools
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import click
 
@@ -18,11 +19,13 @@ from tfdp.launch import (
     AsynchronousGroup,
     Launcher,
     Restarts,
+    StallWatch,
     WorkerGroup,
     check_secret,
     worker_variables,
 )
 from tfdp.machine import core_shares, is_of_this_machine, isolate
+from tfdp.settings import start_timeout
 
 # Of a job whose workers go on without each other, if nobody says how many.
 _RESTARTS_ALONE = 3
@@ -163,6 +166,21 @@ def _variables(
     help="Time after which the workers are ended, restarts included.",
 )
 @click.option(
+    "--stall-seconds",
+    type=SECONDS_OR_NONE,
+    metavar="SECONDS",
+    help="Time without any progress after which it is told which worker keeps "
+    "the others waiting, and in which line; 0 for never. By default 20 times "
+    "the median update, and at least 60.",
+)
+@click.option(
+    "--on-stall",
+    type=click.Choice(["restart", "report"]),
+    help="What comes then: the end of all workers, which --max-restarts "
+    "starts again, or nothing but the report. By default restart, as long as "
+    "a restart is left.",
+)
+@click.option(
     "--grace-seconds",
     type=SECONDS_OR_NONE,
     default=30.0,
@@ -186,6 +204,8 @@ def launch(
     max_restarts: int | None,
     start_timeout: float | None,
     timeout: float | None,
+    stall_seconds: float | None,
+    on_stall: str | None,
     grace_seconds: float,
     script: str,
     args: tuple[str, ...],
@@ -209,7 +229,7 @@ def launch(
     Exit codes:
       0      every worker ended with 0; with --asynchronous, the chief did
       2      the command line is wrong, or a port is taken
-      124    the workers were ended after --timeout
+      124    the workers were ended after --timeout or --stall-seconds
       128+n  the launcher was sent signal n, or the worker that failed first
              was killed or stopped by it
       else   that of the worker that failed first
@@ -263,6 +283,13 @@ def launch(
         variables["TFDP_START_TIMEOUT"] = f"{start_timeout:g}"
     if max_restarts is None:
         max_restarts = _RESTARTS_ALONE if asynchronous else 0
+    if asynchronous and (stall_seconds or on_stall):
+        raise click.UsageError(
+            "Workers of an asynchronous job do not wait for each other; the "
+            "server gives up who hangs. Received: --asynchronous and "
+            f"{'--stall-seconds' if stall_seconds else '--on-stall'}. Leave "
+            "it out."
+        )
     lines = WorkerLines()
 
     def start_group(restart_count: int) -> WorkerGroup:
@@ -285,6 +312,20 @@ def launch(
             log_dir=log_dir,
             on_line=lines.print if verbose else lines.print_told,
             grace_seconds=grace_seconds,
+            stalls=stall_watch(restart_count),
+        )
+
+    def stall_watch(restart_count: int) -> StallWatch | None:
+        if asynchronous or stall_seconds == 0:
+            return None
+        is_last = restart_count >= max_restarts
+        return StallWatch(
+            stall_seconds,
+            say=say,
+            ends=on_stall == "restart" or not (on_stall or is_last),
+            start_seconds=_start_seconds(variables),
+            log_dir=log_dir,
+            are_all_here=not place or len(place.addresses) == count,
         )
 
     launcher = Launcher(
@@ -298,6 +339,13 @@ def launch(
             raise  # Nobody reads on, as after `| head`.
         raise click.ClickException(str(error)) from error
     sys.exit(exit_code)
+
+
+def _start_seconds(variables: Mapping[str, str]) -> float:
+    with contextlib.suppress(ValueError):
+        return start_timeout({**os.environ, **variables})
+    # It is for the workers to say what is wrong with it.
+    return start_timeout({})
 
 
 def _place(

@@ -8,6 +8,7 @@ from tfdp.launch.asynchronous_group import AsynchronousGroup
 from tfdp.launch.fork_server import ForkServer, fixed
 from tfdp.launch.launcher import Launcher
 from tfdp.launch.restarts import Restarts
+from tfdp.launch.stalls import StallWatch
 from tfdp.launch.start_up_lines import is_start_up_line
 from tfdp.launch.worker_failure import WorkerFailure
 from tfdp.launch.worker_function import command_of

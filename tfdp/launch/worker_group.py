@@ -26,6 +26,7 @@ from tfdp.cluster import Cluster, free_addresses
 from tfdp.launch.blame import Blame, Culprit
 from tfdp.launch.fork_server import ForkServer
 from tfdp.launch.guardian import MARK, Guardian
+from tfdp.launch.stalls import StallWatch
 from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, lateness
 from tfdp.launch.worker_output import WorkerOutput
 from tfdp.launch.worker_pipe import LONGEST_LINE
@@ -77,6 +78,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
             to end; at most 3 after a failure, and in `stop`. Defaults to 5.
         longest_line: Characters of a line; of a longer one `on_line` gets the
             parts. Defaults to 65,536.
+        stalls: Looks whether there is progress. Defaults to `None`: nobody.
 
     Attributes:
         processes: The newest process of each worker, by its index.
@@ -120,6 +122,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
         server: ForkServer | None = None,
         grace_seconds: float = 5.0,
         longest_line: int = LONGEST_LINE,
+        stalls: StallWatch | None = None,
     ) -> None:
         """Starts the workers."""
         num_workers = checked_workers(num_workers)
@@ -157,6 +160,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
         self._grace_seconds = grace_seconds
         self._kill_at = math.inf
         self._oom_kills = oom_kills()
+        self._stalls = stalls
         self.blame = Blame()
         self._restart_count = restart_count
         self.processes: dict[int, WorkerProcess] = {}
@@ -169,7 +173,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
         )
         mark = uuid.uuid4().hex
         self.boards = BoardFolder(indices)
-        folders = [self.boards.path] if self.boards.path else []
+        folders = self.boards.folders
         self._guardian = Guardian(mark, env=variables, folders=folders)
         variables[MARK] = mark
         self._makers = {
@@ -365,7 +369,10 @@ class WorkerGroup(contextlib.AbstractContextManager):
             for index, code in codes.items()
             if code is None and self.processes[index].is_stopped
         ]
-        return self.blame.look(now, codes, stopped)
+        culprit = self.blame.look(now, codes, stopped)
+        if self._stalls and not culprit and not self.blame.has_seen_failure:
+            return self._stalls.look(now, self.boards)
+        return culprit
 
     def unfinished(self, codes: Mapping[int, int | None]) -> list[int]:
         """Returns the workers to wait for."""
@@ -379,17 +386,15 @@ class WorkerGroup(contextlib.AbstractContextManager):
             culprit.returncode,
             culprit.stopped_seconds,
             last_lines=self._output.last_lines[culprit.worker],
+            stalled_seconds=culprit.stalled_seconds,
             is_out_of_memory=self._oom_kills > kills_before,
             fate=fate,
         )
 
     def _start(self, index: int, restarts: int = 0) -> None:
         count = self._restart_count + restarts
-        env = {**self._environments[index], "TFDP_RESTART_COUNT": str(count)}
-        board = self.boards.begin(index)
-        if board is not None:
-            env[BOARD] = board
-        process = self._makers[index](env=env)
+        own = {"TFDP_RESTART_COUNT": str(count), **self.boards.begin(index)}
+        process = self._makers[index](env={**self._environments[index], **own})
         self.processes[index] = process
         self._guardian.watch(process.pid, process.keeper)
         process.begin()

@@ -1,0 +1,7 @@
+"""Workers that run and get nowhere: noticed, looked into, and told.
+
+Knows boards, stacks and processes. Must not know how workers are started or
+ended.
+"""
+
+from tfdp.launch.stalls.stall_watch import StallWatch
