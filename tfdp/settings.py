@@ -4,12 +4,15 @@
 - `TFDP_PACK_MIB`: size of the packs that gradients travel in, in MiB.
 - `TFDP_ASYNCHRONOUS`: 1 where workers go on without each other, which
   `tfdp launch --asynchronous` sets.
+- `TFDP_BOARD`: file in which this worker says where it stands, which its
+  launcher makes.
 """
 
 import math
 import os
 from collections.abc import Mapping
 
+BOARD = "TFDP_BOARD"
 # Several packs of a large model's gradients travel at once; a small model's
 # gradients fit in one.
 DEFAULT_PACK = 2 * 2**20
@@ -82,6 +85,20 @@ def is_asynchronous() -> bool:
             f"{text!r}. Leave it to `tfdp launch --asynchronous`."
         )
     return text == "1"
+
+
+def board_file() -> str | None:
+    """Returns the file in which this worker says where it stands.
+
+    Returns:
+        The value of `TFDP_BOARD`; `None` where it is unset or empty.
+
+    Example:
+
+    >>> print(board_file())
+    None
+    """
+    return os.environ.get(BOARD) or None
 
 
 def _positive(

@@ -9,16 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfdp.board import (
-    BOARD,
-    Board,
-    BoardFolder,
-    BoardReader,
-    Standing,
-    State,
-    layout,
-)
+from tfdp.board import BoardFolder, Standing, State, layout
+from tfdp.board.board import Board
+from tfdp.board.board_reader import BoardReader
 from tfdp.board.stacks import handles, offer_stacks
+from tfdp.settings import BOARD
 
 
 @pytest.fixture
@@ -239,7 +234,8 @@ def test_garbage_is_no_standing(content):
 
 WRITER = """
 import sys
-from tfdp.board import Board, State
+from tfdp.board import State
+from tfdp.board.board import Board
 board = Board(sys.argv[1])
 print("up", flush=True)
 n = 0
@@ -320,6 +316,7 @@ def test_a_board_that_cannot_be_made_is_none(monkeypatch):
 OFFER = """
 import signal, sys, time
 from tfdp.board.stacks import handles, offer_stacks
+from tfdp.settings import BOARD
 {before}
 number = offer_stacks(sys.argv[1])
 def nap():

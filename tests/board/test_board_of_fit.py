@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 import tfdp
-from tfdp.board import BoardReader, State
+from tfdp.board import State
+from tfdp.board.board_reader import BoardReader
 from tfdp.launch import WorkerGroup
 
 

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator
 from tfdp.board import layout
 from tfdp.board.stacks import SUFFIX, offer_stacks
 from tfdp.board.standing import Standing, State, packed
+from tfdp.settings import board_file
 
-# Set by the launcher.
-BOARD = "TFDP_BOARD"
 _STEPS = (State.PAUSE, State.TRAINING, State.VALIDATING)
 
 
@@ -234,4 +233,4 @@ def own_board() -> Board:
     >>> own_board().is_open
     False
     """
-    return Board(os.environ.get(BOARD) or None)
+    return Board(board_file())

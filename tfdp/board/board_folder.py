@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterable
 
 from tfdp.board import layout
-from tfdp.board.board import BOARD
 from tfdp.board.board_reader import BoardReader
 from tfdp.board.stacks import SUFFIX
 from tfdp.board.standing import Standing
+from tfdp.settings import BOARD
 
 # In memory, where the system has such a folder.
 _PLACES = ("/dev/shm", None)

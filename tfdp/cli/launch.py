@@ -343,7 +343,7 @@ def launch(
 
 def _start_seconds(variables: Mapping[str, str]) -> float:
     with contextlib.suppress(ValueError):
-        return start_timeout({**os.environ, **variables})
+        return start_timeout({**worker_variables(), **variables})
     # It is for the workers to say what is wrong with it.
     return start_timeout({})
 

@@ -13,7 +13,6 @@ import contextlib
 import functools
 import math
 import os
-import secrets
 import signal
 import time
 import uuid
@@ -21,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from tfdp.batch import checked_count, checked_number
-from tfdp.board import BOARD, BoardFolder
+from tfdp.board import BoardFolder
 from tfdp.cluster import Cluster, free_addresses
 from tfdp.launch.blame import Blame, Culprit
 from tfdp.launch.fork_server import ForkServer
@@ -32,14 +31,12 @@ from tfdp.launch.worker_output import WorkerOutput
 from tfdp.launch.worker_pipe import LONGEST_LINE
 from tfdp.launch.worker_process import WorkerProcess
 from tfdp.launch.worker_settings import (
-    ASYNCHRONOUS,
-    SECRET,
-    check_secret,
     checked_variables,
     checked_workers,
+    group_variables,
     worker_variables,
 )
-from tfdp.machine import core_shares, oom_kills, thread_variables
+from tfdp.machine import core_shares, oom_kills
 
 _POLL_SECONDS = 0.02
 _FAILURE_GRACE_SECONDS = 3.0
@@ -140,23 +137,14 @@ class WorkerGroup(contextlib.AbstractContextManager):
             addresses = free_addresses(checked_workers(indices.stop))
         clusters = [Cluster.of(addresses, index) for index in indices]
         shares: Sequence[set[int] | None] = [None] * num_workers
-        variables = {**worker_variables(), **env}
         if cpus_per_worker is not None:
             shares = core_shares(num_workers, cpus_per_worker)
-            variables = {
-                **variables,
-                **thread_variables(cpus_per_worker),
-                **env,
-            }
-        # That of a group which this process is of is not theirs.
-        for name in (ASYNCHRONOUS, BOARD):
-            variables.pop(name, None)
-        are_all_here = len(addresses) == num_workers
-        if are_all_here:
-            variables = {**variables, SECRET: secrets.token_hex(16), **env}
-        if self.is_asynchronous:
-            variables[ASYNCHRONOUS] = "1"
-            check_secret(variables.get(SECRET, ""), are_all_here=are_all_here)
+        variables = group_variables(
+            env,
+            cpus_per_worker=cpus_per_worker,
+            are_all_here=len(addresses) == num_workers,
+            is_asynchronous=self.is_asynchronous,
+        )
         self._grace_seconds = grace_seconds
         self._kill_at = math.inf
         self._oom_kills = oom_kills()

@@ -2,12 +2,13 @@
 
 import itertools
 import os
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from tfdp.batch import checked_count
-from tfdp.board import BOARD
-from tfdp.machine import tunables
+from tfdp.machine import thread_variables, tunables
+from tfdp.settings import BOARD
 
 # A process each, with a pipe; no machine has cores for more.
 MOST_WORKERS = 1024
@@ -36,6 +37,49 @@ def worker_variables() -> dict[str, str]:
     '1'
     """
     return {**WHERE_UNSET, **os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def group_variables(
+    env: Mapping[str, str],
+    *,
+    cpus_per_worker: int | None,
+    are_all_here: bool,
+    is_asynchronous: bool,
+) -> dict[str, str]:
+    """Returns the variables that all workers of a group have.
+
+    Args:
+        env: Those that were asked for, which go before others.
+        cpus_per_worker: Cores of each worker; `None` for all.
+        are_all_here: Whether all workers are started here.
+        is_asynchronous: Whether they go on without each other.
+
+    Raises:
+        ValueError: If those that do have no secret, and some are elsewhere.
+
+    Example:
+
+    >>> variables = group_variables(
+    ...     {"A": "1"},
+    ...     cpus_per_worker=None,
+    ...     are_all_here=True,
+    ...     is_asynchronous=True,
+    ... )
+    >>> variables["A"], variables["TFDP_ASYNCHRONOUS"]
+    ('1', '1')
+    """
+    variables = {**worker_variables(), **env}
+    if cpus_per_worker is not None:
+        variables = {**variables, **thread_variables(cpus_per_worker), **env}
+    # That of a group which this process is of is not theirs.
+    for name in (ASYNCHRONOUS, BOARD):
+        variables.pop(name, None)
+    if are_all_here:
+        variables = {**variables, SECRET: secrets.token_hex(16), **env}
+    if is_asynchronous:
+        variables[ASYNCHRONOUS] = "1"
+        check_secret(variables.get(SECRET, ""), are_all_here=are_all_here)
+    return variables
 
 
 def checked_workers(num_workers: Any) -> int:
