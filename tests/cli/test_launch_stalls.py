@@ -82,12 +82,12 @@ def test_who_keeps_others_waiting_is_told_and_all_start_again(script, tmp_path):
     line = line_of(path, "# here")
     assert re.fullmatch(
         r"Worker 1 has not come to the vote of all workers: in callbacks after "
-        rf"a step for 1[.\d]* s \(update 3\), in train\.py:{line} load",
+        rf"a step \(update 3\), in train\.py:{line} load, for 1[.\d]* s",
         told[1],
     )
     assert re.fullmatch(
-        r"Worker 0: waiting for the vote of all workers for [.\d]+ s "
-        r"\(update 3\), in train\.py:\d+ wait",
+        r"Worker 0: waiting for the vote of all workers \(update 3\), in "
+        r"train\.py:\d+ wait, for [.\d]+ s",
         told[2],
     )
     file = tmp_path / "logs" / "stall-1.txt"
@@ -207,15 +207,61 @@ def test_a_malformed_time_of_the_start_is_the_workers_matter(script):
     assert result.returncode == 0
 
 
-def test_a_stopped_worker_is_told_as_such(script):
-    path = script("os.kill(os.getpid(), 19) if index else wait()")
-    options = ["--stall-seconds=1", "--on-stall=restart"]
-    result = launch("--workers=2", *options, path)
+STOP = "os.kill(os.getpid(), 19) if index else wait(4)  # here"
+
+
+def test_a_stopped_worker_is_told_as_such(script, tmp_path):
+    result = launch(
+        *("--workers=2", "--stall-seconds=1", "--on-stall=report"),
+        script(STOP),
+        cwd=tmp_path,
+    )
     assert re.search(
         r"Worker 1 has not come to the vote of all workers: stopped by a "
-        r"signal for [.\d]+ s \(update 3\), in an unknown line \(it runs "
-        r"nothing\)\n",
+        r"signal \(update 3\), in an unknown line \(it runs nothing\), for ",
         result.stderr,
+    )
+
+
+def test_a_stopped_worker_that_is_to_end_tells_its_line(script, tmp_path):
+    path = script(STOP)
+    line = line_of(path, "# here")
+    result = launch(
+        *("--workers=2", "--stall-seconds=1", "--on-stall=restart", path),
+        cwd=tmp_path,
+    )
+    assert re.search(
+        r"Worker 1 has not come to the vote of all workers: stopped by a "
+        rf"signal \(update 3\), in train\.py:{line} <module>, for ",
+        result.stderr,
+    )
+
+
+def test_the_line_of_a_stopped_worker_is_told_without_a_stall(script, tmp_path):
+    path = script(STOP)
+    line = line_of(path, "# here")
+    result = launch("--workers=2", path, cwd=tmp_path)
+    assert result.returncode == 128 + 19
+    assert re.match(
+        r"Worker 1 has been stopped \(SIGSTOP\) for 3(\.\d)? s\. It was in "
+        rf"callbacks after a step \(update 3\), in train\.py:{line} <module>\. "
+        r"All other workers were ended\.\n",
+        result.stderr,
+    )
+
+
+@pytest.mark.parametrize(
+    ("death", "told"),
+    [
+        ("sys.exit(3)", "failed with exit code 3. It was "),
+        ("os.kill(os.getpid(), 9)", "was killed by SIGKILL (exit code 137). "),
+    ],
+)
+def test_where_a_worker_was_that_has_failed_is_told(script, death, told):
+    result = launch("--workers=1", script(death))
+    where = "It was in callbacks after a step (update 3). "
+    assert result.stderr.startswith(
+        f"Worker 0 {told.removesuffix('It was ')}{where}"
     )
 
 
@@ -321,7 +367,7 @@ def test_a_worker_that_hangs_is_named_and_training_goes_on(tmp_path, fault):
     told = train(tmp_path, fault)
     line = line_of(HANGING, f"# {fault}")
     assert re.search(
-        rf"\nWorker 1 has not .*, in hanging\.py:{line} \w+\n", told
+        rf"\nWorker 1 has not .*, in hanging\.py:{line} \w+, for", told
     )
     assert "restart 1 of 3" in told
 

@@ -53,7 +53,7 @@ def flaw(content: bytes) -> str:
     Example:
 
     >>> flaw(b"hello")
-    '5 bytes instead of 540'
+    '5 bytes instead of 704'
     """
     if len(content) != LENGTH:
         return f"{len(content)} bytes instead of {LENGTH}"

@@ -59,6 +59,7 @@ class WorkerFailure:
         last_lines: Collection[str],
         stalled_seconds: float | None = None,
         is_out_of_memory: bool = False,
+        remark: str = "",
         fate: str = _ENDED_TOGETHER,
     ) -> "WorkerFailure":
         """Returns the failure that a return code means.
@@ -73,6 +74,7 @@ class WorkerFailure:
                 `None`: that is not why it was ended.
             is_out_of_memory: Whether the kernel's out-of-memory killer has
                 acted meanwhile.
+            remark: A sentence about where it was. Defaults to nothing.
             fate: What has become of it, or of the others, then. Defaults to
                 the end of all.
 
@@ -91,12 +93,13 @@ class WorkerFailure:
                 returncode,
                 None,
                 lines,
+                remark=remark,
                 fate=fate,
                 stalled_seconds=stalled_seconds,
             )
-        remark = ""
         if returncode == -signal.SIGKILL:
-            remark = _OUT_OF_MEMORY if is_out_of_memory else _HINT_AT_MEMORY
+            memory = _OUT_OF_MEMORY if is_out_of_memory else _HINT_AT_MEMORY
+            remark = f"{remark} {memory}".strip()
         name = signal_name(-returncode)
         return cls(
             worker, 128 - returncode, name, lines, stopped_seconds, remark, fate

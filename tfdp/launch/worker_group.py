@@ -25,7 +25,7 @@ from tfdp.cluster import Cluster, free_addresses
 from tfdp.launch.blame import Blame, Culprit
 from tfdp.launch.fork_server import ForkServer
 from tfdp.launch.guardian import MARK, Guardian
-from tfdp.launch.stalls import StallWatch
+from tfdp.launch.stalls import StallWatch, last_words
 from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, lateness
 from tfdp.launch.worker_output import WorkerOutput
 from tfdp.launch.worker_pipe import LONGEST_LINE
@@ -294,12 +294,18 @@ class WorkerGroup(contextlib.AbstractContextManager):
             if culprit is None and (is_over or now >= self._kill_at):
                 break
             time.sleep(_POLL_SECONDS)
+        remark = ""
+        if culprit and culprit.stalled_seconds is None:
+            is_stopped = culprit.stopped_seconds is not None
+            remark = last_words(
+                self.boards, culprit.worker, is_stopped=is_stopped
+            )
         self.stop()
         if self._output.error:
             raise self._output.error
         if late and timeout is not None:
             raise lateness(timeout, late, self._output.last_lines)
-        return self.failure(culprit, self.fate) if culprit else None
+        return self.failure(culprit, self.fate, remark) if culprit else None
 
     def stop(self) -> None:
         """Ends what is left of the group: SIGTERM, then SIGKILL."""
@@ -366,7 +372,9 @@ class WorkerGroup(contextlib.AbstractContextManager):
         """Returns the workers to wait for."""
         return [index for index, code in codes.items() if code is None]
 
-    def failure(self, culprit: Culprit, fate: str) -> WorkerFailure:
+    def failure(
+        self, culprit: Culprit, fate: str, remark: str = ""
+    ) -> WorkerFailure:
         """Returns what has become of a worker, and what becomes of others."""
         kills_before, self._oom_kills = self._oom_kills, oom_kills()
         return WorkerFailure.of(
@@ -376,6 +384,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
             last_lines=self._output.last_lines[culprit.worker],
             stalled_seconds=culprit.stalled_seconds,
             is_out_of_memory=self._oom_kills > kills_before,
+            remark=remark,
             fate=fate,
         )
 

@@ -81,17 +81,17 @@ def test_the_report_names_the_line():
     assert str(found) == (
         "No worker has made progress for 60 s (too long).\n"
         "Worker 1 has not come to the vote of all workers: in callbacks after "
-        "a step for 60 s (update 36), in /me/train.py:41 load\n"
-        "Worker 0: waiting for the vote of all workers for 60 s (update 36), "
-        "in /me/train.py:88 <module>"
+        "a step (update 36), in /me/train.py:41 load, for 60 s\n"
+        "Worker 0: waiting for the vote of all workers (update 36), in "
+        "/me/train.py:88 <module>, for 60 s"
     )
 
 
 def test_the_report_names_the_update():
     found = stall(at(0, TRAINING), at(1, TRAINING, step=36, stacks=PROGRAM))
     assert str(found).splitlines()[1] == (
-        "Worker 1 has not made update 37, which others wait for: in a step for "
-        "60 s (update 36), in /me/train.py:41 load"
+        "Worker 1 has not made update 37, which others wait for: in a step "
+        "(update 36), in /me/train.py:41 load, for 60 s"
     )
     alone = stall(at(0, TRAINING, stacks=PROGRAM))
     assert "Worker 0 has not made update 37: in a step" in str(alone)

@@ -4,4 +4,5 @@ Knows boards, stacks and processes. Must not know how workers are started or
 ended.
 """
 
+from tfdp.launch.stalls.finding import last_words
 from tfdp.launch.stalls.stall_watch import StallWatch

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import signal
 import time
 from collections.abc import Mapping
 
@@ -13,9 +14,10 @@ from tfdp.launch.stalls.thread_stacks import ThreadStack, parsed
 
 _ANSWER_SECONDS = 3.0
 _POLL_SECONDS = 0.05
+_STOPPED = ("stopped by a signal", "stopped by a debugger")
 _OF_KERNEL = {
-    psutil.STATUS_STOPPED: "stopped by a signal",
-    psutil.STATUS_TRACING_STOP: "stopped by a debugger",
+    psutil.STATUS_STOPPED: _STOPPED[0],
+    psutil.STATUS_TRACING_STOP: _STOPPED[1],
     psutil.STATUS_DISK_SLEEP: "in the kernel, where nothing reaches it",
 }
 # Where tfdp's own lines tell nothing.
@@ -72,6 +74,13 @@ class Finding:
         return f"{_DOING[self.standing.state]}{waits}"
 
     @property
+    def words(self) -> str:
+        """What it does, at which update, and in which line."""
+        update = self.standing.update
+        made = f" (update {update})" if update >= 0 else ""
+        return f"{self.doing}{made}{self.place and f', in {self.place}'}"
+
+    @property
     def place(self) -> str:
         """Where it is: the innermost line of the program's own, or tfdp's."""
         for thread in sorted(self.threads, key=lambda x: not x.is_in_program):
@@ -88,22 +97,30 @@ class Finding:
 
 
 def findings(
-    boards: BoardFolder, standings: Mapping[int, Standing | None]
+    boards: BoardFolder,
+    standings: Mapping[int, Standing | None],
+    *,
+    are_woken: bool = False,
 ) -> list[Finding]:
-    """Looks into all workers, by the stacks of their threads.
+    """Looks into workers, by the stacks of their threads.
 
     Takes seconds, where one does not answer.
 
     Args:
         boards: Where workers write.
-        standings: What was read there.
+        standings: What was read there, of those to look into.
+        are_woken: Whether those that are stopped may go on, to answer; for
+            such as are to end anyhow. Defaults to `False`.
     """
     asked: dict[int, int] = {}
     refusals: dict[int, str] = {}
     held: dict[int, str] = {}
     for worker, standing in standings.items():
         held[worker] = _held(standing)
-        refusals[worker] = _refusal(standing, held[worker])
+        refusals[worker] = _refusal(standing)
+        is_stopped = held[worker] in _STOPPED
+        if is_stopped and not are_woken and not refusals[worker]:
+            refusals[worker] = "it runs nothing"
         file = boards.stacks_file(worker)
         if standing is None or file is None or refusals[worker]:
             continue
@@ -111,13 +128,15 @@ def findings(
         with contextlib.suppress(OSError):
             os.kill(standing.pid, standing.stacks_signal)
             asked[worker] = size
+            if is_stopped:
+                os.kill(standing.pid, signal.SIGCONT)
     texts = _answers(boards, asked)
     for worker, text in texts.items():
-        if text:
+        if not text:
+            refusals[worker] = "it does not answer"
+        elif held[worker] not in _STOPPED:
             # It was in the kernel for a moment only.
             held[worker] = ""
-        else:
-            refusals[worker] = "it does not answer"
     return [
         Finding(
             worker,
@@ -128,6 +147,29 @@ def findings(
         )
         for worker, standing in standings.items()
     ]
+
+
+def last_words(
+    boards: BoardFolder, worker: int, *, is_stopped: bool = False
+) -> str:
+    """Returns where a worker was that has failed, in a sentence.
+
+    Args:
+        boards: Where it has written.
+        worker: Its index.
+        is_stopped: Whether it is stopped, and to end. Defaults to `False`.
+
+    Returns:
+        The sentence; empty where it was in no `fit`.
+    """
+    standing = boards.standings().get(worker)
+    if standing is None or not standing.is_in_fit:
+        return ""
+    found = Finding(worker, standing)
+    if is_stopped:
+        (found,) = findings(boards, {worker: standing}, are_woken=True)
+        found = dataclasses.replace(found, held="")
+    return f"It was {found.words}."
 
 
 def _answers(boards: BoardFolder, asked: Mapping[int, int]) -> dict[int, str]:
@@ -159,11 +201,9 @@ def _held(standing: Standing | None) -> str:
     return ""
 
 
-def _refusal(standing: Standing | None, held: str) -> str:
+def _refusal(standing: Standing | None) -> str:
     if standing is None or not standing.pid:
         return "it has no board"
-    if held and held != _OF_KERNEL[psutil.STATUS_DISK_SLEEP]:
-        return "it runs nothing"
     number = standing.stacks_signal
     # Nobody is to be ended by a question.
     if not number or handles(standing.pid, number) is False:

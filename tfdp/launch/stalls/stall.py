@@ -90,9 +90,6 @@ class Stall:
         return f"made update {update}{waited}"
 
     def _at(self, each: Finding) -> str:
-        standing = each.standing
-        seconds = self.now - standing.changed
-        since = f" for {seconds:.3g} s" if standing.changed else ""
-        place = f", in {each.place}" if each.place else ""
-        made = f" (update {standing.update})" if standing.update >= 0 else ""
-        return f"{each.doing}{since}{made}{place}"
+        changed = each.standing.changed
+        since = f", for {self.now - changed:.3g} s" if changed else ""
+        return f"{each.words}{since}"

@@ -106,7 +106,7 @@ class StallWatch:
             silence,
             self._patience.reason(standings.values()),
             now,
-            findings(boards, standings),
+            findings(boards, standings, are_woken=self._ends),
             self._are_all_here,
         )
         self._tell(stall)
