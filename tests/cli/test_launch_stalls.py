@@ -265,10 +265,16 @@ def test_where_a_worker_was_that_has_failed_is_told(script, death, told):
     )
 
 
-def test_a_handler_of_the_programs_own_is_not_called(tmp_path):
+HANDLER = "import signal; signal.signal(43, lambda *_: print('mine'))\n"
+
+
+@pytest.mark.parametrize("when", ["before", "later"])
+def test_a_handler_of_the_programs_own_is_not_called(tmp_path, when):
     path = tmp_path / "train.py"
-    before = "import signal; signal.signal(43, lambda *_: print('mine'))\n"
-    path.write_text(before + HEAD + "wait(2)")
+    later = f"{HANDLER}board.note(epoch=1)\nwait(2)"
+    path.write_text(
+        f"{HANDLER}{HEAD}wait(2)" if when == "before" else HEAD + later
+    )
     result = launch("--workers=1", "--stall-seconds=1", path)
     assert "mine" not in result.stdout
     assert "in an unknown line (its program handles the signal itself)" in (

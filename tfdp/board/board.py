@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from tfdp.board import layout
-from tfdp.board.stacks import SUFFIX, offer_stacks
+from tfdp.board.stacks import SUFFIX, offer_stacks, still_offered
 from tfdp.board.standing import Standing, State, packed
 from tfdp.settings import board_file
 
@@ -104,6 +104,7 @@ class Board:
                 self._enter(state, waits_for, now)
             if epoch is not None:
                 self._epoch = epoch
+                self._stacks_signal = still_offered(self._stacks_signal)
             if update is not None:
                 self._update = update
             if step is not None:

@@ -35,6 +35,19 @@ def offer_stacks(path: str) -> int:
     return 0
 
 
+def still_offered(number: int) -> int:
+    """Returns a signal, unless the program has taken it since.
+
+    Args:
+        number: What `offer_stacks` has returned.
+
+    Returns:
+        The signal; 0 for none.
+    """
+    is_own = number and signal.getsignal(number) is signal.SIG_DFL
+    return number if is_own else 0
+
+
 def handles(process: int | str, number: int) -> bool | None:
     """Whether a process would not be ended by a signal.
 
