@@ -24,6 +24,7 @@ from tfdp.backup import (
     history_of,
 )
 from tfdp.batch import checked_count, checked_number
+from tfdp.board import State, own_board
 from tfdp.callbacks.data_parallel import edges_of
 from tfdp.optimizer import UpdateCount
 from tfdp.settings import memory_folder
@@ -315,8 +316,12 @@ class BackupAndRestore(keras.callbacks.Callback):
         if on_disk:
             self._saved_at = self._updates.now()
             self._saved_when = self._clock()
-        with self.backups.pause(on_disk=on_disk):
+        with (
+            own_board().during(State.SAVING),
+            self.backups.pause(on_disk=on_disk),
+        ):
             self._save_now(in_epoch=in_epoch, on_disk=on_disk)
+        own_board().note(backup=self._updates.now())
 
     def _save_now(self, *, in_epoch: bool, on_disk: bool) -> None:
         # A model that was compiled again has other variables.

@@ -10,8 +10,10 @@ import keras
 from tfdp.agreement import Ballot, check_same, program
 from tfdp.audits.model_audit import audit
 from tfdp.backup import TrainingState
+from tfdp.board import State, own_board
 from tfdp.callbacks.apart import Apart, on_chief_only_apart
 from tfdp.callbacks.chief_only import around_orbax, on_chief_only
+from tfdp.callbacks.first_word import FirstWord, check_first
 from tfdp.callbacks.last_word import LastWord
 from tfdp.callbacks.savers import check_saves, saves_models
 from tfdp.cluster import naming_lost_workers
@@ -92,8 +94,9 @@ class DataParallel(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks what would go wrong later, and less legibly."""
+        own_board().note(State.PAUSE, epoch=0)
         callbacks = keras_fit.callbacks_in_use() or []
-        _check_first(self, callbacks)
+        check_first(self, callbacks)
         check_saves(self.model, callbacks)
         strategy = self.model.distribute_strategy
         self._statistics = BatchStatistics(self.model, strategy)
@@ -254,8 +257,9 @@ class DataParallel(keras.callbacks.Callback):
     def _with_last_word(
         self, callbacks: list[keras.callbacks.Callback]
     ) -> list[keras.callbacks.Callback]:
-        others = [c for c in callbacks if not isinstance(c, LastWord)]
-        return [*others, LastWord(self)]
+        own = (FirstWord, LastWord)
+        others = [c for c in callbacks if not isinstance(c, own)]
+        return [*others[:1], FirstWord(), *others[1:], LastWord(self)]
 
     def _obey(self, decided: frozenset[str]) -> None:
         if decided & {"interrupt", "terminate"}:
@@ -364,19 +368,6 @@ class DataParallel(keras.callbacks.Callback):
                 optimizer.build(variables)
 
 
-def _check_first(
-    callback: DataParallel, callbacks: list[keras.callbacks.Callback] | None
-) -> None:
-    if callbacks and callbacks[0] is not callback:
-        names = [type(c).__name__ for c in callbacks]
-        before = names[: callbacks.index(callback)]
-        raise RuntimeError(
-            "`callbacks.DataParallel` must come first, so that the others see "
-            f"the weights of whole updates. Received: {', '.join(before)} "
-            "before it. Put it at the head of the list given to `fit`."
-        )
-
-
 def edges_of(callbacks: list[keras.callbacks.Callback]) -> DataParallel:
     """Returns the `DataParallel` of a fit, for what backs it up.
 
@@ -388,7 +379,7 @@ def edges_of(callbacks: list[keras.callbacks.Callback]) -> DataParallel:
     """
     for callback in callbacks:
         if isinstance(callback, DataParallel):
-            _check_first(callback, callbacks)
+            check_first(callback, callbacks)
             return callback
     raise RuntimeError(
         "`callbacks.BackupAndRestore` needs `callbacks.DataParallel`, by "

@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 import keras
 
+from tfdp.board import State, own_board
 from tfdp.strategy import no_batches
 
 
@@ -31,12 +32,17 @@ class Edges(Protocol):
 
 
 class LastWord(keras.callbacks.Callback):
-    """Tells `DataParallel` when every other callback has been called."""
+    """Tells `DataParallel` when every other callback has been called.
+
+    And notes that a step begins, as `FirstWord` notes its end.
+    """
 
     def __init__(self, edges: Edges) -> None:
         super().__init__()
         self._edges = edges
+        self._board = own_board()
         self._steps = 0
+        self._is_first = True
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Tells of the begin of training."""
@@ -47,6 +53,10 @@ class LastWord(keras.callbacks.Callback):
     ) -> None:
         """Tells of the begin of a step."""
         self._edges.begin_step()
+        # The first one of an epoch may wait long for its data.
+        state = State.PAUSE if self._is_first else State.TRAINING
+        self._board.note(state, step=self._steps + 1)
+        self._is_first = False
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
@@ -60,6 +70,7 @@ class LastWord(keras.callbacks.Callback):
     ) -> None:
         """Tells of the begin of an epoch."""
         self._edges.begin_epoch(epoch)
+        self._is_first = True
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None

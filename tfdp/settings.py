@@ -6,6 +6,8 @@
   `tfdp launch --asynchronous` sets.
 - `TFDP_MEMORY_FOLDER`: a private folder in memory that outlives a worker, for
   backups; `tfdp launch --max-restarts` makes and sets it.
+- `TFDP_BOARD`: file in which this worker says where it stands, which its
+  launcher makes.
 """
 
 import math
@@ -13,6 +15,7 @@ import os
 from collections.abc import Mapping
 
 MEMORY_FOLDER = "TFDP_MEMORY_FOLDER"
+BOARD = "TFDP_BOARD"
 # Several packs of a large model's gradients travel at once; a small model's
 # gradients fit in one.
 DEFAULT_PACK = 2 * 2**20
@@ -99,6 +102,20 @@ def memory_folder() -> str:
     ''
     """
     return os.environ.get(MEMORY_FOLDER, "").strip()
+
+
+def board_file() -> str | None:
+    """Returns the file in which this worker says where it stands.
+
+    Returns:
+        The value of `TFDP_BOARD`; `None` where it is unset or empty.
+
+    Example:
+
+    >>> print(board_file())
+    None
+    """
+    return os.environ.get(BOARD) or None
 
 
 def _positive(

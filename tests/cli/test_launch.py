@@ -819,3 +819,24 @@ def test_without_a_folder_in_memory_the_workers_run(script, monkeypatch):
     assert result.returncode == 0
     assert memory_of(result.stdout) == ("none", "0o0")
     assert "Warning: no folder in memory for backups (" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_boards_are_removed_with_the_launcher(script, number):
+    path = script("print(os.environ['TFDP_BOARD']); time.sleep(60)")
+    with subprocess.Popen(
+        [*LAUNCH, "--workers=1", path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as launcher:
+        board = launcher.stdout.readline().split()[-1]
+        assert os.path.isfile(board)
+        launcher.send_signal(number)
+        wait_until(lambda: not os.path.exists(os.path.dirname(board)))
+
+
+def test_workers_have_no_board_of_the_launchers_own(script, monkeypatch):
+    monkeypatch.setenv("TFDP_BOARD", "/elsewhere")
+    result = launch("--workers", "1", script("print(os.environ['TFDP_BOARD'])"))
+    assert result.stdout.strip().endswith("/worker-0")

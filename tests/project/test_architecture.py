@@ -17,7 +17,7 @@ READERS_OF_THE_ENVIRONMENT = {
     "tfdp.cluster.environment",
     "tfdp.cluster.tf_config",
     "tfdp.launch.forking",
-    "tfdp.launch.worker_group",
+    "tfdp.launch.worker_settings",
     "tfdp.settings",
 }
 OTHER_PACKAGES = {"keras", "lazy_loader", "numpy", "psutil", "rich"}

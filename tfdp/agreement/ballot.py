@@ -10,6 +10,7 @@ import threading
 from typing import Any
 
 from tfdp.agreement.gathering import Workers, all_gather
+from tfdp.board import own_board
 from tfdp.upstream.keras import keras_fit
 
 _QUESTIONS = ("stop", "interrupt", "terminate", "backup", "memory")
@@ -58,7 +59,8 @@ class Ballot:
         asked, self._asked = self._asked, set()
         if self._strategy.num_workers > 1:
             own = [int(question in asked) for question in _QUESTIONS]
-            table = all_gather(self._strategy, own, often=True)
+            with own_board().waiting("the vote of all workers"):
+                table = all_gather(self._strategy, own, often=True)
             votes = table.sum(axis=0).tolist()
             asked = {
                 q for q, vote in zip(_QUESTIONS, votes, strict=True) if vote

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from tfdp.board import own_board
 from tfdp.cluster import meeting_all_workers
 from tfdp.upstream.tensorflow import tf_runtime
 
@@ -54,7 +55,10 @@ def all_gather(
         return own[np.newaxis]
     table = np.zeros((strategy.num_workers, *own.shape), own.dtype)
     table[strategy.worker_index] = own
-    with meeting_all_workers(getattr(strategy, "cluster", None)):
+    with (
+        own_board().waiting("what all workers tell each other"),
+        meeting_all_workers(getattr(strategy, "cluster", None)),
+    ):
         if often:
             return _summed_in_graph(strategy, tf.constant(table)).numpy()
         return _summed(strategy, table)
@@ -101,7 +105,10 @@ def broadcast(strategy: Workers, values: np.ndarray) -> np.ndarray:
     words = padded.view(np.int64)
     if strategy.worker_index:
         words = np.zeros_like(words)
-    with meeting_all_workers(getattr(strategy, "cluster", None)):
+    with (
+        own_board().waiting("the chief's values"),
+        meeting_all_workers(getattr(strategy, "cluster", None)),
+    ):
         summed = _summed(strategy, words).view(np.uint8)[: octets.size]
     return np.frombuffer(summed.tobytes(), values.dtype).reshape(values.shape)
 
@@ -116,7 +123,8 @@ def check_same(strategy: Workers, items: Mapping[str, Any]) -> None:
     Raises:
         RuntimeError: On every worker, with the items that differ.
     """
-    by_worker = gather_objects(strategy, dict(items))
+    with own_board().waiting("the comparison of programs"):
+        by_worker = gather_objects(strategy, dict(items))
     names = dict.fromkeys(name for given in by_worker for name in given)
     differing = [
         f"{name}: "

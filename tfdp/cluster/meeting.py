@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Sequence
 
+from tfdp.board import State, own_board
 from tfdp.cluster import connections, handshake
 from tfdp.cluster.cluster import Cluster
 from tfdp.cluster.identity import Identity
@@ -33,6 +34,7 @@ class Meeting:
         self._not_found_by = set(self._peers)
         self._open = 0
         self._is_over = asyncio.Event()
+        self._noted: set[int] = set()
 
     @property
     def missing(self) -> dict[int, str]:
@@ -123,5 +125,10 @@ class Meeting:
             self._open -= 1
 
     def _note_progress(self) -> None:
-        if not (self._not_found or self._not_found_by):
+        missing = {*self._not_found, *self._not_found_by}
+        if missing != self._noted:
+            self._noted = missing
+            names = ", ".join(map(str, sorted(missing)))
+            own_board().note(State.MEETING, f"worker {names}")
+        if not missing:
             self._is_over.set()

@@ -9,6 +9,7 @@ import datetime
 import socket
 import time
 
+from tfdp.board import State, own_board
 from tfdp.cluster.cluster import Cluster
 from tfdp.cluster.connections import run_in_thread
 from tfdp.cluster.meeting import Meeting
@@ -48,7 +49,8 @@ def meet(cluster: Cluster, *, timeout: float) -> None:
             is_local=cluster.is_local,
             backlog=max(128, 2 * cluster.num_workers),
         )
-        run_in_thread(meeting.hold(servers, deadline))
+        with own_board().during(State.MEETING, "the other workers"):
+            run_in_thread(meeting.hold(servers, deadline))
         missing = meeting.missing
     if missing:
         told = [

@@ -9,10 +9,11 @@ from tfdp.launch.elastic import ElasticGroup, ElasticLauncher, Slots
 from tfdp.launch.fork_server import ForkServer, fixed
 from tfdp.launch.launcher import Launcher
 from tfdp.launch.restarts import Restarts
+from tfdp.launch.stalls import StallWatch
 from tfdp.launch.start_up_lines import is_start_up_line
 from tfdp.launch.worker_failure import WorkerFailure
 from tfdp.launch.worker_function import command_of
-from tfdp.launch.worker_group import WorkerGroup, worker_variables
+from tfdp.launch.worker_group import WorkerGroup
 from tfdp.launch.worker_settings import (
     MOST_SECONDS,
     MOST_WORKERS,
@@ -21,4 +22,5 @@ from tfdp.launch.worker_settings import (
     check_secret,
     checked_variables,
     checked_workers,
+    worker_variables,
 )

@@ -25,11 +25,14 @@ class Culprit:
             it.
         stopped_seconds: How long it has been stopped; `None` where it has
             ended.
+        stalled_seconds: How long it has made no progress; `None` where that
+            is not why.
     """
 
     worker: int
     returncode: int
     stopped_seconds: float | None = None
+    stalled_seconds: float | None = None
 
 
 class Blame:
@@ -48,7 +51,7 @@ class Blame:
     >>> blame.look(0.0, {0: None, 1: None})
     >>> blame.look(0.1, {0: 1, 1: None})
     >>> blame.look(0.2, {0: 1, 1: -9})
-    Culprit(worker=1, returncode=-9, stopped_seconds=None)
+    Culprit(worker=1, returncode=-9, stopped_seconds=None, stalled_seconds=None)
     """
 
     def __init__(self) -> None:

@@ -5,6 +5,7 @@ Run as a program, beside the group: it needs neither tfdp nor TensorFlow.
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ class Guardian:
         mark: Value of the variable, of this group only.
         env: Variables for the guardian's own process, without a mark: it must
             outlive a group that this process is part of.
+        folders: Folders to remove once this process is gone. Defaults to none.
 
     Example:
 
@@ -37,7 +39,13 @@ class Guardian:
     []
     """
 
-    def __init__(self, mark: str, *, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        mark: str,
+        *,
+        env: Mapping[str, str],
+        folders: Collection[str | os.PathLike[str]] = (),
+    ) -> None:
         """Starts the process that waits for the death of this one."""
         self._mark = mark
         self._sessions: set[int] = set()
@@ -46,7 +54,7 @@ class Guardian:
         # signal of the kernel's would spare the workers' children, and needs
         # a `preexec_fn`, which may deadlock in a process with threads.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__, mark],
+            [sys.executable, "-P", __file__, mark, *folders],
             env={k: v for k, v in env.items() if k != MARK},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -174,7 +182,7 @@ def _kill(
         time.sleep(_POLL_SECONDS)
 
 
-def _main(mark: str) -> None:
+def _main(mark: str, *folders: str) -> None:
     sessions: set[int] = set()
     keepers: dict[int, psutil.Process] = {}
     for line in sys.stdin:
@@ -184,7 +192,9 @@ def _main(mark: str) -> None:
         else:
             _watch(sessions, keepers, pid, *keeper)
     _kill((mark,), sessions, keepers.values())
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(*sys.argv[1:])

@@ -27,6 +27,8 @@ class WorkerFailure:
         last_lines: The end of its output.
         stopped_seconds: How long it had been stopped; `None` where it has
             ended.
+        stalled_seconds: How long it had made no progress; `None` where that
+            is not why it was ended.
         remark: A sentence about the cause; empty where nothing is known.
         fate: What has become of it, or of the others, then.
 
@@ -45,6 +47,7 @@ class WorkerFailure:
     stopped_seconds: float | None = None
     remark: str = ""
     fate: str = _ENDED_TOGETHER
+    stalled_seconds: float | None = None
 
     @classmethod
     def of(
@@ -54,7 +57,9 @@ class WorkerFailure:
         stopped_seconds: float | None = None,
         *,
         last_lines: Collection[str],
+        stalled_seconds: float | None = None,
         is_out_of_memory: bool = False,
+        remark: str = "",
         fate: str = _ENDED_TOGETHER,
     ) -> "WorkerFailure":
         """Returns the failure that a return code means.
@@ -65,8 +70,11 @@ class WorkerFailure:
             stopped_seconds: How long it had been stopped. Defaults to `None`:
                 it has ended.
             last_lines: The end of its output.
+            stalled_seconds: How long it had made no progress. Defaults to
+                `None`: that is not why it was ended.
             is_out_of_memory: Whether the kernel's out-of-memory killer has
                 acted meanwhile.
+            remark: A sentence about where it was. Defaults to nothing.
             fate: What has become of it, or of the others, then. Defaults to
                 the end of all.
 
@@ -80,10 +88,18 @@ class WorkerFailure:
         """
         lines = tuple(last_lines)
         if returncode > 0:
-            return cls(worker, returncode, None, lines, fate=fate)
-        remark = ""
+            return cls(
+                worker,
+                returncode,
+                None,
+                lines,
+                remark=remark,
+                fate=fate,
+                stalled_seconds=stalled_seconds,
+            )
         if returncode == -signal.SIGKILL:
-            remark = _OUT_OF_MEMORY if is_out_of_memory else _HINT_AT_MEMORY
+            memory = _OUT_OF_MEMORY if is_out_of_memory else _HINT_AT_MEMORY
+            remark = f"{remark} {memory}".strip()
         name = signal_name(-returncode)
         return cls(
             worker, 128 - returncode, name, lines, stopped_seconds, remark, fate
@@ -91,7 +107,9 @@ class WorkerFailure:
 
     def __str__(self) -> str:
         """Says which worker failed, how, and what it printed last."""
-        if self.stopped_seconds is not None:
+        if self.stalled_seconds is not None:
+            how = f"has made no progress for {self.stalled_seconds:.3g} s"
+        elif self.stopped_seconds is not None:
             how = (
                 f"has been stopped ({self.signal_name}) for "
                 f"{self.stopped_seconds:.2g} s"

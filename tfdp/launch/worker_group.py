@@ -4,7 +4,8 @@ Environment variables set for a worker: `TF_CONFIG`, `PYTHONUNBUFFERED`,
 `TFDP_RESTART_COUNT`, `TFDP_WORKER_GROUP`, by which every process of the group
 can be found; `TFDP_JOB_SECRET`, by which they know each other, where all of
 them are started here; `TFDP_ASYNCHRONOUS`, where they go on without each other;
-and where they are unset `TF_CPP_MIN_LOG_LEVEL`, to 2 (errors only), and
+`TFDP_BOARD`, a file in which a worker says where it stands (`tfdp.board`); and
+where they are unset `TF_CPP_MIN_LOG_LEVEL`, to 2 (errors only), and
 `GLIBC_TUNABLES`, as in `tfdp.machine.allocator`.
 """
 
@@ -12,7 +13,6 @@ import contextlib
 import functools
 import math
 import os
-import secrets
 import signal
 import time
 import uuid
@@ -20,36 +20,25 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from tfdp.batch import checked_count, checked_number
+from tfdp.board import BoardFolder
 from tfdp.cluster import Cluster, free_addresses
 from tfdp.launch.blame import Blame, Culprit
 from tfdp.launch.fork_server import ForkServer
 from tfdp.launch.guardian import MARK, Guardian
+from tfdp.launch.stalls import StallWatch, last_words
 from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, lateness
 from tfdp.launch.worker_output import WorkerOutput
 from tfdp.launch.worker_pipe import LONGEST_LINE
 from tfdp.launch.worker_process import WorkerProcess
 from tfdp.launch.worker_settings import (
-    ASYNCHRONOUS,
-    SECRET,
-    check_secret,
     checked_variables,
     checked_workers,
+    group_variables,
+    worker_variables,
 )
-from tfdp.machine import core_shares, oom_kills, thread_variables, tunables
+from tfdp.machine import core_shares, oom_kills
 
-WHERE_UNSET = {"TF_CPP_MIN_LOG_LEVEL": "2", **tunables()}
 _POLL_SECONDS = 0.02
-
-
-def worker_variables() -> dict[str, str]:
-    """Returns the variables that all workers of this process have.
-
-    Example:
-
-    >>> worker_variables()["PYTHONUNBUFFERED"]
-    '1'
-    """
-    return {**WHERE_UNSET, **os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 class WorkerGroup(contextlib.AbstractContextManager):
@@ -85,10 +74,12 @@ class WorkerGroup(contextlib.AbstractContextManager):
             to end; at most 3 after a failure, and in `stop`. Defaults to 5.
         longest_line: Characters of a line; of a longer one `on_line` gets the
             parts. Defaults to 65,536.
+        stalls: Looks whether there is progress. Defaults to `None`: nobody.
 
     Attributes:
         processes: The newest process of each worker, by its index.
         blame: Who has failed first.
+        boards: Where the workers stand, or stood at their end.
         fate: What is told of the others, once one is to blame.
         is_asynchronous: Whether workers go on without each other.
         failure_grace_seconds: The most that those which are left have to end
@@ -130,6 +121,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
         server: ForkServer | None = None,
         grace_seconds: float = 5.0,
         longest_line: int = LONGEST_LINE,
+        stalls: StallWatch | None = None,
     ) -> None:
         """Starts the workers."""
         num_workers = checked_workers(num_workers)
@@ -147,25 +139,18 @@ class WorkerGroup(contextlib.AbstractContextManager):
             addresses = free_addresses(checked_workers(indices.stop))
         clusters = [Cluster.of(addresses, index) for index in indices]
         shares: Sequence[set[int] | None] = [None] * num_workers
-        variables = {**worker_variables(), **env}
         if cpus_per_worker is not None:
             shares = core_shares(num_workers, cpus_per_worker)
-            variables = {
-                **variables,
-                **thread_variables(cpus_per_worker),
-                **env,
-            }
-        # That of a group which this process is of is not theirs.
-        variables.pop(ASYNCHRONOUS, None)
-        are_all_here = len(addresses) == num_workers
-        if are_all_here:
-            variables = {**variables, SECRET: secrets.token_hex(16), **env}
-        if self.is_asynchronous:
-            variables[ASYNCHRONOUS] = "1"
-            check_secret(variables.get(SECRET, ""), are_all_here=are_all_here)
+        variables = group_variables(
+            env,
+            cpus_per_worker=cpus_per_worker,
+            are_all_here=len(addresses) == num_workers,
+            is_asynchronous=self.is_asynchronous,
+        )
         self._grace_seconds = grace_seconds
         self._kill_at = math.inf
         self._oom_kills = oom_kills()
+        self._stalls = stalls
         self.blame = Blame()
         self._restart_count = restart_count
         self.processes: dict[int, WorkerProcess] = {}
@@ -177,7 +162,9 @@ class WorkerGroup(contextlib.AbstractContextManager):
             restart_count=restart_count,
         )
         mark = uuid.uuid4().hex
-        self._guardian = Guardian(mark, env=variables)
+        self.boards = BoardFolder(indices)
+        folders = self.boards.folders
+        self._guardian = Guardian(mark, env=variables, folders=folders)
         variables[MARK] = mark
         self._makers = {
             index: functools.partial(
@@ -314,12 +301,18 @@ class WorkerGroup(contextlib.AbstractContextManager):
             if culprit is None and (is_over or now >= self._kill_at):
                 break
             time.sleep(_POLL_SECONDS)
+        remark = ""
+        if culprit and culprit.stalled_seconds is None:
+            is_stopped = culprit.stopped_seconds is not None
+            remark = last_words(
+                self.boards, culprit.worker, is_stopped=is_stopped
+            )
         self.stop()
         if self._output.error:
             raise self._output.error
         if late and timeout is not None:
             raise lateness(timeout, late, self._output.last_lines)
-        return self.failure(culprit, self.fate) if culprit else None
+        return self.failure(culprit, self.fate, remark) if culprit else None
 
     def stop(self) -> None:
         """Ends what is left of the group: SIGTERM, then SIGKILL."""
@@ -334,6 +327,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
                 time.sleep(_POLL_SECONDS)
         self._guardian.kill_members()
         self._guardian.close()
+        self.boards.close()
         for index, process in self.processes.items():
             self._output.leave(index, process.close())
         self._output.close()
@@ -376,13 +370,18 @@ class WorkerGroup(contextlib.AbstractContextManager):
             for index, code in codes.items()
             if code is None and self.processes[index].is_stopped
         ]
-        return self.blame.look(now, codes, stopped)
+        culprit = self.blame.look(now, codes, stopped)
+        if self._stalls and not culprit and not self.blame.has_seen_failure:
+            return self._stalls.look(now, self.boards)
+        return culprit
 
     def unfinished(self, codes: Mapping[int, int | None]) -> list[int]:
         """Returns the workers to wait for."""
         return [index for index, code in codes.items() if code is None]
 
-    def failure(self, culprit: Culprit, fate: str) -> WorkerFailure:
+    def failure(
+        self, culprit: Culprit, fate: str, remark: str = ""
+    ) -> WorkerFailure:
         """Returns what has become of a worker, and what becomes of others."""
         kills_before, self._oom_kills = self._oom_kills, oom_kills()
         return WorkerFailure.of(
@@ -390,15 +389,16 @@ class WorkerGroup(contextlib.AbstractContextManager):
             culprit.returncode,
             culprit.stopped_seconds,
             last_lines=self._output.last_lines[culprit.worker],
+            stalled_seconds=culprit.stalled_seconds,
             is_out_of_memory=self._oom_kills > kills_before,
+            remark=remark,
             fate=fate,
         )
 
     def _start(self, index: int, restarts: int = 0) -> None:
         count = self._restart_count + restarts
-        process = self._makers[index](
-            env={**self._environments[index], "TFDP_RESTART_COUNT": str(count)}
-        )
+        own = {"TFDP_RESTART_COUNT": str(count), **self.boards.begin(index)}
+        process = self._makers[index](env={**self._environments[index], **own})
         self.processes[index] = process
         self._guardian.watch(process.pid, process.keeper)
         process.begin()

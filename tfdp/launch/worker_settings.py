@@ -1,10 +1,14 @@
 """What workers may be started with: how many, and which variables."""
 
 import itertools
+import os
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from tfdp.batch import checked_count
+from tfdp.machine import thread_variables, tunables
+from tfdp.settings import BOARD
 
 # A process each, with a pipe; no machine has cores for more.
 MOST_WORKERS = 1024
@@ -16,10 +20,66 @@ SECRET = "TFDP_JOB_SECRET"
 SET_FOR_WORKERS = (
     "TF_CONFIG",
     ASYNCHRONOUS,
+    BOARD,
     "TFDP_RESTART_COUNT",
     "TFDP_WORKER_GROUP",
     "PYTHONUNBUFFERED",
 )
+WHERE_UNSET = {"TF_CPP_MIN_LOG_LEVEL": "2", **tunables()}
+
+
+def worker_variables() -> dict[str, str]:
+    """Returns the variables that all workers of this process have.
+
+    Example:
+
+    >>> worker_variables()["PYTHONUNBUFFERED"]
+    '1'
+    """
+    return {**WHERE_UNSET, **os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def group_variables(
+    env: Mapping[str, str],
+    *,
+    cpus_per_worker: int | None,
+    are_all_here: bool,
+    is_asynchronous: bool,
+) -> dict[str, str]:
+    """Returns the variables that all workers of a group have.
+
+    Args:
+        env: Those that were asked for, which go before others.
+        cpus_per_worker: Cores of each worker; `None` for all.
+        are_all_here: Whether all workers are started here.
+        is_asynchronous: Whether they go on without each other.
+
+    Raises:
+        ValueError: If those that do have no secret, and some are elsewhere.
+
+    Example:
+
+    >>> variables = group_variables(
+    ...     {"A": "1"},
+    ...     cpus_per_worker=None,
+    ...     are_all_here=True,
+    ...     is_asynchronous=True,
+    ... )
+    >>> variables["A"], variables["TFDP_ASYNCHRONOUS"]
+    ('1', '1')
+    """
+    variables = {**worker_variables(), **env}
+    if cpus_per_worker is not None:
+        variables = {**variables, **thread_variables(cpus_per_worker), **env}
+    # That of a group which this process is of is not theirs.
+    for name in (ASYNCHRONOUS, BOARD):
+        variables.pop(name, None)
+    if are_all_here:
+        variables = {**variables, SECRET: secrets.token_hex(16), **env}
+    if is_asynchronous:
+        variables[ASYNCHRONOUS] = "1"
+        check_secret(variables.get(SECRET, ""), are_all_here=are_all_here)
+    return variables
 
 
 def checked_workers(num_workers: Any) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfdp.board import own_board
 from tfdp.data import Split, length
 from tfdp.machine import usable_cores
 from tfdp.step import (
@@ -140,6 +141,8 @@ class DataParallelStrategy(tf.distribute.Strategy):
         Returns:
             What `fn` returned, as distributed values.
         """
+        if not tf.executing_eagerly():
+            own_board().trace()
         if tf_functions.is_tf_function(fn):
             counting = self._counting_functions.get(fn)
             if counting is None:

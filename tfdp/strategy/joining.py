@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from tfdp.board import State, own_board
 from tfdp.cluster import Cluster, exit_in_time, meet, unreachable
 from tfdp.groups import count_of
 from tfdp.settings import is_asynchronous, start_timeout
@@ -153,7 +154,10 @@ def endable_start(cluster: Cluster | None) -> Iterator[None]:
             exit_in_time()
             raise
 
-    with tf_start.endable_start(wait):
+    with (
+        own_board().during(State.MEETING, "TensorFlow to connect"),
+        tf_start.endable_start(wait),
+    ):
         yield
 
 

@@ -18,6 +18,7 @@ from tfdp.agreement import (
     warn_of_overlap,
 )
 from tfdp.batch import checked_count, checked_number
+from tfdp.board import State, own_board
 from tfdp.cluster import Cluster
 from tfdp.cluster.membership import Membership, join
 from tfdp.data import Yields, in_one_order, is_marked, yields
@@ -133,9 +134,10 @@ class MultiWorkerMirroredStrategy(
         if self.num_workers > 1:
             # What a worker sends to one whose strategy is not there yet is
             # lost, where that one had another strategy before.
-            tf_runtime.wait_for_all_tasks(
-                f"tfdp_strategy_{next(_numbers)}", seconds=start_timeout()
-            )
+            with own_board().during(State.MEETING, "TensorFlow on all workers"):
+                tf_runtime.wait_for_all_tasks(
+                    f"tfdp_strategy_{next(_numbers)}", seconds=start_timeout()
+                )
         join(Membership(self.worker_index, self.num_workers))
         check_same_packs(self, self.bytes_per_pack)
         self._datasets = 0
@@ -265,7 +267,8 @@ class MultiWorkerMirroredStrategy(
 
     def barrier(self) -> None:
         """Waits until every worker is here."""
-        all_gather(self, [0])
+        with own_board().waiting("all workers to come"):
+            all_gather(self, [0])
 
 
 def _num_tasks(

@@ -1,0 +1,135 @@
+"""What comes before any other callback is called."""
+
+import time
+from typing import Any
+
+import keras
+
+from tfdp.backup import is_replaying
+from tfdp.board import State, own_board
+from tfdp.upstream.keras import inspection
+
+# Reading the optimizer takes longer than a note does.
+_SECONDS_BETWEEN_READINGS = 1.0
+
+
+def check_first(
+    callback: keras.callbacks.Callback,
+    callbacks: list[keras.callbacks.Callback],
+) -> None:
+    """Checks that `DataParallel` comes before the others.
+
+    Args:
+        callback: The `DataParallel`.
+        callbacks: All callbacks of the fit; none where they are not known.
+
+    Raises:
+        RuntimeError: If it does not.
+    """
+    if callbacks and callbacks[0] is not callback:
+        names = [type(c).__name__ for c in callbacks]
+        before = names[: callbacks.index(callback)]
+        raise RuntimeError(
+            "`callbacks.DataParallel` must come first, so that the others see "
+            f"the weights of whole updates. Received: {', '.join(before)} "
+            "before it. Put it at the head of the list given to `fit`."
+        )
+
+
+class FirstWord(keras.callbacks.Callback):
+    """Notes where a fit stands, for the launcher to see.
+
+    After `DataParallel`, and before the others; `LastWord` is after them. The
+    updates are counted from step to step, and read from the optimizer now and
+    then, as a step may make several.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._board = own_board()
+        self._begin = self._steps = self._update = 0
+        self._is_first = True
+
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Notes the epoch."""
+        if self._board.is_open:
+            self._is_first = True
+            self._steps = 0
+            self._read()
+            self._board.note(State.PAUSE, epoch=epoch, update=self._update)
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Notes which batches are taken."""
+        self._begin = batch
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Notes the end of a step, and of an update."""
+        if not self._board.is_open:
+            return
+        if self._is_first and is_replaying(self.model):
+            self._board.note(State.CALLBACKS)
+            return
+        before = self._update
+        self._steps += batch - self._begin + 1
+        if (
+            self._is_first
+            or time.monotonic() - self._read_when > _SECONDS_BETWEEN_READINGS
+        ):
+            self._read()
+        self._is_first = False
+        self._update = self._counted_from + self._steps // self._cycle
+        self._board.note(
+            State.CALLBACKS,
+            update=self._update,
+            made=self._update - before,
+        )
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Notes the end of the last step, and a short last cycle."""
+        self._end_cycle(State.PAUSE)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Notes the begin of validation, and a short last cycle."""
+        self._end_cycle(State.VALIDATING)
+
+    def on_test_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Notes that it goes on."""
+        self._board.note(State.VALIDATING)
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Notes the end of validation."""
+        self._board.note(State.PAUSE)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Notes the end."""
+        if self._board.is_open:
+            self._read()
+            self._board.note(State.ENDED, epoch=-1, update=self._update)
+
+    def _end_cycle(self, state: State) -> None:
+        if self._board.is_open:
+            before = self._update
+            self._read()
+            self._board.note(
+                state,
+                update=self._update,
+                made=self._update - before,
+            )
+
+    def _read(self) -> None:
+        held = inspection.optimizers(self.model)
+        self._update = self._counted_from = inspection.updates(held)
+        self._cycle = getattr(self.model.optimizer, "accumulation_steps", 1)
+        # Where it is read in the middle of a cycle, that goes on.
+        self._steps %= self._cycle
+        self._read_when = time.monotonic()

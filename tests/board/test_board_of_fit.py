@@ -1,0 +1,108 @@
+import os
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfdp
+from tfdp.board import State
+from tfdp.board.board_reader import BoardReader
+from tfdp.launch import WorkerGroup
+
+
+def read():
+    return BoardReader(os.environ["TFDP_BOARD"]).read()
+
+
+class Reading(keras.callbacks.Callback):
+    """Reads the board where a fit is, beside the optimizer itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def row(self, where):
+        found = read()
+        updates = int(self.model.optimizer.iterations.numpy())
+        self.rows.append(
+            [where, found.state.name, found.epoch, found.update, updates]
+        )
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.row("step")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.row("end of a step")
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self.row("validation")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.row("end of an epoch")
+
+
+def trained(folder):
+    states = [read().state.name]
+    strategy = tfdp.MultiWorkerMirroredStrategy()
+    states.append(read().state.name)
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        model.compile(
+            tfdp.DistributedOptimizer(
+                keras.optimizers.SGD(0.1), accumulation_steps=2
+            ),
+            "mse",
+        )
+    x, y = np.ones((20, 3), "float32"), np.ones((20, 1), "float32")
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+    reading = Reading()
+    model.fit(
+        data,
+        validation_data=data,
+        epochs=2,
+        verbose=0,
+        callbacks=[
+            tfdp.callbacks.DataParallel(),
+            reading,
+            tfdp.callbacks.BackupAndRestore(folder),
+        ],
+    )
+    found = read()
+    states.append(found.state.name)
+    spent = {state.name: found.spent[state] for state in State}
+    return states, reading.rows, spent, [found.backup, found.step, found.epoch]
+
+
+@pytest.mark.multi_worker
+def test_a_fit_notes_where_it_stands(tmp_path):
+    found = tfdp.testing.run_workers(trained, 2, [str(tmp_path / "backups")])
+    for states, rows, spent, (backup, step, epoch) in found:
+        assert states == ["STARTING", "STARTING", "ENDED"]
+        # Five steps make three updates, the last one of a short cycle.
+        assert (backup, step, epoch) == (3, 10, -1)
+        for where, state, at, noted, updates in rows:
+            assert noted == updates, where
+            assert at in (0, 1)
+            if where == "end of a step":
+                assert state == "CALLBACKS"
+            if where == "validation":
+                assert state in ("VALIDATING", "TRACING")
+            if where == "end of an epoch":
+                assert state == "PAUSE"
+        assert {row[2] for row in rows} == {0, 1}
+        been = {name for name, seconds in spent.items() if seconds}
+        assert been == {state.name for state in State} - {"ENDED"}
+
+
+def test_groups_keep_what_boards_have_said_last():
+    code = "from tfdp.board import State, own_board as b\nb().note(update=5)"
+    with WorkerGroup([sys.executable, "-c", code], 2) as group:
+        assert group.boards.path.exists()
+        folder = group.boards.path
+        assert group.wait(60) is None
+    assert not folder.exists()
+    updates = [each.update for each in group.boards.standings().values()]
+    assert updates == [5, 5]

@@ -1,0 +1,112 @@
+"""A private folder for the boards of a launcher's workers."""
+
+import os
+import pathlib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+
+from tfdp.board import layout
+from tfdp.board.board_reader import BoardReader
+from tfdp.board.stacks import SUFFIX
+from tfdp.board.standing import Standing
+from tfdp.settings import BOARD
+
+# In memory, where the system has such a folder.
+_PLACES = ("/dev/shm", None)
+
+
+class BoardFolder:
+    """Makes a board for each worker, and reads all of them.
+
+    Nobody but this user can look into the folder. Where there is no room for
+    it workers have no boards, and nothing else is different.
+
+    Args:
+        workers: Indices of the workers.
+
+    Attributes:
+        path: The folder; `None` where it could not be made.
+
+    Example:
+
+    >>> folder = BoardFolder([0, 1])
+    >>> variables = folder.begin(1)
+    >>> folder.standings()[1].state.name
+    'STARTING'
+    >>> folder.close()
+    """
+
+    def __init__(self, workers: Iterable[int]) -> None:
+        """Makes the folder."""
+        self.path = _private_folder()
+        self._last: dict[int, Standing | None] = dict.fromkeys(workers)
+
+    @property
+    def folders(self) -> list[pathlib.Path]:
+        """What is to be removed where this process cannot."""
+        return [] if self.path is None else [self.path]
+
+    def begin(self, worker: int) -> dict[str, str]:
+        """Makes a new board for a worker that is about to start.
+
+        Args:
+            worker: Its index.
+
+        Returns:
+            Variables for the worker, which name the board.
+        """
+        self._last[worker] = None
+        if self.path is None:
+            return {}
+        file = self.path / f"worker-{worker}"
+        now = time.monotonic()
+        content = layout.blank(Standing(since=now, changed=now))
+        try:
+            # One that was started before may still write to the old file.
+            file.unlink(missing_ok=True)
+            file.with_suffix(SUFFIX).unlink(missing_ok=True)
+            file.write_bytes(content)
+        except OSError:
+            return {}
+        return {BOARD: os.fspath(file)}
+
+    def stacks_file(self, worker: int) -> pathlib.Path | None:
+        """Returns where a worker writes down its stacks.
+
+        Args:
+            worker: Its index.
+        """
+        if self.path is None:
+            return None
+        return self.path / f"worker-{worker}{SUFFIX}"
+
+    def standings(self) -> dict[int, Standing | None]:
+        """Returns where each worker stands, or stood when this was closed.
+
+        `None` of one that has no board.
+        """
+        if self.path is not None:
+            for worker, last in self._last.items():
+                file = os.fspath(self.path / f"worker-{worker}")
+                self._last[worker] = BoardReader(file).read() or last
+        return dict(self._last)
+
+    def close(self) -> None:
+        """Removes the folder. May be called twice."""
+        self.standings()
+        if self.path is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.path = None
+
+
+def _private_folder() -> pathlib.Path | None:
+    for place in _PLACES:
+        if place is None or os.path.isdir(place):
+            try:
+                name = tempfile.mkdtemp(prefix="tfdp-boards-", dir=place)
+            except OSError:
+                continue
+            return pathlib.Path(name)
+    return None

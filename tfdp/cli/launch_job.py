@@ -1,0 +1,186 @@
+"""A job of `tfdp launch`, from its options to its exit code."""
+
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+from tfdp.cli.launch_options import LaunchOptions
+from tfdp.cli.rendezvous import met
+from tfdp.cli.worker_lines import WorkerLines, say
+from tfdp.launch import (
+    SET_FOR_WORKERS,
+    AsynchronousGroup,
+    ElasticGroup,
+    ElasticLauncher,
+    ForkServer,
+    Launcher,
+    Restarts,
+    StallWatch,
+    WorkerGroup,
+    worker_variables,
+)
+from tfdp.machine import MemoryFolder, isolate
+from tfdp.settings import MEMORY_FOLDER, memory_folder
+
+_PRELOAD = ("tensorflow", "keras", "tfdp.callbacks")
+
+
+class LaunchJob:
+    """Runs a script as workers of this machine, with all that they need.
+
+    Args:
+        options: What was asked for.
+
+    Raises:
+        click.UsageError: If that does not go together.
+    """
+
+    def __init__(self, options: LaunchOptions) -> None:
+        """Starts nothing yet."""
+        self._options = options
+        self._slots = options.slots()
+        self._appointment = options.appointment()
+        self._place = options.place()
+        self._count = 1
+        if self._appointment:
+            self._count = self._appointment.count
+        elif self._place:
+            self._count = self._place.workers_per_node
+        elif options.workers:
+            self._count = options.workers[-1]
+        self._is_preloaded = options.is_preloaded()
+        self._max_restarts = options.most_restarts()
+        try:
+            options.check(self._count, self._place)
+            if options.isolated:
+                isolate()
+        except (ValueError, RuntimeError) as error:
+            raise click.UsageError(str(error)) from error
+        self._variables = dict(options.variables)
+        if options.start_timeout is not None:
+            seconds = f"{options.start_timeout:g}"
+            self._variables["TFDP_START_TIMEOUT"] = seconds
+        self._lines = WorkerLines()
+        self._server: ForkServer | None = None
+
+    def run(self) -> int:
+        """Returns the exit code, once all workers have ended."""
+        try:
+            with self._memory(), self._forking():
+                exit_code = self._launcher().run()
+            self._lines.close()
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise  # Nobody reads on, as after `| head`.
+            raise click.ClickException(str(error)) from error
+        return exit_code
+
+    def _launcher(self) -> Launcher:
+        limits: dict[str, Any] = {
+            "max_restarts": self._max_restarts,
+            "timeout": self._options.timeout,
+            "say": say,
+        }
+        if self._slots:
+            return ElasticLauncher(self._start, slots=self._slots, **limits)
+        return Launcher(self._start, **limits)
+
+    def _start(
+        self,
+        restart_count: int,
+        *,
+        num_workers: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        options, place = self._options, self._place
+        addresses = place.addresses if place else None
+        first_index = place.first_index if place else 0
+        if self._appointment:
+            addresses, first_index = met(
+                self._appointment, self._variables, options.timeout
+            )
+        show = self._lines.print if options.verbose else self._lines.print_told
+        return self._group()(
+            [sys.executable, "-u", options.script, *options.args],
+            num_workers or self._count,
+            addresses=addresses,
+            first_index=first_index,
+            cpus_per_worker=options.cpus_per_worker,
+            env=self._variables,
+            restart_count=restart_count,
+            log_dir=options.log_dir,
+            server=self._server,
+            on_line=show,
+            grace_seconds=options.grace_seconds,
+            stalls=self._stall_watch(restart_count),
+            **kwargs,
+        )
+
+    def _group(self) -> Callable[..., WorkerGroup]:
+        if self._slots:
+            return ElasticGroup
+        if not self._options.asynchronous:
+            return WorkerGroup
+        return functools.partial(
+            AsynchronousGroup,
+            restarts=Restarts(self._max_restarts),
+            patience=self._options.grace_seconds,
+            on_fall=lambda failure: say(str(failure)),
+        )
+
+    def _stall_watch(self, restart_count: int) -> StallWatch | None:
+        options, place = self._options, self._place
+        if options.asynchronous or options.stall_seconds == 0:
+            return None
+        is_last = restart_count >= self._max_restarts
+        return StallWatch(
+            options.stall_seconds,
+            say=say,
+            ends=options.on_stall == "restart"
+            or not (options.on_stall or is_last),
+            start_seconds=options.start_seconds(),
+            log_dir=options.log_dir,
+            are_all_here=not self._appointment
+            and (not place or len(place.addresses) == self._count),
+        )
+
+    @contextlib.contextmanager
+    def _forking(self) -> Iterator[None]:
+        """Has a process from which workers are forked, if they are."""
+        if not self._is_preloaded:
+            yield
+            return
+        env = {**worker_variables(), **self._variables}
+        self._server = ForkServer(_PRELOAD, env)
+        try:
+            yield
+        finally:
+            self._server.close()
+
+    @contextlib.contextmanager
+    def _memory(self) -> Iterator[None]:
+        """Gives workers a folder in memory, unless they were given one."""
+        is_given = MEMORY_FOLDER in self._variables or memory_folder()
+        is_wanted = self._max_restarts and not self._options.asynchronous
+        if is_given or not is_wanted:
+            yield
+            return
+        try:
+            # A group that this process is part of must leave its keeper alone.
+            own = {
+                k: v
+                for k, v in worker_variables().items()
+                if k not in SET_FOR_WORKERS
+            }
+            folder = MemoryFolder(env=own)
+        except OSError as error:
+            say(f"Warning: no folder in memory for backups ({error}).")
+            yield
+            return
+        with folder:
+            self._variables[MEMORY_FOLDER] = str(folder.path)
+            yield

@@ -1,0 +1,204 @@
+"""What `tfdp launch` was asked for, and whether it goes together."""
+
+import contextlib
+import dataclasses
+import sys
+
+import click
+
+from tfdp.cli.rendezvous import appointment_of
+from tfdp.cli.worker_lines import say
+from tfdp.cluster import Nodes
+from tfdp.cluster.roll_call import Appointment
+from tfdp.launch import SECRET, Slots, check_secret, worker_variables
+from tfdp.machine import core_shares, is_of_this_machine
+from tfdp.settings import start_timeout
+
+# Of a job whose workers go on without each other, if nobody says how many.
+_RESTARTS_ALONE = 3
+# Of one in which there may be fewer.
+_RESTARTS_OF_SLOTS = 100
+_REJOIN_SECONDS = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LaunchOptions:
+    """The options of the command, each under its name; see its help.
+
+    Raises:
+        click.UsageError: From each method, if options do not go together.
+    """
+
+    workers: range | None
+    rejoin_seconds: float | None
+    nodes: str | None
+    node_rank: int | None
+    rendezvous: str | None
+    workers_total: int | None
+    asynchronous: bool
+    preload: bool | None
+    isolated: bool
+    cpus_per_worker: int | None
+    variables: dict[str, str]
+    log_dir: str | None
+    verbose: bool
+    max_restarts: int | None
+    start_timeout: float | None
+    stall_seconds: float | None
+    on_stall: str | None
+    timeout: float | None
+    grace_seconds: float
+    script: str
+    args: tuple[str, ...]
+
+    def appointment(self) -> Appointment | None:
+        """Returns where this launcher meets the others, if it is to."""
+        return appointment_of(
+            self.rendezvous,
+            self.workers_total,
+            self.workers[-1] if self.workers else None,
+            self.script,
+            apart={
+                "--nodes": self.nodes is not None,
+                "--isolated": self.isolated,
+                "--asynchronous": self.asynchronous,
+            },
+        )
+
+    def slots(self) -> Slots | None:
+        """Returns the slots of workers, if there may be fewer and more."""
+        workers = self.workers
+        if workers is None or len(workers) == 1:
+            if self.rejoin_seconds is not None:
+                raise click.UsageError(
+                    "Who is left waits for others where there may be fewer. "
+                    f"Received: --rejoin-seconds {self.rejoin_seconds:g} "
+                    "without --workers MIN:MAX. Leave it out, or say with how "
+                    "few workers training may go on."
+                )
+            return None
+        for option, is_given in {
+            "--nodes": self.nodes is not None,
+            "--rendezvous": self.rendezvous is not None,
+            "--asynchronous": self.asynchronous,
+        }.items():
+            if is_given:
+                raise click.UsageError(
+                    "Workers become fewer and more on one machine, where they "
+                    f"wait for each other. Received: --workers {workers[0]}:"
+                    f"{workers[-1]} and {option}. Give one number of workers."
+                )
+        patience = self.rejoin_seconds
+        return Slots(
+            workers[0],
+            workers[-1],
+            rejoin_seconds=_REJOIN_SECONDS if patience is None else patience,
+        )
+
+    def place(self) -> Nodes | None:
+        """Returns the place of this machine among others, if there are."""
+        nodes, rank = self.nodes, self.node_rank
+        if (nodes is None) != (rank is None):
+            raise click.UsageError(
+                "--nodes and --node-rank belong together. Received: "
+                f"{'--nodes' if rank is None else '--node-rank'} only. Add "
+                "the other, or leave out both for workers on one machine."
+            )
+        if nodes is None or rank is None:
+            if self.workers is None and self.rendezvous is None:
+                raise click.UsageError(
+                    "Missing option '--workers' (or '--nodes' or "
+                    "'--rendezvous', to join machines)."
+                )
+            return None
+        count = self.workers[-1] if self.workers else 1
+        try:
+            place = Nodes(tuple(nodes.split(",")), rank, count)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        if not is_of_this_machine(place.host):
+            rule = f"--node-rank {rank} is {place.host}"
+            say(f"Warning: {rule}, which does not look like this machine.")
+        return place
+
+    def most_restarts(self) -> int:
+        """Returns how often workers may be started again."""
+        if self.max_restarts is not None:
+            return self.max_restarts
+        if self.asynchronous:
+            return _RESTARTS_ALONE
+        is_elastic = self.workers is not None and len(self.workers) > 1
+        return _RESTARTS_OF_SLOTS if is_elastic else 0
+
+    def is_preloaded(self) -> bool:
+        """Returns whether workers are forked."""
+        if self.preload and self.cpus_per_worker is not None:
+            raise click.UsageError(
+                "Workers that are forked have the cores of the launcher. "
+                f"Received: --preload and --cpus-per-worker "
+                f"{self.cpus_per_worker}. Leave one of them out."
+            )
+        if self.preload is not None:
+            return self.preload
+        is_elastic = self.workers is not None and len(self.workers) > 1
+        is_possible = sys.platform == "linux" and self.cpus_per_worker is None
+        return is_elastic and is_possible
+
+    def check(self, count: int, place: Nodes | None) -> None:
+        """Checks what else does not go together.
+
+        Args:
+            count: Workers of this machine.
+            place: Its place among others.
+
+        Raises:
+            ValueError: If options do not go together.
+            RuntimeError: If this system cannot do what is asked for.
+        """
+        if self.start_timeout is not None:
+            given = self.variables.get("TFDP_START_TIMEOUT")
+            if given is not None:
+                raise ValueError(
+                    "The workers have one time to wait for each other. "
+                    f"Received: --start-timeout {self.start_timeout:g} and "
+                    f"--env TFDP_START_TIMEOUT={given}. Leave one of them out."
+                )
+        if self.cpus_per_worker is not None:
+            core_shares(count, self.cpus_per_worker)
+        if self.isolated and place:
+            raise ValueError(
+                "--isolated is for workers of one machine. Received: "
+                "--isolated and --nodes. Use --workers alone, or close "
+                "the ports by a firewall."
+            )
+        if self.asynchronous:
+            self._check_asynchronous(not place or len(place.addresses) == count)
+        if place:
+            place.check_ports()
+
+    def _check_asynchronous(self, are_all_here: bool) -> None:
+        if self.stall_seconds or self.on_stall:
+            option = "--stall-seconds" if self.stall_seconds else "--on-stall"
+            raise ValueError(
+                "Workers of an asynchronous job do not wait for each other; "
+                "the server gives up who hangs. Received: --asynchronous and "
+                f"{option}. Leave it out."
+            )
+        if SECRET in self.variables:
+            raise ValueError(
+                "The secret of an asynchronous job must not be an argument, "
+                "which others on this machine can read. Received: --env "
+                f"{SECRET}=(not shown). Leave it out: one is drawn, unless "
+                f"with --nodes; then export {SECRET}."
+            )
+        secret = worker_variables().get(SECRET, "")
+        check_secret(secret, are_all_here=are_all_here)
+
+    def start_seconds(self) -> float:
+        """Returns how long workers wait for each other at the start."""
+        if self.start_timeout is not None:
+            return self.start_timeout
+        with contextlib.suppress(ValueError):
+            return start_timeout({**worker_variables(), **self.variables})
+        # It is for the workers to say what is wrong with it.
+        return start_timeout({})
