@@ -50,6 +50,7 @@ class Board:
         self.state = State.STARTING
         self._words = b""
         self._since = self._updated = 0.0
+        self._made = self._step = self._stacks_signal = 0
         self._spent: list[float] = []
         self._map: mmap.mmap | None = None
         self._clock = clock
@@ -199,7 +200,6 @@ class Board:
         self._pid = os.getpid()
         self._sequence = found.sequence
         self._epoch = self._update = self._samples = self._backup = -1
-        self._made = self._step = 0
         self._since = found.since
         self._spent = list(found.spent)
         self._stacks_signal = offer_stacks(path + SUFFIX)
