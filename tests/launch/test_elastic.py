@@ -34,6 +34,7 @@ def run(tmp_path):
                 restart_count=restart_count,
                 on_line=lambda worker, line: lines.append(line),
                 env={"FOLDER": str(tmp_path)},
+                settle_seconds=0,
                 **kwargs,
             )
 
@@ -100,6 +101,24 @@ def test_restarts_are_used_up(run):
         "restart 1 of 2",
         "restart 2 of 2",
     ]
+
+
+def test_starts_that_come_to_nothing_end_the_job(run):
+    slots = Slots(1, 2, first_pause=0.01)
+    exit_code, said, lines = run("sys.exit(5)", slots)
+    assert exit_code == 5
+    assert "5 starts in a row have made no update" in said
+    assert {line.split()[1] for line in lines} == set("01234")
+
+
+def test_workers_that_make_no_update_are_left_alone_for_a_time():
+    begin = time.monotonic()
+    with ElasticGroup(
+        ["sleep", "60"], 2, could_grow=lambda now: True, settle_seconds=1.5
+    ) as group:
+        assert group.wait(50) is None
+    assert group.begins_anew
+    assert 1.5 < time.monotonic() - begin < 30
 
 
 def test_who_has_trained_to_the_end_does_not_begin_anew(run):

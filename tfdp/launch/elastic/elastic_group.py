@@ -1,11 +1,14 @@
 """Workers that end to begin anew with more of them."""
 
 import signal
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from tfdp.launch.blame import Culprit
 from tfdp.launch.worker_group import WorkerGroup
+
+_SETTLE_SECONDS = 60.0
 
 
 class ElasticGroup(WorkerGroup):
@@ -19,6 +22,8 @@ class ElasticGroup(WorkerGroup):
         *args: As for `WorkerGroup`.
         could_grow: Called as `could_grow(now)` again and again, with
             `time.monotonic()`; whether there is room for more workers.
+        settle_seconds: For how long workers are left alone that have made no
+            update, which their boards would say. Defaults to 60.
         **kwargs: As for `WorkerGroup`.
 
     Raises:
@@ -27,20 +32,33 @@ class ElasticGroup(WorkerGroup):
     Example:
 
     >>> command = ["sleep", "60"]
-    >>> with ElasticGroup(command, 1, could_grow=lambda now: True) as group:
-    ...     print(group.wait(timeout=50), group.begins_anew)
+    >>> group = ElasticGroup(
+    ...     command, 1, could_grow=lambda now: True, settle_seconds=0
+    ... )
+    >>> print(group.wait(timeout=50), group.begins_anew)
     None True
     """
 
     failure_grace_seconds = 0.0
 
     def __init__(
-        self, *args: Any, could_grow: Callable[[float], bool], **kwargs: Any
+        self,
+        *args: Any,
+        could_grow: Callable[[float], bool],
+        settle_seconds: float = _SETTLE_SECONDS,
+        **kwargs: Any,
     ) -> None:
         """Starts the workers."""
         self._could_grow = could_grow
         self._grows = False
+        self._settled = time.monotonic() + settle_seconds
         super().__init__(*args, **kwargs)
+
+    @property
+    def updates_made(self) -> int:
+        """How many updates its workers have made, by the most of them."""
+        standings = self.boards.standings().values()
+        return max((each.made for each in standings if each), default=0)
 
     @property
     def begins_anew(self) -> bool:
@@ -58,7 +76,12 @@ class ElasticGroup(WorkerGroup):
         culprit = super().judge(now, codes)
         are_well = culprit is None and not self.blame.has_seen_failure
         all_run = all(code is None for code in codes.values())
-        if are_well and all_run and self._could_grow(now):
+        if (
+            are_well
+            and all_run
+            and self._could_grow(now)
+            and (now >= self._settled or self.updates_made)
+        ):
             self._grows = True
             self.end(signal.SIGTERM)
         return culprit

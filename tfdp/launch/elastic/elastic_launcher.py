@@ -11,13 +11,15 @@ from tfdp.launch.launcher import Launcher
 from tfdp.launch.worker_failure import WorkerFailure
 from tfdp.launch.worker_group import WorkerGroup
 
+_MOST_IN_VAIN = 5
+
 
 class ElasticLauncher(Launcher):
     """Goes on with the workers that are left, and with more when there are.
 
     Whenever a worker falls, all begin anew, with those that are ready; each
     has its place among these. So they do when a slot that was empty is ready
-    again, after a backup.
+    again, after a backup. Five starts in a row without an update end the job.
 
     Args:
         start_group: Called as `start_group(restart_count, num_workers=...,
@@ -53,6 +55,7 @@ class ElasticLauncher(Launcher):
         self._start_elastic = start_group
         self._slots = slots
         self._used: list[int] = []
+        self._in_vain = 0
 
     def pause_after(
         self, group: WorkerGroup, failure: WorkerFailure | None
@@ -65,6 +68,8 @@ class ElasticLauncher(Launcher):
         """
         now = time.monotonic()
         if failure is not None:
+            if self._is_fruitless(group):
+                return None
             if super().pause_after(group, failure) is None:
                 return None
             fallen = [self._used[w] for w in _fallen(group, failure)]
@@ -78,6 +83,14 @@ class ElasticLauncher(Launcher):
         when = f" in {begin - now:.0f} s" if begin - now >= 1 else ""
         self.say(f"going on with {_workers(count)}{when}, {change}")
         return begin - now
+
+    def _is_fruitless(self, group: WorkerGroup) -> bool:
+        has_updates = isinstance(group, ElasticGroup) and group.updates_made
+        self._in_vain = 0 if has_updates else self._in_vain + 1
+        if self._in_vain < _MOST_IN_VAIN:
+            return False
+        self.say(f"{_MOST_IN_VAIN} starts in a row have made no update")
+        return True
 
     def _start(self, restart_count: int) -> ElasticGroup:
         # A moment later than planned, more may be ready.
