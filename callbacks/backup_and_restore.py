@@ -24,8 +24,8 @@ from tfdp.backup import (
     random_numbers,
     shared,
 )
-from tfdp.batch import checked_count, checked_number
 from tfdp.callbacks.data_parallel import edges_of
+from tfdp.checks import checked_count, checked_number
 from tfdp.optimizer import UpdateCount
 from tfdp.upstream.keras import inspection, keras_fit
 

@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from tfdp.batch import BatchPlan, checked_count
+from tfdp.batch import BatchPlan
+from tfdp.checks import checked_count
 
 SIZES = {
     "global_batch": 1024,

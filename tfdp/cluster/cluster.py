@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 from tfdp.cluster import environment, tf_config
 from tfdp.machine import listening, ports
 

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 
 # A process each, with a pipe; no machine has cores for more.
 MOST_WORKERS = 1024

@@ -17,7 +17,7 @@ from tfdp.agreement import (
     have_same_length,
     warn_of_overlap,
 )
-from tfdp.batch import checked_count, checked_number
+from tfdp.checks import checked_count, checked_number
 from tfdp.cluster import Cluster
 from tfdp.cluster.membership import Membership, join
 from tfdp.data import Yields, in_one_order, is_marked, yields
