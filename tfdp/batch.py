@@ -30,7 +30,8 @@ class BatchPlan:
     Args:
         global_batch: Samples behind one weight update, counted over replicas,
             workers and accumulation steps.
-        per_replica_batch: Samples that one replica processes at a time.
+        per_replica_batch: Samples that one replica processes at a time; the
+            largest share of a micro-batch, where they are not all the same.
         num_replicas: Copies of the model over all workers, that is
             `strategy.num_replicas_in_sync`.
         accumulation_steps: Micro-batches per weight update.
@@ -39,8 +40,6 @@ class BatchPlan:
             `num_replicas` alone; the other sizes follow.
 
     Attributes:
-        per_replica_batch: The largest share of a micro-batch, where they are
-            not all the same.
         micro_batch: Samples behind one `train_step`, over all replicas; the
             size to batch a dataset with.
         shares: Samples of a micro-batch for each replica.
