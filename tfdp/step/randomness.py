@@ -1,12 +1,15 @@
 """Random numbers that differ between replicas, and come from one seed."""
 
 import contextlib
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
+from tfdp.step.sample_numbers import SampleSeedGenerator
 from tfdp.upstream.keras import keras_models
+
+By = Literal["replica", "sample"]
 
 
 @keras.saving.register_keras_serializable(package="tfdp")
@@ -38,13 +41,38 @@ class ReplicaSeedGenerator(keras.random.SeedGenerator):
         return tf.where(tf.equal(replica, 0), seed, tf.cast(folded, seed.dtype))
 
 
-def seeded_per_replica() -> contextlib.AbstractContextManager[None]:
-    """Makes the seed generators created in its context differ by replica."""
+def checked_random_by(value: Any) -> By:
+    """Returns what random layers draw numbers for, after checking it.
+
+    Args:
+        value: The argument `random_by`.
+
+    Raises:
+        ValueError: If it is none of the two.
+    """
+    if value not in ("replica", "sample"):
+        raise ValueError(
+            '`random_by` must be "replica", where each replica draws its own '
+            'numbers, or "sample", where each sample has its own. '
+            f"Received: random_by={value!r}."
+        )
+    by: By = value
+    return by
+
+
+def seeded_by(random_by: By) -> contextlib.AbstractContextManager[None]:
+    """Makes the seed generators created in its context draw apart.
+
+    Args:
+        random_by: What they draw other numbers for.
+    """
+    by_sample = random_by == "sample"
+    kind = SampleSeedGenerator if by_sample else ReplicaSeedGenerator
 
     def creator(next_creator: Any, **arguments: Any) -> tf.Variable:
         generator = keras_models.seed_generator_under_construction()
         if type(generator) is keras.random.SeedGenerator:
-            generator.__class__ = ReplicaSeedGenerator
+            generator.__class__ = kind
         return next_creator(**arguments)
 
     return tf.variable_creator_scope(creator)

@@ -11,14 +11,17 @@ import tensorflow as tf
 from tfdp.data import Split, length
 from tfdp.machine import usable_cores
 from tfdp.step import (
+    By,
+    Layout,
     check_not_divided,
     count_for,
     counted,
     divisions,
     fitted,
     metrics_of_all,
+    placed,
     pretended,
-    seeded_per_replica,
+    seeded_by,
     stamped,
     taking_turns,
     waiting_for,
@@ -47,10 +50,15 @@ class DataParallelStrategy(tf.distribute.Strategy):
     Attributes:
         groups: For each replica of this process the names of its devices, in
             the order of the stages; `None` where it has only one.
+        random_by: What random layers draw numbers for: `"replica"`, or
+            `"sample"`.
     """
 
+    random_by: By = "replica"
     groups: tuple[tuple[str, ...], ...] | None = None
     drawn_seed: int | None = None
+    # Of the data that steps are run on.
+    stride: tf.Variable | None = None
     # Set by what measures steps.
     step_clock: Callable[[], tf.Tensor] | None = None
     request_clock: Callable[[], tf.Tensor] | None = None
@@ -96,17 +104,23 @@ class DataParallelStrategy(tf.distribute.Strategy):
     ) -> contextlib.AbstractContextManager[tf.distribute.Strategy]:
         """Returns a context in which models are built for the strategy.
 
-        Random layers made in it draw other numbers on every replica.
+        Random layers made in it draw other numbers on every replica, or for
+        every sample.
 
         Returns:
             What TensorFlow's `Strategy.scope` does.
         """
         keras_data.silence_own_default()
-        contexts = [super().scope, seeded_per_replica]
+        contexts = [super().scope, lambda: seeded_by(self.random_by)]
         build = keras_fit.symbolic_build()
         if build is not None:
             contexts.append(lambda: self._first_step.building(build))
         return _Scope(*contexts)
+
+    @property
+    def _layout(self) -> Layout | None:
+        by_sample = self.random_by == "sample"
+        return Layout(self.num_workers, self.stride) if by_sample else None
 
     @functools.cached_property
     def _first_step(self) -> FirstStep:
@@ -177,6 +191,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
                     taking_turns(made_from),
                     waiting_for((args, kwargs)),
                     counted(args, kwargs, began=began),
+                    placed(self._layout),
                 ):
                     return fn(*args, **kwargs)
             except Exception as error:
@@ -317,6 +332,7 @@ def distribute_split(
         order=split.order,
         steps=split.steps,
         is_split=True,
+        stride=split.stride,
     )
     if epochs is not None:
         keras_epochs.take_length(epochs, distributed)

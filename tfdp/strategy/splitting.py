@@ -96,7 +96,8 @@ def split_of(
             return by_rows(batches, share, items.num_batches)
         if is_grains:
             check_same_beginning(strategy, digest(grain))
-            return by_rows(dataset, share, None)
+            split = by_rows(dataset, share, None)
+            return split._replace(stride=share.num_workers)
         return _after_mark(strategy, dataset, share, own)
     if items is not None and not is_predicting:
         _tell_of_shard(strategy)
