@@ -2,14 +2,18 @@
 
 import contextlib
 import dataclasses
+import re
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tfdp.step.samples import local_samples
 
+SCOPE = "drawn_by_sample"  # Of operations.
+_OTHERS = re.compile("(State(less|ful))?(Random|Truncated|Uniform|Multinomial)")
 _slot = threading.local()
 _LEAVE = 'leave the strategy at `random_by="replica"`.'
 
@@ -61,9 +65,13 @@ def placed(layout: Layout | None) -> Iterator[None]:
         layout: Where samples are; `None` to draw for each replica.
     """
     previous = dict(vars(_slot))
-    _slot.layout, _slot.places, _slot.graph = layout, None, _graph()
+    graph = _graph()
+    _slot.layout, _slot.places, _slot.graph = layout, None, graph
+    begin = len(graph.get_operations()) if graph else 0
     try:
         yield
+        if layout and graph:
+            _tell_of_others(graph.get_operations()[begin:])
     finally:
         vars(_slot).clear()
         vars(_slot).update(previous)
@@ -109,33 +117,39 @@ def checked(shape: tf.Tensor, rows: tf.Tensor, name: str) -> tf.Tensor:
         name: Name of the generator.
 
     Raises:
-        ValueError: If it has not. Where that is not known yet, the step fails
-            with the same words when it runs.
+        ValueError: If it has no rows.
+        tf.errors.InvalidArgumentError: When the step runs, if they are more or
+            fewer.
     """
     rule = (
         'With `random_by="sample"` what a layer draws has a row for each '
         "sample of the batch. Received: {}, drawn by "
         f"'{name}'. Draw with the shape of the batch, or {_LEAVE}"
     )
-    drawn, expected = _known_rows(shape), tf.get_static_value(rows)
-    if drawn == 0:
+    if shape.shape[0] == 0:
         raise ValueError(rule.format("one number for all"))
-    if drawn and expected and drawn != expected:
-        raise ValueError(
-            rule.format(f"{drawn} rows on a replica of {expected} samples")
-        )
     is_right = tf.debugging.assert_equal(
-        shape[0], rows, rule.format("another number of rows")
+        tf.maximum(shape[0], 1), rows, rule.format("another number of rows")
     )
     with tf.control_dependencies([] if is_right is None else [is_right]):
         return tf.identity(shape)
 
 
-def _known_rows(shape: tf.Tensor) -> int | None:
-    if shape.shape[0] == 0:
-        return 0
-    known = tf.get_static_value(shape, partial=True)
-    return None if known is None or known[0] is None else int(known[0])
+def _tell_of_others(operations: Sequence[tf.Operation]) -> None:
+    others = {
+        each.type
+        for each in operations
+        if _OTHERS.match(each.type) and SCOPE not in each.name
+    }
+    if others:
+        warnings.warn(
+            'With `random_by="sample"` numbers are drawn from the seed '
+            "generator of a layer, as in `keras.random.normal(shape, "
+            f"seed=self.seed_generator)`. Received: {', '.join(sorted(others))}"
+            " in a step, from elsewhere, of which other numbers of replicas or "
+            "of micro-batches make something else.",
+            stacklevel=2,
+        )
 
 
 def _found(samples: tf.Tensor, layout: Layout) -> Places:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdp.step.sample_numbers import SampleSeedGenerator
 from tfdp.upstream.keras import keras_models
+from tfdp.upstream.private import optional
 
 By = Literal["replica", "sample"]
 
@@ -66,8 +67,7 @@ def seeded_by(random_by: By) -> contextlib.AbstractContextManager[None]:
     Args:
         random_by: What they draw other numbers for.
     """
-    by_sample = random_by == "sample"
-    kind = SampleSeedGenerator if by_sample else ReplicaSeedGenerator
+    kind = _kind(random_by)
 
     def creator(next_creator: Any, **arguments: Any) -> tf.Variable:
         generator = keras_models.seed_generator_under_construction()
@@ -76,3 +76,23 @@ def seeded_by(random_by: By) -> contextlib.AbstractContextManager[None]:
         return next_creator(**arguments)
 
     return tf.variable_creator_scope(creator)
+
+
+def seed_layers(model: keras.Model, random_by: By) -> None:
+    """Has the layers of a model draw apart that its step has built.
+
+    Keras makes their variables later, when nothing tells whose they are.
+
+    Args:
+        model: The model whose step is about to run.
+        random_by: What they draw other numbers for.
+    """
+    with optional():
+        for generator in keras_models.seed_generators(model):
+            if type(generator) is keras.random.SeedGenerator:
+                generator.__class__ = _kind(random_by)
+
+
+def _kind(random_by: By) -> type[keras.random.SeedGenerator]:
+    by_sample = random_by == "sample"
+    return SampleSeedGenerator if by_sample else ReplicaSeedGenerator

@@ -11,11 +11,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.step.places import checked, places_for
+from tfdp.step.places import SCOPE, checked, places_for
 
 _PHILOX = 1
 _BYTES = 16  # Of what Philox gives at a time.
-SCOPE = "drawn_by_sample"
 
 
 @keras.saving.register_keras_serializable(package="tfdp")
@@ -116,7 +115,7 @@ class SampleSeed(tf.experimental.ExtensionType):
             numbers = tf.reduce_prod(shape[1:])
             blocks = (numbers + at_a_time - 1) // at_a_time
             counter = tf.cast(self.first * blocks, tf.uint64)
-            span = (shape[0] - 1) * self.stride + 1
+            span = tf.maximum((shape[0] - 1) * self.stride + 1, 0)
             drawn = operation(
                 shape=tf.stack([span, blocks * at_a_time]),
                 key=self._key(blocks),

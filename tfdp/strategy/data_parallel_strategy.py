@@ -21,6 +21,7 @@ from tfdp.step import (
     metrics_of_all,
     placed,
     pretended,
+    seed_layers,
     seeded_by,
     stamped,
     taking_turns,
@@ -172,7 +173,10 @@ class DataParallelStrategy(tf.distribute.Strategy):
                 ),
                 made_from=fn,
             )
-        with metrics_of_all(keras_fit.model_of_any_step(fn)):
+        model = keras_fit.model_of_any_step(fn)
+        if model is not None:
+            seed_layers(model, self.random_by)
+        with metrics_of_all(model):
             return self._run(counting, args, kwargs, options)
 
     def _run(self, counting: Any, *arguments: Any) -> Any:
