@@ -1,6 +1,5 @@
 """How many samples stand behind a step, an update and an epoch."""
 
-import collections
 import dataclasses
 import math
 import warnings
@@ -21,8 +20,8 @@ class BatchPlan:
     lost and come back, give `max_per_replica_batch` instead of
     `per_replica_batch`. Every update then sees `global_batch` samples, however
     many replicas there are: in the fewest micro-batches of equal size that
-    fit. What does not divide by the replicas is shared out so that no replica
-    has more than one sample more than another. Micro-batches are of equal size
+    fit. One that does not divide by the replicas is shared out unevenly, as
+    gradients are weighed by their samples. Micro-batches are of equal size
     where their number divides the global batch: choose one with many divisors,
     such as a power of two or a multiple of 12. A prime one may be cut into
     single samples, which is warned of.
@@ -42,7 +41,6 @@ class BatchPlan:
     Attributes:
         micro_batch: Samples behind one `train_step`, over all replicas; the
             size to batch a dataset with.
-        shares: Samples of a micro-batch for each replica.
 
     Raises:
         TypeError: If a size is not an integer.
@@ -73,8 +71,8 @@ class BatchPlan:
     ...     )  # doctest: +NORMALIZE_WHITESPACE
     global batch 1,024 = 256 per replica x 4 replicas x 1 accumulation step
     (micro-batch 1,024)
-    global batch 1,024 = micro-batch 512 over 3 replicas (2 with 171, 1 with
-    170) x 2 accumulation steps
+    global batch 1,024 = micro-batch 512 over 3 replicas (up to 171 each) x 2
+    accumulation steps
     global batch 1,024 = 256 per replica x 1 replica x 4 accumulation steps
     (micro-batch 256)
     """
@@ -120,12 +118,6 @@ class BatchPlan:
         """Samples behind one `train_step`, over all replicas."""
         return self.global_batch // self.accumulation_steps
 
-    @property
-    def shares(self) -> tuple[int, ...]:
-        """Samples of a micro-batch for each replica, the largest first."""
-        size, larger = divmod(self.micro_batch, self.num_replicas)
-        return tuple(size + (i < larger) for i in range(self.num_replicas))
-
     def updates_per_epoch(self, num_samples: int) -> int:
         """Returns the number of weight updates in one pass over the data.
 
@@ -166,11 +158,9 @@ class BatchPlan:
                 f"{begin} {self.per_replica_batch:,} per replica x {replicas} "
                 f"x {steps} (micro-batch {self.micro_batch:,})"
             )
-        shares = collections.Counter(self.shares).items()
-        each = ", ".join(f"{n:,} with {size:,}" for size, n in shares)
         return (
             f"{begin} micro-batch {self.micro_batch:,} over {replicas} "
-            f"({each}) x {steps}"
+            f"(up to {self.per_replica_batch:,} each) x {steps}"
         )
 
 

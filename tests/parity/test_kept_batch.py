@@ -68,7 +68,7 @@ def test_the_numbers_of_one_device_for_any_number_of_replicas(
     strategy = tfdp.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
     plan, weights, most = train(strategy, problem.OPTIMIZERS[optimizer])
     assert (plan.accumulation_steps, most) == EXPECTED[replicas]
-    assert tuple(most) == plan.shares
+    assert max(most) == plan.per_replica_batch <= LIMIT
     assert problem.deviation(weights, oracle(optimizer)) <= 1e-6
 
 
@@ -85,7 +85,7 @@ def test_three_workers_keep_the_batch_of_one_device():
     for plan, weights, _ in reports:
         assert plan == (
             "global batch 64 = micro-batch 32 over 3 replicas "
-            "(2 with 11, 1 with 10) x 2 accumulation steps"
+            "(up to 11 each) x 2 accumulation steps"
         )
         weights = [np.array(w, "float32") for w in weights]
         assert problem.deviation(weights, expected) <= 1e-6

@@ -161,6 +161,42 @@ def on_a_worker(layer, limit):
     return {k: [w.tolist() for w in v] for k, v in found.items()}
 
 
+def refused_on_a_worker():
+    strategy = tfdp.auto_strategy(random_by="sample")
+    model, *_ = made(strategy, GLOBAL_BATCH, "dropout")
+    x = np.zeros([35, 2, 8], "float32")
+
+    def marked(data):
+        return data.apply(tfdp.shard).map(lambda x: (x, x[0, :1])).batch(5)
+
+    def error_of(call, data):
+        try:
+            call(marked(data))
+        except ValueError as error:
+            return str(error)
+        return "none"
+
+    rows = tf.data.Dataset.from_tensor_slices(x)
+    return [
+        # Of 19 the last micro-batch has 4, and begins with worker 1.
+        error_of(model.fit, rows.take(19)),
+        error_of(model.fit, rows.filter(lambda x: True)),
+        error_of(strategy.experimental_distribute_dataset, rows),
+        error_of(model.fit, rows.take(18)),
+        error_of(lambda d: model.fit(d, steps_per_epoch=3), rows.repeat()),
+    ]
+
+
+@pytest.mark.multi_worker
+def test_shares_whose_turns_are_not_known_are_refused():
+    for found in tfdp.testing.run_workers(refused_on_a_worker, 2):
+        for each in found[:2]:
+            assert "Received: micro-batches of 5 on 2 workers" in each
+            assert "or leave out `tfdp.shard`" in each
+        assert "Received: some for a loop of your own" in found[2]
+        assert found[3:] == ["none", "none"]
+
+
 @pytest.mark.multi_worker
 # Micro-batches of 48, 16, which 3 do not divide, and 12.
 @pytest.mark.parametrize(("workers", "limit"), [(3, 6), (2, 24), (2, 6)])

@@ -319,6 +319,11 @@ def distribute_split(
     epochs = keras_epochs.iterator_under_construction(within=2)
     if epochs is not None:
         keras_epochs.begin_late(epochs, no_batches)
+    elif split.stride > 1 and strategy.random_by == "sample":
+        raise ValueError(
+            'With `random_by="sample"` samples that `tfdp.shard` shares out '
+            "are for `fit`. Received: some for a loop of your own. Drop it."
+        )
     if split.steps == 0:
         raise no_batches()
     dataset = prepared(split.dataset)
