@@ -23,9 +23,9 @@ from tfdp.backup import (
     fill_history,
     history_of,
 )
-from tfdp.batch import checked_count, checked_number
 from tfdp.board import State, own_board
 from tfdp.callbacks.data_parallel import edges_of
+from tfdp.checks import checked_count, checked_number
 from tfdp.optimizer import UpdateCount
 from tfdp.settings import memory_folder
 from tfdp.upstream.keras import inspection, keras_fit
@@ -335,6 +335,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             "batch": self._batch,
             **self._course.place(in_epoch=in_epoch),
             "replicas": self._strategy.num_replicas_in_sync,
+            "random_by": self._strategy.random_by,
             "accumulation_steps": self._accumulation_steps(),
             "updates_per_epoch": self._updates_per_epoch(),
             "updates": self._updates.now(),
@@ -363,6 +364,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             about,
             is_in_order=is_in_order,
             replicas=self._strategy.num_replicas_in_sync,
+            random_by=self._strategy.random_by,
             updates_per_epoch=self._updates_per_epoch(),
             is_over=(about["epoch"], batch) > (self.params["epochs"], 0),
             epochs=self.params["epochs"],

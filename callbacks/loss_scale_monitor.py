@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 from tfdp.optimizer import FLOOR, DistributedOptimizer
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from tfdp.batch import checked_verbose
+from tfdp.checks import checked_verbose
 from tfdp.optimizer import DistributedOptimizer, NoiseScale
 from tfdp.synchronization import checked_smoothing
 

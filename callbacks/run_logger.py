@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import keras
 
-from tfdp.batch import checked_count
 from tfdp.callbacks.apart import ExchangeWatch
 from tfdp.callbacks.backup_and_restore import BackupAndRestore
+from tfdp.checks import checked_count
 from tfdp.optimizer import UpdateCount
 from tfdp.run_log import EventFile, RunLog, numbers_in, opened, run_header
 from tfdp.throughput import room_words

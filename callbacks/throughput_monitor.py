@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from tfdp.agreement import all_gather, gathered_window
 from tfdp.backup import is_replaying
-from tfdp.batch import checked_count, checked_number, checked_verbose
 from tfdp.callbacks.apart import ExchangeWatch
 from tfdp.callbacks.counted_model import (
     all_read_all,
@@ -23,6 +22,7 @@ from tfdp.callbacks.data_parallel import DataParallel
 from tfdp.callbacks.feeding import feed_of_fit
 from tfdp.callbacks.progress_bar import show_one_figure
 from tfdp.callbacks.vote_timer import VoteTimer
+from tfdp.checks import checked_count, checked_number, checked_verbose
 from tfdp.step import CAPACITY, Settings, StepMeter
 from tfdp.throughput import (
     Limit,

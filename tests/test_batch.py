@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from tfdp.batch import BatchPlan, checked_count
+from tfdp.batch import BatchPlan
+from tfdp.checks import checked_count
 
 SIZES = {
     "global_batch": 1024,
@@ -250,3 +251,122 @@ def test_the_minimum_of_a_count_can_be_lowered():
     assert checked_count("warmup_updates", 0, minimum=0) == 0
     with pytest.raises(ValueError, match="at least 0. Received: .*=-1"):
         checked_count("warmup_updates", -1, minimum=0)
+
+
+LIMITED = {
+    "global_batch": 1024,
+    "max_per_replica_batch": 256,
+    "num_replicas": 4,
+}
+
+
+@pytest.mark.parametrize(
+    ("global_batch", "limit", "replicas", "steps", "micro_batch", "largest"),
+    [
+        (1024, 256, 4, 1, 1024, 256),
+        (1024, 256, 3, 2, 512, 171),
+        (1024, 256, 2, 2, 512, 256),
+        (1024, 256, 1, 4, 256, 256),
+        (1000, 96, 3, 4, 250, 84),
+        (60, 100, 8, 1, 60, 8),
+        (12, 1, 5, 3, 4, 1),
+        (7, 2, 3, 7, 1, 1),
+        (4, 4, 4, 1, 4, 1),
+        (1, 1, 1, 1, 1, 1),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:`global_batch` should have divisors")
+def test_a_limit_gives_the_fewest_micro_batches_that_fit(
+    global_batch, limit, replicas, steps, micro_batch, largest
+):
+    plan = BatchPlan(
+        global_batch=global_batch,
+        max_per_replica_batch=limit,
+        num_replicas=replicas,
+    )
+    assert plan.accumulation_steps == steps
+    assert plan.micro_batch == micro_batch
+    assert plan.per_replica_batch == largest
+
+
+@pytest.mark.filterwarnings("ignore:`global_batch` should have divisors")
+def test_within_a_limit_every_update_sees_the_global_batch():
+    for size, limit, replicas in itertools.product(
+        range(1, 50), (1, 2, 3, 5, 8, 60), range(1, 9)
+    ):
+        if size < replicas:
+            continue
+        plan = BatchPlan(
+            global_batch=size,
+            max_per_replica_batch=limit,
+            num_replicas=replicas,
+        )
+        fitting = [
+            steps
+            for steps in range(1, size + 1)
+            if size % steps == 0 and size / steps <= limit * replicas
+        ]
+        assert plan.accumulation_steps == fitting[0]
+        assert plan.micro_batch * plan.accumulation_steps == size
+        assert limit >= plan.per_replica_batch >= plan.micro_batch / replicas
+        assert plan == eval(repr(plan))
+        assert plan.updates_per_epoch(100) == -(-100 // size)
+
+
+def test_a_limit_that_all_replicas_use_up_is_the_size():
+    limited = BatchPlan(**{**LIMITED, "max_per_replica_batch": 64})
+    assert limited == BatchPlan(**SIZES)
+
+
+def test_a_plan_of_unequal_shares_explains_itself():
+    plan = BatchPlan(**{**LIMITED, "num_replicas": 3})
+    assert str(plan) == (
+        "global batch 1,024 = micro-batch 512 over 3 replicas "
+        "(up to 171 each) x 2 accumulation steps"
+    )
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"per_replica_batch": 64},
+        {"accumulation_steps": 4},
+        {"num_replicas": None},
+        {"global_batch": None},
+    ],
+    ids=str,
+)
+def test_a_limit_goes_with_batch_and_replicas_alone(sizes):
+    given = {**LIMITED, **sizes}
+    with pytest.raises(ValueError, match="no other size, as those") as error:
+        BatchPlan(**given)
+    received = str(error.value).partition("Received: ")[2].partition(". ")[0]
+    assert dict(each.split("=") for each in received.split(", ")) == {
+        name: str(size) for name, size in given.items() if size is not None
+    }
+
+
+def test_fewer_samples_than_replicas_are_refused():
+    message = (
+        "`global_batch` must be at least `num_replicas`, so that each replica "
+        "has a sample. Received: global_batch=3, num_replicas=4, "
+        "max_per_replica_batch=8. Use global_batch=4, or fewer replicas."
+    )
+    sizes = {"max_per_replica_batch": 8, "num_replicas": 4}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        BatchPlan(global_batch=3, **sizes)
+    assert BatchPlan(global_batch=4, **sizes).micro_batch == 4
+
+
+def test_a_batch_in_many_pieces_is_warned_of_with_sizes_of_few():
+    message = (
+        "Received: global_batch=1009, num_replicas=4, "
+        "max_per_replica_batch=64, which takes 1,009 micro-batches where 4 "
+        "would do. Use global_batch=1008 or 1012, or a power of two"
+    )
+    sizes = {"num_replicas": 4, "max_per_replica_batch": 64}
+    with pytest.warns(UserWarning, match=re.escape(message)) as caught:
+        BatchPlan(global_batch=1009, **sizes)
+    assert caught[0].filename == __file__
+    for better in (1008, 1012, 1024):
+        assert BatchPlan(global_batch=better, **sizes).accumulation_steps == 4

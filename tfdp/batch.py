@@ -2,123 +2,9 @@
 
 import dataclasses
 import math
-import numbers
-import operator
-from typing import Any, SupportsIndex
+import warnings
 
-# What an integer of TensorFlow holds.
-_LARGEST_COUNT = 2**63 - 1
-
-
-def checked_count(
-    name: str,
-    value: SupportsIndex | None,
-    *,
-    minimum: int = 1,
-    maximum: int = _LARGEST_COUNT,
-) -> int:
-    """Returns `value` as an `int`, after checking that it is a count.
-
-    Args:
-        name: Name of the argument, for the message.
-        value: The argument. Integers of NumPy are integers, booleans are not.
-        minimum: Smallest value allowed. Defaults to 1.
-        maximum: Largest value allowed. Defaults to what 64 bits hold.
-
-    Returns:
-        `int(value)`.
-
-    Raises:
-        TypeError: If `value` is not an integer.
-        ValueError: If `value` is below `minimum` or above `maximum`.
-    """
-    try:
-        if value is None or isinstance(value, bool):
-            raise TypeError
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"`{name}` must be an integer. "
-            f"Received: {name}={value!r} ({type(value).__name__})."
-        ) from None
-    if count < minimum:
-        raise ValueError(
-            f"`{name}` must be at least {minimum}. Received: {name}={count}."
-        )
-    if count > maximum:
-        raise ValueError(
-            f"`{name}` must be at most {maximum}. Received: {name}="
-            f"{count if count < 10**40 else 'a number of many digits'}."
-        )
-    return count
-
-
-def checked_verbose(value: Any) -> int:
-    """Returns how much to print, after checking it.
-
-    Args:
-        value: The argument `verbose`: 0, 1 or 2; booleans will do.
-
-    Returns:
-        `int(value)`.
-
-    Raises:
-        TypeError: If `value` is not an integer.
-        ValueError: If it is another one.
-    """
-    if isinstance(value, bool):
-        return int(value)
-    return checked_count("verbose", value, minimum=0, maximum=2)
-
-
-def checked_number(
-    name: str,
-    value: Any,
-    *,
-    expected: str = "a number",
-    zero_allowed: bool = False,
-    maximum: float = math.inf,
-) -> float:
-    """Returns `value` as a `float`, after checking that it is positive.
-
-    Args:
-        name: Name of the argument, for the message.
-        value: The argument. Numbers of NumPy are numbers, booleans are not.
-        expected: What the argument must be, for the message.
-        zero_allowed: Whether zero will do. Defaults to `False`.
-        maximum: Largest value allowed. Defaults to any.
-
-    Returns:
-        `float(value)`.
-
-    Raises:
-        TypeError: If `value` is not a number.
-        ValueError: If `value` is negative, not finite, above `maximum`, or a
-            zero that is not allowed.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(
-            f"`{name}` must be {expected}. "
-            f"Received: {name}={value!r} ({type(value).__name__})."
-        )
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if (
-        not math.isfinite(number)
-        or number < 0
-        or (number == 0 and not zero_allowed)
-    ):
-        sign = "not negative" if zero_allowed else "positive"
-        raise ValueError(
-            f"`{name}` must be finite and {sign}. Received: {name}={number}."
-        )
-    if number > maximum:
-        raise ValueError(
-            f"`{name}` must be at most {maximum:,g}. Received: {name}={number}."
-        )
-    return number
+from tfdp.checks import checked_count
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -130,14 +16,27 @@ class BatchPlan:
     batch, which one weight update sees. Any three sizes give the fourth; all
     four are checked against each other.
 
+    Where the number of replicas changes, from run to run or as workers are
+    lost and come back, give `max_per_replica_batch` instead of
+    `per_replica_batch`. Every update then sees `global_batch` samples, however
+    many replicas there are: in the fewest micro-batches of equal size that
+    fit. One that does not divide by the replicas is shared out unevenly, as
+    gradients are weighed by their samples. Micro-batches are of equal size
+    where their number divides the global batch: choose one with many divisors,
+    such as a power of two or a multiple of 12. A prime one may be cut into
+    single samples, which is warned of.
+
     Args:
         global_batch: Samples behind one weight update, counted over replicas,
             workers and accumulation steps.
-        per_replica_batch: Samples that one replica processes at a time. It is
-            what device memory limits.
+        per_replica_batch: Samples that one replica processes at a time; the
+            largest share of a micro-batch, where they are not all the same.
         num_replicas: Copies of the model over all workers, that is
             `strategy.num_replicas_in_sync`.
         accumulation_steps: Micro-batches per weight update.
+        max_per_replica_batch: Samples that one replica can process at a time,
+            which device memory limits. Given with `global_batch` and
+            `num_replicas` alone; the other sizes follow.
 
     Attributes:
         micro_batch: Samples behind one `train_step`, over all replicas; the
@@ -145,8 +44,9 @@ class BatchPlan:
 
     Raises:
         TypeError: If a size is not an integer.
-        ValueError: If a size is below 1, if more than one is missing, or if
-            no whole number makes the sizes fit together.
+        ValueError: If a size is below 1, if more than one is missing, if no
+            whole number makes the sizes fit together, or if there is a limit
+            and more replicas than samples.
 
     Example:
 
@@ -157,6 +57,23 @@ class BatchPlan:
     (4, 256)
     >>> print(plan)  # doctest: +NORMALIZE_WHITESPACE
     global batch 1,024 = 64 per replica x 4 replicas x 4 accumulation steps
+    (micro-batch 256)
+
+    Whatever the number of replicas:
+
+    >>> for replicas in (4, 3, 1):
+    ...     print(
+    ...         BatchPlan(
+    ...             global_batch=1024,
+    ...             max_per_replica_batch=256,
+    ...             num_replicas=replicas,
+    ...         )
+    ...     )  # doctest: +NORMALIZE_WHITESPACE
+    global batch 1,024 = 256 per replica x 4 replicas x 1 accumulation step
+    (micro-batch 1,024)
+    global batch 1,024 = micro-batch 512 over 3 replicas (up to 171 each) x 2
+    accumulation steps
+    global batch 1,024 = 256 per replica x 1 replica x 4 accumulation steps
     (micro-batch 256)
     """
 
@@ -172,8 +89,9 @@ class BatchPlan:
         per_replica_batch: int | None = None,
         num_replicas: int | None = None,
         accumulation_steps: int | None = None,
+        max_per_replica_batch: int | None = None,
     ) -> None:
-        """Checks the sizes and works out the missing one."""
+        """Checks the sizes and works out the missing ones."""
         sizes = {
             "global_batch": global_batch,
             "per_replica_batch": per_replica_batch,
@@ -185,13 +103,20 @@ class BatchPlan:
             for name, size in sizes.items()
             if size is not None
         }
-        for name, size in _completed(given).items():
+        if max_per_replica_batch is None:
+            complete = _completed(given)
+        else:
+            limit = checked_count(
+                "max_per_replica_batch", max_per_replica_batch
+            )
+            complete = _within(limit, given)
+        for name, size in complete.items():
             object.__setattr__(self, name, size)
 
     @property
     def micro_batch(self) -> int:
         """Samples behind one `train_step`, over all replicas."""
-        return self.per_replica_batch * self.num_replicas
+        return self.global_batch // self.accumulation_steps
 
     def updates_per_epoch(self, num_samples: int) -> int:
         """Returns the number of weight updates in one pass over the data.
@@ -225,12 +150,17 @@ class BatchPlan:
 
     def __str__(self) -> str:
         """Returns the plan as one line that shows the multiplication."""
+        replicas = _counted(self.num_replicas, "replica")
+        steps = _counted(self.accumulation_steps, "accumulation step")
+        begin = f"global batch {self.global_batch:,} ="
+        if self.micro_batch % self.num_replicas == 0:
+            return (
+                f"{begin} {self.per_replica_batch:,} per replica x {replicas} "
+                f"x {steps} (micro-batch {self.micro_batch:,})"
+            )
         return (
-            f"global batch {self.global_batch:,} = "
-            f"{self.per_replica_batch:,} per replica x "
-            f"{_counted(self.num_replicas, 'replica')} x "
-            f"{_counted(self.accumulation_steps, 'accumulation step')} "
-            f"(micro-batch {self.micro_batch:,})"
+            f"{begin} micro-batch {self.micro_batch:,} over {replicas} "
+            f"(up to {self.per_replica_batch:,} each) x {steps}"
         )
 
 
@@ -257,7 +187,7 @@ def _completed(given: dict[str, int]) -> dict[str, int]:
                 f"{_way_out(global_batch, factors)}."
             )
         return {**given, missing[0]: size}
-    if global_batch != product:
+    if global_batch != product and not _is_shared_out(**given):
         raise ValueError(
             f"`global_batch` must equal {' x '.join(factors)}. "
             f"Received: {_listed(given)} (product {product}). "
@@ -265,6 +195,59 @@ def _completed(given: dict[str, int]) -> dict[str, int]:
             "follow from the others."
         )
     return given
+
+
+def _is_shared_out(
+    global_batch: int,
+    per_replica_batch: int,
+    num_replicas: int,
+    accumulation_steps: int,
+) -> bool:
+    """Whether the sizes are those of a plan whose shares differ."""
+    micro_batch, left = divmod(global_batch, accumulation_steps)
+    return not left and per_replica_batch == -(-micro_batch // num_replicas)
+
+
+def _within(limit: int, given: dict[str, int]) -> dict[str, int]:
+    received = f"{_listed(given)}, max_per_replica_batch={limit}"
+    if set(given) != {"global_batch", "num_replicas"}:
+        raise ValueError(
+            "`max_per_replica_batch` goes with `global_batch` and "
+            "`num_replicas`, and no other size, as those follow. Received: "
+            f"{received}. Pass these three, or no `max_per_replica_batch`."
+        )
+    global_batch, num_replicas = given["global_batch"], given["num_replicas"]
+    if global_batch < num_replicas:
+        raise ValueError(
+            "`global_batch` must be at least `num_replicas`, so that each "
+            f"replica has a sample. Received: {received}. Use "
+            f"global_batch={num_replicas}, or fewer replicas."
+        )
+    largest = min(global_batch, limit * num_replicas)
+    steps = min(
+        steps
+        for low in range(1, math.isqrt(global_batch) + 1)
+        if global_batch % low == 0
+        for steps in (low, global_batch // low)
+        if steps * largest >= global_batch
+    )
+    fewest = math.ceil(global_batch / largest)
+    if steps > 2 * fewest:
+        below = global_batch - global_batch % fewest
+        warnings.warn(
+            "`global_batch` should have divisors, so that few micro-batches of "
+            f"equal size make it up. Received: {received}, which takes "
+            f"{steps:,} micro-batches where {fewest:,} would do. Use "
+            f"global_batch={below} or {below + fewest}, or a power of two, "
+            "which suits any number of replicas.",
+            stacklevel=3,
+        )
+    return {
+        "global_batch": global_batch,
+        "per_replica_batch": -(-global_batch // (steps * num_replicas)),
+        "num_replicas": num_replicas,
+        "accumulation_steps": steps,
+    }
 
 
 def _way_out(global_batch: int, factors: dict[str, int]) -> str:

@@ -118,6 +118,30 @@ def b10(side):
     return float(np.var(actual) / np.var(one))
 
 
+def b10_by_sample(side):
+    """Dropout: a weight of 2 replicas, against one; `random_by="sample"`.
+
+    Test: test_random_by_sample.py::
+    test_the_numbers_of_one_replica_for_any_number
+    """
+    devices = tfdp.testing.logical_cpus(4)
+
+    def make():
+        keras.utils.set_random_seed(1)
+        layers = [keras.layers.Dropout(0.5), keras.layers.Dense(1)]
+        return keras.Sequential([keras.Input((FEATURES,)), *layers])
+
+    def on(replicas):
+        strategy = side.strategy(replicas)
+        if side.is_tfdp:
+            strategy = tfdp.MirroredStrategy(
+                devices[:replicas], random_by="sample"
+            )
+        return side.trained(sgd, batches(), strategy, make=make)
+
+    return deviation(on(2), on(1))
+
+
 def b11(side):
     """BatchNormalization: how far apart replicas are in its statistics.
 

@@ -11,6 +11,7 @@ from killed import KillAt, Killed
 
 import tfdp
 from tfdp.backup.courses import replay
+from tfdp.backup.differences import differences
 
 # Callbacks of these tests count, and have no `get_state`.
 pytestmark = pytest.mark.filterwarnings("ignore:What callbacks remember")
@@ -353,6 +354,35 @@ def test_it_resumes_on_other_replicas_with_a_note(tmp_path):
     for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert sum(resumed.optimizer.samples_by_replica()) == 4 * SAMPLES
+
+
+def test_it_says_what_random_layers_draw_after_a_resume(tmp_path):
+    backup = {"replicas": 2, "updates_per_epoch": 3, "epoch": 1}
+
+    def said(about, random_by):
+        return " ".join(
+            differences(
+                {**backup, **about},
+                is_in_order=True,
+                replicas=4,
+                random_by=random_by,
+                updates_per_epoch=3,
+                is_over=False,
+                epochs=4,
+                folder=tmp_path,
+            )
+        )
+
+    other = "Received: random_by='{}', with a backup made with random_by='{}'."
+    before = said({}, "replica")
+    assert "dropout draws other masks" in before
+    assert "Received: random_by" not in before
+    sampled = said({"random_by": "sample"}, "sample")
+    assert "dropout draws the same masks" in sampled
+    assert "Received: random_by" not in sampled
+    assert other.format("sample", "replica") in said({}, "sample")
+    now = said({"random_by": "sample"}, "replica")
+    assert other.format("replica", "sample") in now
 
 
 class Signal(keras.callbacks.Callback):

@@ -42,6 +42,11 @@ def scaled(**options):
 PLAN = {"per_replica_batch": 4, "num_replicas": 2, "accumulation_steps": 2}
 CASES = [
     (plan, PLAN, [*PLAN]),
+    (
+        plan,
+        {"global_batch": 8, "num_replicas": 2},
+        ["max_per_replica_batch"],
+    ),
     (updates, {}, ["num_samples"]),
     (cluster, {}, ["visible_gpus"]),
     (strategy, {}, ["heartbeat_timeout", "devices_per_replica"]),

@@ -52,6 +52,23 @@ def test_layer_keeps_statistics_apart_from_seeds_and_metrics():
     assert keras_models.own_non_trainable_weights(counting) == []
 
 
+@contract(
+    "_seed_generators",
+    serves="random layers that a step builds draw the same numbers on every "
+    "replica",
+)
+def test_layers_know_their_seed_generators():
+    class Holding(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.generators = [keras.random.SeedGenerator(1)]
+            self.dropout = keras.layers.Dropout(0.5)
+
+    model = Holding()
+    found = keras_models.seed_generators(model)
+    assert found == [*model.generators, model.dropout.seed_generator]
+
+
 @contract("_symbolic_build", serves="an audit cannot build a model")
 def test_symbolic_build_makes_model_and_metrics():
     model = keras.Sequential([keras.layers.Dense(1)])

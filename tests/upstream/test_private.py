@@ -64,6 +64,7 @@ OF_EVERY_FIT = {
     "keras_models._user_weighted_metrics",
     "keras_models._flatten_layers",
     "keras_models._non_trainable_variables",
+    "keras_models._seed_generators",
     "keras_optimizers._learning_rate",
     "keras_optimizers._sum_over_replicas",
     "keras_optimizers._get_variable_index",
@@ -231,6 +232,9 @@ USES = {
     "keras_models._global_attribute": keras_models.global_seed_generator,
     "keras_models._global_seed_generator": lambda: (
         keras_models.global_seed_generator(make=True)
+    ),
+    "keras_models._seed_generators": lambda: keras_models.seed_generators(
+        model()
     ),
     "keras_losses._scale_loss": keras_losses.divider,
     "keras_losses._unscale_loss": keras_losses.divider,

@@ -10,6 +10,7 @@ def differences(
     *,
     is_in_order: bool,
     replicas: int,
+    random_by: str,
     updates_per_epoch: int | None,
     is_over: bool,
     epochs: int,
@@ -21,6 +22,7 @@ def differences(
         about: What the backup says of itself.
         is_in_order: Whether the data are in the order of then.
         replicas: How many there are now.
+        random_by: What random layers draw numbers for now.
         updates_per_epoch: How many there are now, if that is known.
         is_over: Whether the backup was made after more epochs.
         epochs: How many there are now.
@@ -42,7 +44,15 @@ def differences(
             f"Resuming on {replicas} replicas a backup made on "
             f"{about['replicas']}: the updates stay those of the same "
             "global batch, if `BatchPlan` is given the same; batch "
-            "statistics are their mean, and dropout draws other masks."
+            f"statistics are their mean, and {_masks(random_by)}."
+        )
+    before = about.get("random_by", "replica")
+    if random_by != before:
+        yield (
+            "Random layers go on as they began. Received: "
+            f"random_by={random_by!r}, with a backup made with "
+            f"random_by={before!r}. They draw other numbers from now on; make "
+            "the strategy as it was for the same ones."
         )
     if updates_per_epoch != about["updates_per_epoch"]:
         yield (
@@ -67,3 +77,9 @@ def differences(
             "now. Give each phase a `fit` of its own, from "
             "`initial_epoch` on."
         )
+
+
+def _masks(random_by: str) -> str:
+    if random_by == "sample":
+        return "dropout draws the same masks"
+    return "dropout draws other masks, as it would not by random_by='sample'"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 from tfdp.cluster import environment, tf_config
 from tfdp.cluster.addresses import check_address
 from tfdp.machine import listening, ports

@@ -4,7 +4,7 @@ import collections
 import contextlib
 import dataclasses
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 from tfdp.cluster.cluster import Cluster
 from tfdp.machine import listening
 

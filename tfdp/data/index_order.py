@@ -4,7 +4,7 @@ import itertools
 
 import tensorflow as tf
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 from tfdp.data.mark import mark_of
 from tfdp.upstream.tensorflow import tf_datasets
 

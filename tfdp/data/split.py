@@ -16,11 +16,14 @@ class Split(NamedTuple):
         order: The part of it that decides on the order of samples.
         steps: Steps of an epoch; negative where that is unknown or without
             end, as TensorFlow has it.
+        stride: How far from each other this worker's samples are, among those
+            of a micro-batch.
     """
 
     dataset: tf.data.Dataset
     order: tf.data.Dataset
     steps: int
+    stride: int = 1
 
 
 def by_replica(
@@ -60,7 +63,8 @@ def by_replica(
     split = dataset.flat_map(parts)
     if steps < 0 or not _may_be_empty(split):
         ends = tf.data.UNKNOWN_CARDINALITY if steps >= 0 else steps
-        return Split(split.prefetch(share.replicas), dataset, ends)
+        split = split.prefetch(share.replicas)
+        return Split(split, dataset, ends, share.num_workers)
     count = steps * share.replicas
     nothing = tf.data.Dataset.from_tensors(
         tf.nest.map_structure(_no_rows, split.element_spec)
@@ -71,7 +75,7 @@ def by_replica(
         .apply(tf.data.experimental.assert_cardinality(count))
         .prefetch(share.replicas)
     )
-    return Split(padded, dataset, steps)
+    return Split(padded, dataset, steps, share.num_workers)
 
 
 def by_rows(dataset: tf.data.Dataset, share: Share, steps: int | None) -> Split:

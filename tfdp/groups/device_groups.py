@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 
 _WAY_OUT = 'Pass, for example, groups=[["GPU:0", "GPU:1"], ["GPU:2", "GPU:3"]].'
 

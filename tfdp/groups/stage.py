@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 from tfdp.groups import symbols
 from tfdp.groups.differentiation import computed_on
 from tfdp.groups.in_turn import InTurn

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 from tfdp.large_batch.momentum import MomentumCorrectedSGD
 from tfdp.synchronization import Moments, MovingAverage, checked_smoothing
 from tfdp.upstream.keras import keras_optimizers

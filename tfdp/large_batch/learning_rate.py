@@ -6,7 +6,7 @@ from typing import Any
 
 from keras.optimizers.schedules import LearningRateSchedule
 
-from tfdp.batch import checked_count, checked_number
+from tfdp.checks import checked_count, checked_number
 
 
 def checked_rate(rate: Any) -> Any:

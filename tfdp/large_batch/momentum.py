@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfdp.batch import checked_number
+from tfdp.checks import checked_number
 from tfdp.large_batch.learning_rate import checked_rate
 from tfdp.upstream.keras import keras_optimizers
 

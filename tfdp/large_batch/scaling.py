@@ -6,7 +6,8 @@ from typing import Any, Literal
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
-from tfdp.batch import BatchPlan, checked_count
+from tfdp.batch import BatchPlan
+from tfdp.checks import checked_count
 from tfdp.cluster import Cluster
 from tfdp.large_batch.adascale import AdaScale
 from tfdp.large_batch.learning_rate import (

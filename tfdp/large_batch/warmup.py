@@ -6,7 +6,7 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 from tfdp.large_batch.learning_rate import checked_number
 from tfdp.large_batch.schedules import Wrapper
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tfdp.batch import checked_count, checked_number
+from tfdp.checks import checked_count, checked_number
 from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, signal_name
 from tfdp.launch.worker_group import WorkerGroup
 

@@ -1,6 +1,6 @@
 """How often a worker may be started again by itself, and when."""
 
-from tfdp.batch import checked_count, checked_number
+from tfdp.checks import checked_count, checked_number
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0

@@ -19,8 +19,8 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
-from tfdp.batch import checked_count, checked_number
 from tfdp.board import BoardFolder
+from tfdp.checks import checked_count, checked_number
 from tfdp.cluster import Cluster, free_addresses
 from tfdp.launch.blame import Blame, Culprit
 from tfdp.launch.fork_server import ForkServer

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 from tfdp.machine import thread_variables, tunables
 from tfdp.settings import BOARD
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Collection, Iterator
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 
 
 def usable_cores() -> int:

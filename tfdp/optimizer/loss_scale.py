@@ -6,7 +6,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from tfdp.batch import checked_count, checked_number
+from tfdp.checks import checked_count, checked_number
 from tfdp.step import Gradient, at_least_float32, is_finite, on_values
 from tfdp.synchronization import Reduced, unscaled_moments
 

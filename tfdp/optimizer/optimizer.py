@@ -8,7 +8,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 from tfdp.optimizer.loss_scale import LossScale, resolved_loss_scale, scaling_of
 from tfdp.optimizer.measured import Measured
 from tfdp.optimizer.measurement import Measurement

@@ -23,7 +23,13 @@ from tfdp.step.gradients import (
 from tfdp.step.logged_losses import metrics_of_all
 from tfdp.step.meter import CAPACITY, Settings, StepMeter, stamped
 from tfdp.step.parts import updating
-from tfdp.step.randomness import seeded_per_replica
+from tfdp.step.places import Layout, placed
+from tfdp.step.randomness import (
+    By,
+    checked_random_by,
+    seed_layers,
+    seeded_by,
+)
 from tfdp.step.samples import (
     LossWeight,
     SampleCounter,

@@ -15,7 +15,7 @@ from tfdp.asynchronous.feed import Feed
 from tfdp.asynchronous.serving.server_process import ServerProcess
 from tfdp.asynchronous.serving.server_settings import Settings
 from tfdp.asynchronous.staleness import Staleness
-from tfdp.batch import checked_number
+from tfdp.checks import checked_number
 from tfdp.cluster import Cluster, environment, membership
 from tfdp.settings import start_timeout
 from tfdp.step import waiting_for

@@ -4,12 +4,15 @@ import tensorflow as tf
 
 from tfdp.cluster import Cluster
 from tfdp.groups import in_groups
+from tfdp.step import By
 from tfdp.strategy.mirrored import MirroredStrategy
 from tfdp.strategy.multi_worker import MultiWorkerMirroredStrategy
 
 
 def auto_strategy(
-    *, devices_per_replica: int | None = None
+    *,
+    devices_per_replica: int | None = None,
+    random_by: By = "replica",
 ) -> MirroredStrategy | MultiWorkerMirroredStrategy:
     """Returns the strategy that fits where the program was started.
 
@@ -21,6 +24,8 @@ def auto_strategy(
     Args:
         devices_per_replica: How many devices make up a replica, for models
             that do not fit one; see `tfdp.Stage`. Defaults to `None`, one.
+        random_by: What random layers draw numbers for; as in
+            `MirroredStrategy`. Defaults to `"replica"`.
 
     Returns:
         A tfdp strategy, also for one device.
@@ -28,7 +33,8 @@ def auto_strategy(
     Raises:
         TypeError: If `devices_per_replica` is not an integer.
         ValueError: If `TF_CONFIG` or what a scheduler tells is malformed, or
-            `devices_per_replica` does not divide the devices.
+            `devices_per_replica` does not divide the devices; if `random_by`
+            is neither of the two.
 
     Example:
 
@@ -38,11 +44,12 @@ def auto_strategy(
     cluster = Cluster.from_environment()
     if cluster and cluster.is_training and cluster.num_workers > 1:
         return MultiWorkerMirroredStrategy(
-            devices_per_replica=devices_per_replica
+            devices_per_replica=devices_per_replica, random_by=random_by
         )
     devices = tf.config.list_logical_devices("GPU")
     devices = devices or tf.config.list_logical_devices("CPU")
     names = [device.name for device in devices]
     if devices_per_replica is None:
-        return MirroredStrategy(names)
-    return MirroredStrategy(groups=in_groups(names, devices_per_replica))
+        return MirroredStrategy(names, random_by=random_by)
+    groups = in_groups(names, devices_per_replica)
+    return MirroredStrategy(groups=groups, random_by=random_by)

@@ -12,14 +12,18 @@ from tfdp.board import own_board
 from tfdp.data import Split, length
 from tfdp.machine import usable_cores
 from tfdp.step import (
+    By,
+    Layout,
     check_not_divided,
     count_for,
     counted,
     divisions,
     fitted,
     metrics_of_all,
+    placed,
     pretended,
-    seeded_per_replica,
+    seed_layers,
+    seeded_by,
     stamped,
     taking_turns,
     waiting_for,
@@ -48,10 +52,15 @@ class DataParallelStrategy(tf.distribute.Strategy):
     Attributes:
         groups: For each replica of this process the names of its devices, in
             the order of the stages; `None` where it has only one.
+        random_by: What random layers draw numbers for: `"replica"`, or
+            `"sample"`.
     """
 
+    random_by: By = "replica"
     groups: tuple[tuple[str, ...], ...] | None = None
     drawn_seed: int | None = None
+    # Of the data that steps are run on.
+    stride: tf.Variable | None = None
     # Set by what measures steps.
     step_clock: Callable[[], tf.Tensor] | None = None
     request_clock: Callable[[], tf.Tensor] | None = None
@@ -97,17 +106,23 @@ class DataParallelStrategy(tf.distribute.Strategy):
     ) -> contextlib.AbstractContextManager[tf.distribute.Strategy]:
         """Returns a context in which models are built for the strategy.
 
-        Random layers made in it draw other numbers on every replica.
+        Random layers made in it draw other numbers on every replica, or for
+        every sample.
 
         Returns:
             What TensorFlow's `Strategy.scope` does.
         """
         keras_data.silence_own_default()
-        contexts = [super().scope, seeded_per_replica]
+        contexts = [super().scope, lambda: seeded_by(self.random_by)]
         build = keras_fit.symbolic_build()
         if build is not None:
             contexts.append(lambda: self._first_step.building(build))
         return _Scope(*contexts)
+
+    @property
+    def _layout(self) -> Layout | None:
+        by_sample = self.random_by == "sample"
+        return Layout(self.num_workers, self.stride) if by_sample else None
 
     @functools.cached_property
     def _first_step(self) -> FirstStep:
@@ -161,7 +176,10 @@ class DataParallelStrategy(tf.distribute.Strategy):
                 ),
                 made_from=fn,
             )
-        with metrics_of_all(keras_fit.model_of_any_step(fn)):
+        model = keras_fit.model_of_any_step(fn)
+        if model is not None:
+            seed_layers(model, self.random_by)
+        with metrics_of_all(model):
             return self._run(counting, args, kwargs, options)
 
     def _run(self, counting: Any, *arguments: Any) -> Any:
@@ -180,6 +198,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
                     taking_turns(made_from),
                     waiting_for((args, kwargs)),
                     counted(args, kwargs, began=began),
+                    placed(self._layout),
                 ):
                     return fn(*args, **kwargs)
             except Exception as error:
@@ -303,6 +322,11 @@ def distribute_split(
     epochs = keras_epochs.iterator_under_construction(within=2)
     if epochs is not None:
         keras_epochs.begin_late(epochs, no_batches)
+    elif split.stride > 1 and strategy.random_by == "sample":
+        raise ValueError(
+            'With `random_by="sample"` samples that `tfdp.shard` shares out '
+            "are for `fit`. Received: some for a loop of your own. Drop it."
+        )
     if split.steps == 0:
         raise no_batches()
     dataset = prepared(split.dataset)
@@ -320,6 +344,7 @@ def distribute_split(
         order=split.order,
         steps=split.steps,
         is_split=True,
+        stride=split.stride,
     )
     if epochs is not None:
         keras_epochs.take_length(epochs, distributed)

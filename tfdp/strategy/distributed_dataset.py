@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfdp.strategy.later_epoch import LaterEpoch, draw_for_unused
-from tfdp.upstream.keras import keras_fit
+from tfdp.upstream.keras import keras_data, keras_fit
 from tfdp.upstream.tensorflow import tf_datasets, tf_iterators
 
 
@@ -63,6 +63,7 @@ class CountedDataset(tf_datasets.DistributedDataset):
         steps: Steps of an epoch, where TensorFlow does not know it.
         is_split: Whether `source` has this worker's samples alone; not those
             of all, of which it drops the others'.
+        stride: How far from each other they are, among those of a micro-batch.
 
     Attributes:
         source: As given.
@@ -83,6 +84,7 @@ class CountedDataset(tf_datasets.DistributedDataset):
         order: tf.data.Dataset | None = None,
         steps: int | None = None,
         is_split: bool = False,
+        stride: int = 1,
     ) -> None:
         self._dataset = dataset
         self._strategy = strategy
@@ -91,6 +93,7 @@ class CountedDataset(tf_datasets.DistributedDataset):
         self.order = source if order is None else order
         self._steps = steps
         self.is_split = is_split
+        self._stride = stride
         self.times_begun = 0
         self.compare: Callable[[], None] = lambda: None
 
@@ -109,11 +112,21 @@ class CountedDataset(tf_datasets.DistributedDataset):
     def begun(self) -> Iterator[Any]:
         """Returns an iterator, which is not counted."""
         draw_for_unused()
+        self._say_stride()
         iterator = iter(self._dataset)
         announce = self._strategy.request_clock
         if announce is None:
             return iterator
         return tf_iterators.announcing(iterator, announce)
+
+    def _say_stride(self) -> None:
+        stride = self._strategy.stride
+        if stride is None:
+            return
+        fit = keras_fit.fit_under_way()
+        # Validation comes between the steps of training.
+        if fit is None or keras_data.distributed_dataset(fit) is self:
+            stride.assign(self._stride)
 
     def later(self, *, is_kept: bool = False) -> LaterEpoch:
         """Returns an epoch that begins, for the devices, when it is used.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfdp.groups import beside, checked_groups
+from tfdp.step import By, checked_random_by
 from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
 
 
@@ -26,12 +27,18 @@ class MirroredStrategy(DataParallelStrategy, tf.distribute.MirroredStrategy):
             each replica its devices, such as `[["GPU:0", "GPU:1"], ["GPU:2",
             "GPU:3"]]`. A `tfdp.Stage` says which layers are on which of them;
             all else is on the first.
+        random_by: What random layers, such as dropout, draw numbers for.
+            `"replica"` has each replica draw its own, so that they change
+            with the number of replicas. `"sample"` makes them a function of
+            the seed and of the sample's place among all that were trained on:
+            they are then the same for any number of replicas, with or without
+            accumulation. See docs/multi_worker.md. Defaults to `"replica"`.
 
     Raises:
         TypeError: If `groups` are not lists of names.
         ValueError: If there are `devices` too; if `groups` are empty, or
             differ in size or kind of device, or a device is there twice or
-            does not exist.
+            does not exist; if `random_by` is something else.
 
     Example:
 
@@ -46,7 +53,9 @@ class MirroredStrategy(DataParallelStrategy, tf.distribute.MirroredStrategy):
         cross_device_ops: tf.distribute.CrossDeviceOps | None = None,
         *,
         groups: Sequence[Sequence[str]] | None = None,
+        random_by: By = "replica",
     ) -> None:
+        self.random_by = checked_random_by(random_by)
         checked = None
         if groups is not None:
             if devices is not None:

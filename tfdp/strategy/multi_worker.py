@@ -17,13 +17,14 @@ from tfdp.agreement import (
     have_same_length,
     warn_of_overlap,
 )
-from tfdp.batch import checked_count, checked_number
 from tfdp.board import State, own_board
+from tfdp.checks import checked_count, checked_number
 from tfdp.cluster import Cluster
 from tfdp.cluster.membership import Membership, join
 from tfdp.data import Yields, in_one_order, is_marked, yields
 from tfdp.groups import beside, of_workers
 from tfdp.settings import pack_bytes, start_timeout
+from tfdp.step import By, checked_random_by
 from tfdp.strategy.data_parallel_strategy import (
     DataParallelStrategy,
     distribute_split,
@@ -69,6 +70,12 @@ class MultiWorkerMirroredStrategy(
             worker's GPUs, which hold as many replicas; without GPUs there is
             one replica, on logical CPUs. Defaults to `None`, one device
             each.
+        random_by: What random layers, such as dropout, draw numbers for.
+            `"replica"` has each replica draw its own, so that they change
+            with the number of replicas. `"sample"` makes them a function of
+            the seed and of the sample's place among all that were trained on:
+            they are then the same for any number of replicas, with or without
+            accumulation. See docs/multi_worker.md. Defaults to `"replica"`.
 
     Attributes:
         cluster: The `Cluster` found in the environment, or `None` where there
@@ -83,7 +90,8 @@ class MultiWorkerMirroredStrategy(
         ValueError: If the cluster in the environment is malformed,
             `heartbeat_timeout` or `TFDP_PACK_MIB` is not positive, or
             `devices_per_replica` does not divide the worker's GPUs, or is
-            larger than the number of its CPUs.
+            larger than the number of its CPUs; or `random_by` is something
+            else.
         RuntimeError: If TensorFlow was used before, this worker's port cannot
             be listened on, workers pack gradients in different ways, or the
             job was started by `tfdp launch --asynchronous`.
@@ -102,7 +110,9 @@ class MultiWorkerMirroredStrategy(
         *,
         heartbeat_timeout: float = 3.0,
         devices_per_replica: int | None = None,
+        random_by: By = "replica",
     ) -> None:
+        self.random_by = checked_random_by(random_by)
         heartbeat_timeout = checked_number(
             "heartbeat_timeout", heartbeat_timeout, maximum=1e6
         )
@@ -138,6 +148,9 @@ class MultiWorkerMirroredStrategy(
                 tf_runtime.wait_for_all_tasks(
                     f"tfdp_strategy_{next(_numbers)}", seconds=start_timeout()
                 )
+        if random_by == "sample" and self.num_workers > 1:
+            with tf.device("CPU:0"):
+                self.stride = tf.Variable(1, trainable=False, dtype=tf.int64)
         join(Membership(self.worker_index, self.num_workers))
         check_same_packs(self, self.bytes_per_pack)
         self._datasets = 0

@@ -96,7 +96,8 @@ def split_of(
             return by_rows(batches, share, items.num_batches)
         if is_grains:
             check_same_beginning(strategy, digest(grain))
-            return by_rows(dataset, share, None)
+            split = by_rows(dataset, share, None)
+            return split._replace(stride=share.num_workers)
         return _after_mark(strategy, dataset, share, own)
     if items is not None and not is_predicting:
         _tell_of_shard(strategy)
@@ -116,11 +117,38 @@ def _after_mark(
         strategy, dataset, micro_batch=micro_batch, samples=sum(samples)
     )
     check_own_files(strategy, cache_files(dataset))
+    if strategy.random_by == "sample":
+        _check_turns(samples, micro_batch, share.num_workers)
     steps = int(all_gather(strategy, [of_worker.samples]).min())
     if steps >= 0:
         own_steps = share.steps(of_worker.samples, micro_batch)
         steps = int(all_gather(strategy, [own_steps]).max())
     return by_replica(dataset, micro_batch, share, steps)
+
+
+def _check_turns(
+    samples: list[int], micro_batch: int, num_workers: int
+) -> None:
+    """Checks that each step shows which worker has its first sample.
+
+    It is worker 0, or the first of those that have one more.
+    """
+    if micro_batch % num_workers == 0 or samples == [
+        tf.data.INFINITE_CARDINALITY
+    ]:
+        return
+    if len(samples) == 1 and samples[0] >= 0:
+        last = samples[0] % micro_batch
+        before = samples[0] - last
+        if not last or last % num_workers or before % num_workers == 0:
+            return
+    raise ValueError(
+        'With `random_by="sample"` the workers must have known turns in the '
+        "samples that `tfdp.shard` shares out. Received: micro-batches of "
+        f"{micro_batch} on {num_workers} workers, and a last one of which each "
+        "has as many or nobody knows. Choose micro-batches that the workers "
+        "divide, or leave out `tfdp.shard`."
+    )
 
 
 def _batches_of(

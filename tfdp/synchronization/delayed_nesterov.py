@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfdp.batch import checked_count, checked_number
+from tfdp.checks import checked_count, checked_number
 from tfdp.upstream.keras import keras_optimizers
 
 

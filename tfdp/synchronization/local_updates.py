@@ -6,7 +6,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 from tfdp.step import Gradient, call_for_each_replica, deduplicated
 from tfdp.synchronization.inner_optimizer import update
 from tfdp.synchronization.reduction import all_reduced, divided, mean_by

@@ -1,6 +1,6 @@
 """Several devices out of one processor."""
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 
 # Each has threads and memory of its own.
 _MOST_DEVICES = 1024

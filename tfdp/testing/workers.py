@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from tfdp.batch import checked_number
+from tfdp.checks import checked_number
 from tfdp.launch import (
     AsynchronousGroup,
     ForkServer,

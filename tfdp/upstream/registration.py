@@ -24,6 +24,7 @@ MODULES = {
     "MomentumCorrectedSGD": "tfdp.large_batch.momentum",
     "Pipeline": "tfdp.groups.pipeline",
     "ReplicaSeedGenerator": "tfdp.step.randomness",
+    "SampleSeedGenerator": "tfdp.step.sample_numbers",
     "ScaledSchedule": "tfdp.large_batch.schedules",
     "ShardedState": "tfdp.synchronization.sharded_state",
     "Stage": "tfdp.groups.stage",

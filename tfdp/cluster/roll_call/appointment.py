@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfdp.batch import checked_count
+from tfdp.checks import checked_count
 from tfdp.cluster.addresses import check_address
 from tfdp.machine import listening, ports
 

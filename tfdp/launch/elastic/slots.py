@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from tfdp.batch import checked_count, checked_number
+from tfdp.checks import checked_count, checked_number
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0

@@ -6,8 +6,8 @@ import pathlib
 import tempfile
 from collections.abc import Callable
 
-from tfdp.batch import checked_number
 from tfdp.board import BoardFolder
+from tfdp.checks import checked_number
 from tfdp.launch.blame import Culprit
 from tfdp.launch.stalls.finding import findings
 from tfdp.launch.stalls.patience import Patience

@@ -48,6 +48,11 @@ _global_attribute = Name(
 _global_seed_generator = Name(
     "keras.src.random.seed_generator.global_seed_generator", serves=_SEEDS
 )
+_seed_generators = Member(
+    "_seed_generators",
+    serves="random layers that a step builds draw the same numbers on every "
+    "replica",
+)
 
 
 def compiled_metrics(model: keras.Model) -> list[Any]:
@@ -187,6 +192,15 @@ def seed_generator_under_construction() -> keras.random.SeedGenerator | None:
             return frame.f_locals["self"]
         frame = frame.f_back
     return None
+
+
+def seed_generators(model: keras.Model) -> list[keras.random.SeedGenerator]:
+    """Returns what a model and its layers draw random numbers from."""
+    return [
+        generator
+        for layer in (model, *all_layers(model))
+        for generator in _seed_generators.of(layer)
+    ]
 
 
 def own_non_trainable_weights(
