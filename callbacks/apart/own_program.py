@@ -40,16 +40,17 @@ def own_program(
     about = program(model, params)
     return programs.in_words(
         {
-            **{
-                name: item
-                for name, item in about.items()
-                if name not in _LEFT_OUT and not name.startswith("optimizer ")
-            },
+            # In terms of what the program says, where it does.
             **{name: given[name] for name in _ARGUMENTS if name in given},
             **{
                 name: "none" if given[name] is None else "given"
                 for name in _DATA
                 if name in given
+            },
+            **{
+                name: item
+                for name, item in about.items()
+                if name not in _LEFT_OUT and not name.startswith("optimizer ")
             },
             **data.facts,
             **_of_optimizers(model),
