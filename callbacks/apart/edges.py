@@ -1,6 +1,7 @@
 """The edges of a fit of workers that do not wait for each other's steps."""
 
 import contextlib
+import dataclasses
 import functools
 import threading
 import warnings
@@ -14,6 +15,7 @@ import tensorflow as tf
 from tfdp.asynchronous.session import ServerLost
 from tfdp.backup import Handover
 from tfdp.callbacks.apart.fit_watch import FitWatch
+from tfdp.callbacks.apart.own_program import own_program
 from tfdp.callbacks.chief_only import ChiefOnly, on_chief_only
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import AsynchronousStrategy, NumberedDataset
@@ -37,6 +39,7 @@ class Apart:
 
     Raises:
         RuntimeError: If the server cannot train what the model trains.
+        ValueError: If this worker trains otherwise than the chief.
     """
 
     def __init__(
@@ -83,9 +86,12 @@ class Apart:
 
     def begin(self) -> None:
         """Joins the fit where the others are; the chief says what it is of."""
-        exchange = self._exchange
+        exchange, feed = self._exchange, self._strategy.feed
         where = exchange.join(
-            self._way.describe(self._statistics, self._sums),
+            dataclasses.replace(
+                self._way.describe(self._statistics, self._sums),
+                program=own_program(self._model, self._params, self._data),
+            ),
             self._way.values(),
             # A backup may be loaded before.
             opens=False,
@@ -97,8 +103,9 @@ class Apart:
         elif not where["is_over"]:
             self._handed = self._handover.restore_model(exchange.handed())
             self._set_rate(self._handed["learning_rate"])
+            # Of which the order of the data is counted.
+            feed.first_epoch = self._handed["first_epoch"]
         self._is_late = where["is_over"]
-        feed = self._strategy.feed
         steps = self._optimizer.accumulation_steps * self._way.sync_every
         feed.begin(exchange, looks_ahead=steps > 1)
         self._way.begin(exchange, feed)
@@ -113,7 +120,8 @@ class Apart:
         """Lets all begin, once the callbacks of this worker have begun."""
         if self._strategy.is_chief:
             self._hand_over(None)
-            self._exchange.open(keras_fit.begins_at_epoch(self._model))
+            epoch = keras_fit.begins_at_epoch(self._model)
+            self._exchange.open(epoch or self._strategy.feed.first_epoch)
         elif not self._is_late:
             self._handover.restore_callbacks()
 
@@ -163,7 +171,7 @@ class Apart:
             except (StopIteration, tf.errors.OutOfRangeError):
                 raise
             except BaseException as error:
-                failure = self._exchange.failure
+                failure = self._exchange.failure or self._strategy.feed.failure
                 self.abandon()
                 if failure is None or not isinstance(error, tf.errors.OpError):
                     raise
@@ -274,7 +282,11 @@ class Apart:
         if self._strategy.size > 1:
             rate = _rate_of(self._way.inner_optimizer)
             self._exchange.hand_over(
-                self._handover.captured(epoch=epoch, learning_rate=rate)
+                self._handover.captured(
+                    epoch=epoch,
+                    first_epoch=self._strategy.feed.first_epoch,
+                    learning_rate=rate,
+                )
             )
 
     def _tell_rate(self) -> None:

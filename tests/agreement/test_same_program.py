@@ -91,6 +91,16 @@ def test_optimizers_that_differ_are_described_differently(one, other):
     assert differing(described(one), described(other)) == {"optimizer 0"}
 
 
+def test_losses_and_metrics_are_described():
+    items = described(metrics=["mae"], loss_weights=0.5)
+    assert items["the loss"] == "mse"
+    assert items["the metrics"] == '["mae"]'
+    other = described(metrics=["mse"], loss_weights=0.5)
+    assert differing(items, other) == {"the metrics"}
+    other = described(metrics=["mae"])
+    assert differing(items, other) == {"the weights of losses"}
+
+
 def test_every_optimizer_of_a_model_is_described():
     class Pair(keras.Model):
         def __init__(self):

@@ -329,3 +329,12 @@ def test_batches_that_a_lost_worker_leaves_too_late_are_told(monkeypatch):
     monkeypatch.setattr(strategy_of().feed, "drain", lambda: [4, 5])
     with pytest.warns(UserWarning, match="batches 4, 5 of epoch 0.*known len"):
         fit(model, epochs=1)
+
+
+def test_what_reading_data_raises_is_raised_by_fit():
+    empty = tf.data.Dataset.from_tensor_slices(asynchronous_fit.samples())
+    empty = empty.filter(lambda x, y: False).batch(8)
+    edges = [tfdp.callbacks.DataParallel()]
+    made = compiled(keras.optimizers.SGD(0.05))
+    with pytest.raises(ValueError, match="must have at least one batch"):
+        made.fit(empty, verbose=0, callbacks=edges)

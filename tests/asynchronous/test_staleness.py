@@ -6,6 +6,7 @@ import random
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from tfdp.asynchronous.staleness import Lost, Staleness
@@ -261,3 +262,13 @@ def test_who_has_read_does_not_read_again():
 def test_a_bound_is_an_integer_of_at_least_zero(bound):
     with pytest.raises(ValueError, match=f"max_staleness={bound!r}"):
         Staleness(bound)
+
+
+def test_a_bound_may_be_an_integer_of_numpys():
+    bound = Staleness(np.int64(3)).bound
+    assert (bound, type(bound)) == (3, int)
+
+
+def test_a_bound_has_64_bits():
+    with pytest.raises(ValueError, match="`max_staleness` must be at most"):
+        Staleness(10**30)

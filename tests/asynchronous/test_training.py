@@ -405,7 +405,8 @@ def test_who_never_comes_is_lost(serving, threads, variables, gradients):
         chief.update(gradients, step=0, epoch=0, batches=[number])
     assert seen == [0, 1]
     assert served.lines == [
-        "worker 1 has not come in 0.2 s. The others take its batches."
+        "worker 1 has not come in 0.2 s. The others take its batches; it may "
+        "still join."
     ]
 
 

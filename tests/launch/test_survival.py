@@ -100,3 +100,30 @@ def test_those_that_run_on_after_the_chief_have_a_time_to_end():
     )
     assert judge.unfinished(codes) == []
     assert judge.look(8.0, codes) == []
+
+
+def test_who_was_started_again_at_the_end_is_hardly_waited_for():
+    judge = survival(most=9, patience=30.0)
+    running = {0: None, 1: None, 2: None, 3: None}
+    # Worker 2 is started at 1.5, and worker 1 at 11.5.
+    for begin, worker in ((0.0, 2), (10.0, 1)):
+        codes = {**running, worker: -9}
+        judge.look(begin, codes)
+        assert len(judge.look(begin + 0.5, codes)) == 1
+        assert judge.due(begin + 1.5) == [worker]
+    ended = {**running, 0: 0}
+    assert judge.look(12.0, ended) == judge.look(14.9, ended) == []
+    (soon,) = judge.look(15.0, ended)
+    assert (soon.worker, soon.returncode, soon.is_lost) == (1, None, True)
+    assert soon.fate == (
+        "It was starting again when the job came to its end. It still ran 3 s "
+        "after the chief had ended with 0, and was ended."
+    )
+    assert judge.unfinished(ended) == [2, 3]
+    # As long as it had run.
+    assert judge.look(22.4, ended) == []
+    assert [fall.worker for fall in judge.look(22.5, ended)] == [2]
+    # With all the others' patience, who was there all along.
+    assert judge.look(41.9, ended) == []
+    (last,) = judge.look(42.0, ended)
+    assert last.fate.startswith("It still ran 30 s after the chief")

@@ -241,3 +241,37 @@ def test_where_a_fit_begins_is_what_the_program_gave():
     x = np.ones((4, 2), "float32")
     model.fit(x, x[:, :1], epochs=4, initial_epoch=1, verbose=0)
     assert strategy.trained_from == [1]
+
+
+@contract(
+    "the arguments of `fit`, by their public names",
+    serves="asynchronous workers whose programs differ train on, or wait",
+)
+def test_what_a_fit_was_given_is_known_when_it_begins():
+    found = {}
+
+    class Look(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            found.update(keras_fit.arguments_of_fit())
+
+    assert keras_fit.arguments_of_fit() == {}
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones((4, 2), "float32")
+    given = {
+        "batch_size": 3,
+        "epochs": 2,
+        "initial_epoch": 1,
+        "shuffle": False,
+        "validation_freq": 2,
+        "class_weight": None,
+        "sample_weight": None,
+        "steps_per_epoch": None,
+        "validation_steps": None,
+        "validation_batch_size": None,
+        "verbose": 0,
+    }
+    model.fit(x, x[:, :1], validation_split=0.5, callbacks=[Look()], **given)
+    assert {name: found[name] for name in given} == given
+    assert found["validation_split"] == 0.5
+    assert found["validation_data"] is not None

@@ -13,6 +13,14 @@ import tensorflow as tf
 from tfdp.upstream.keras import inspection, keras_data, keras_fit
 from tfdp.upstream.private import optional
 
+# What `compile` calls it, and what it is called here.
+_OF_COMPILE = {
+    "loss": "the loss",
+    "loss_weights": "the weights of losses",
+    "metrics": "the metrics",
+    "weighted_metrics": "the weighted metrics",
+}
+
 
 def program(model: keras.Model, params: dict[str, Any]) -> dict[str, Any]:
     """Describes what a worker is about to train, and how.
@@ -44,6 +52,22 @@ def program(model: keras.Model, params: dict[str, Any]) -> dict[str, Any]:
             f"optimizer {i}": _configuration(optimizer)
             for i, optimizer in enumerate(inspection.optimizers(model))
         },
+        **_compiled(model),
+    }
+
+
+def _compiled(model: keras.Model) -> dict[str, str]:
+    """What `compile` was given besides the optimizer; nothing untold."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            given = model.get_compile_config() or {}
+    except Exception:  # Of what Keras does not know how to describe.
+        return {}
+    return {
+        name: plain_text(given[key])
+        for key, name in _OF_COMPILE.items()
+        if given.get(key) is not None
     }
 
 
@@ -74,8 +98,20 @@ def _configuration(optimizer: keras.optimizers.Optimizer) -> str:
     except NotImplementedError:
         # A schedule need not say how it is made.
         return kind
-    config = json.dumps(unnamed(config), sort_keys=True, default=_named)
-    return f"{kind} {config}"
+    return f"{kind} {plain_text(config)}"
+
+
+def plain_text(value: Any) -> str:
+    """Returns a configuration as text that differs where its content does.
+
+    Example:
+
+    >>> plain_text({"name": "adam_2", "learning_rate": 0.1})
+    '{"learning_rate": 0.1}'
+    """
+    if isinstance(value, str):
+        return value
+    return json.dumps(unnamed(value), sort_keys=True, default=_named)
 
 
 def unnumbered(path: str) -> str:

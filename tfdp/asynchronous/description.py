@@ -4,13 +4,14 @@ import dataclasses
 import json
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfdp.agreement import same_program
+from tfdp.asynchronous import programs
 from tfdp.upstream.keras import keras_optimizers
 
 
@@ -59,6 +60,7 @@ class Description:
         floatx: Keras's default dtype.
         local: Configuration of what workers update with by themselves; it is
             compared, and not made.
+        program: How it is trained, by name, in short words; it is compared.
     """
 
     variables: tuple[Described, ...]
@@ -66,6 +68,7 @@ class Description:
     optimizer: Any
     floatx: str = "float32"
     local: Any = None
+    program: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -131,6 +134,7 @@ class Description:
             made = cls(**{**fields, **given})
             sizes = [v.bytes for v in (*made.variables, *made.statistics)]
             is_right = all(type(size) is int and size >= 0 for size in sizes)
+            is_right = is_right and programs.is_short(made.program)
         except (TypeError, KeyError, ValueError):
             is_right = False
         if not is_right:
@@ -157,17 +161,28 @@ class Description:
         """Whether another is of the same model and optimizer."""
         return not any(_differences(self, other))
 
-    def check_same(self, other: "Description", *, worker: int) -> None:
-        """Checks that a worker trains what the chief trains.
+    def check_same(
+        self,
+        other: "Description",
+        *,
+        worker: int,
+        overruled: Collection[str] = (),
+    ) -> None:
+        """Checks that a worker trains what the chief trains, and as it does.
 
         Args:
             other: What the worker trains.
             worker: Its index.
+            overruled: Names of the program of which the chief's count. Defaults
+                to none.
 
         Raises:
-            ValueError: If it is another model or optimizer.
+            ValueError: If it is another model, optimizer or program.
         """
-        for what, ours, theirs in _differences(self, other):
+        programs.check_same(
+            self.program, other.program, worker=worker, overruled=overruled
+        )
+        for what, ours, theirs in _differences(self, other, overruled):
             raise ValueError(
                 "Every worker must train the same model with the same "
                 f"optimizer. Received: {what} is {ours} on the chief and "
@@ -209,7 +224,7 @@ def check_arrays(
 
 
 def _differences(
-    ours: Description, theirs: Description
+    ours: Description, theirs: Description, overruled: Collection[str] = ()
 ) -> Iterator[tuple[str, Any, Any]]:
     if ours.floatx != theirs.floatx:
         yield "keras.config.floatx()", ours.floatx, theirs.floatx
@@ -230,11 +245,24 @@ def _differences(
         ("the inner optimizer", "local"),
     ):
         one, other = (
-            _plain(getattr(ours, part)),
-            _plain(getattr(theirs, part)),
+            _plain(_without(getattr(each, part), overruled))
+            for each in (ours, theirs)
         )
         if one != other:
             yield what, one, other
+
+
+def _without(configuration: Any, names: Collection[str]) -> Any:
+    """Leaves numbers of a configuration out."""
+    config = (configuration or {}).get("config")
+    if not isinstance(config, dict):
+        return configuration
+    kept = {
+        name: value
+        for name, value in config.items()
+        if name not in names or not isinstance(value, float)
+    }
+    return {**configuration, "config": kept}
 
 
 def _plain(value: Any) -> Any:

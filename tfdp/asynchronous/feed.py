@@ -37,11 +37,15 @@ class Feed:
 
     Attributes:
         epoch: Index of the epoch, in the `fit` at hand.
+        first_epoch: That of the first one, as the chief's program gave it.
+        failure: What ended the reading of batches in this `fit`, if anything.
     """
 
     def __init__(self) -> None:
         self._batches: Batches | None = None
         self._looks_ahead = False
+        self.first_epoch = 0
+        self.failure: Exception | None = None
         self._lock = threading.Lock()
         self.begin_epoch(0)
 
@@ -54,6 +58,7 @@ class Feed:
                 out, so that `use` knows the last one there is, for now.
         """
         self._batches, self._looks_ahead = batches, looks_ahead
+        self.failure = None
         batches.interrupt(is_on=False)
 
     def begin_epoch(self, epoch: int) -> None:

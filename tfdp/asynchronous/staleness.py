@@ -3,10 +3,13 @@
 import array
 import collections
 import itertools
+import numbers
 import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
+
+from tfdp.batch import checked_count
 
 
 class Lost(Exception):
@@ -61,7 +64,8 @@ class Staleness:
         clock: Tells seconds. Defaults to `time.monotonic`.
 
     Raises:
-        ValueError: If `bound` is no integer of at least 0.
+        ValueError: If `bound` is no integer of at least 0, or one of more
+            than 64 bits.
 
     Example:
 
@@ -83,7 +87,8 @@ class Staleness:
         version: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if isinstance(bound, bool) or not isinstance(bound, int) or bound < 0:
+        is_integer = isinstance(bound, numbers.Integral)
+        if isinstance(bound, bool) or not is_integer or bound < 0:
             raise ValueError(
                 "`max_staleness` must be an integer of at least 0: how many "
                 "updates of others a gradient may miss. Received: "
@@ -91,7 +96,7 @@ class Staleness:
                 "or one less than there are workers, with which all compute "
                 "at once."
             )
-        self.bound = bound
+        self.bound = checked_count("max_staleness", bound, minimum=0)
         self._version = version
         self._clock = clock
         self._changed = threading.Condition()

@@ -9,6 +9,8 @@ from tfdp.launch.restarts import Restarts
 CHIEF = 0
 # The chief may be found lost meanwhile, which takes the others with it.
 _SETTLE_SECONDS = 0.5
+# For one that was started again right before the chief's end.
+_SHORT_PATIENCE = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +36,9 @@ class Survival:
 
     A fall is judged after half a second, in which the chief may be found to be
     its cause. Once the chief has ended with 0, nobody is started again, and
-    those that still run have a time to end.
+    those that still run have a time to end. Who was started again shortly
+    before finds the server gone, and has little to end: its time is as long as
+    it had run by then, and a few seconds at least.
 
     Args:
         restarts: Who may be started again, and when.
@@ -59,6 +63,7 @@ class Survival:
         self._seen: dict[int, float] = {}
         self._told: set[int] = set()
         self._chief_ended: float | None = None
+        self._restarted: dict[int, float] = {}
 
     def look(
         self, now: float, returncodes: Mapping[int, int | None]
@@ -83,9 +88,10 @@ class Survival:
                 if now - since >= _SETTLE_SECONDS:
                     self._told.add(worker)
                     falls.append(self._judged(now, worker, code))
-            elif code is None and self._is_overdue(now):
+            elif code is None and self._is_overdue(now, worker):
                 self._told.add(worker)
-                falls.append(Fall(worker, None, self._too_late, is_lost=True))
+                fate = self._too_late(worker)
+                falls.append(Fall(worker, None, fate, is_lost=True))
         if self._chief_ended is not None:
             fate = "The chief has ended meanwhile: it is not started again."
             falls += [
@@ -104,6 +110,7 @@ class Survival:
         for worker in workers:
             self._told.discard(worker)
             self._seen.pop(worker, None)
+            self._restarted[worker] = now
         return workers
 
     def unfinished(self, returncodes: Mapping[int, int | None]) -> list[int]:
@@ -119,14 +126,23 @@ class Survival:
             if worker in waiting or (code != 0 and worker not in self._told)
         ]
 
-    def _is_overdue(self, now: float) -> bool:
+    def _is_overdue(self, now: float, worker: int) -> bool:
         since = self._chief_ended
-        return since is not None and now - since >= self._patience
+        return since is not None and now - since >= self._patience_with(worker)
 
-    @property
-    def _too_late(self) -> str:
+    def _patience_with(self, worker: int) -> float:
+        if self._chief_ended is None or worker not in self._restarted:
+            return self._patience
+        had_run = self._chief_ended - self._restarted[worker]
+        return min(self._patience, max(had_run, _SHORT_PATIENCE))
+
+    def _too_late(self, worker: int) -> str:
+        patience = self._patience_with(worker)
+        again = ""
+        if patience < self._patience:
+            again = "It was starting again when the job came to its end. "
         return (
-            f"It still ran {self._patience:g} s after the chief had ended "
+            f"{again}It still ran {patience:.3g} s after the chief had ended "
             "with 0, and was ended."
         )
 

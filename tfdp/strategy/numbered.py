@@ -58,6 +58,17 @@ class NumberedDataset(CountedDataset):
         )
         self._batches = batches
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What must be the same on all workers, by name."""
+        total = self._batches.total
+        return {
+            "the number of batches of an epoch": (
+                "not known" if total is None else total
+            ),
+            **self._batches.facts,
+        }
+
     def close(self) -> None:
         """Takes note that `fit` is over, so that no thread waits for more."""
         if isinstance(self._batches, InSteps):
@@ -114,6 +125,7 @@ def distribute_numbered(
     if steps is not None:
         source = InSteps(source, steps)
     total = source.total
+    feed.first_epoch = first_epoch
     keras_epochs.begin_late(epochs, None)
     keras_epochs.until_end(
         epochs,
@@ -122,7 +134,7 @@ def distribute_numbered(
         else len(range(own.worker_index, total, own.num_workers)),
     )
     numbered = tf.data.Dataset.from_generator(
-        lambda: fed(feed, source, first_epoch, no_batches),
+        lambda: fed(feed, source, feed.first_epoch, no_batches),
         output_signature=spec,
     )
     share = Share(0, 1, strategy.num_replicas_in_sync)

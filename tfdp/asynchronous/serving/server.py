@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 import tensorflow as tf
 
 from tfdp.asynchronous.serving.conversation import Conversation
+from tfdp.asynchronous.serving.roll_call import RollCall
 from tfdp.asynchronous.serving.server_settings import Settings
 from tfdp.asynchronous.serving.training import CHIEF, Training
 from tfdp.asynchronous.wire import door as doors
@@ -62,11 +63,9 @@ class Server:
             settings.address, settings.secret, self._welcome, say=say
         )
         self.address = self._door.address
-        self._timer = threading.Timer(
-            settings.start_timeout, self._lose_the_absent
+        self._roll_call = RollCall(
+            self._absent, self._lose, say, seconds=settings.start_timeout
         )
-        self._timer.daemon = True
-        self._timer.start()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until all is over; returns whether it is."""
@@ -79,7 +78,7 @@ class Server:
                 return
             self._is_ending = True
             here, self._here = list(self._here.values()), {}
-        self._timer.cancel()
+        self._roll_call.end()
         self._door.close()
         # One that hangs keeps the others from nothing.
         telling = [_told(conversation, why) for conversation in here]
@@ -108,6 +107,8 @@ class Server:
             _told(before, f"another process has joined as worker {worker}")
         if self._is_ending:
             _told(who, "the training has ended")
+        if worker == CHIEF:
+            self._roll_call.begin()
 
     def _leave(self, who: Conversation, why: str, peer: str) -> None:
         with self._lock:
@@ -134,17 +135,14 @@ class Server:
         self._say(f"{why}. The training ends.")
         self.end(why)
 
-    def _lose_the_absent(self) -> None:
-        for worker in range(self._settings.num_workers):
-            with self._lock:
-                if self.training.has_come(worker):
-                    continue
+    def _absent(self) -> list[int]:
+        workers = range(self._settings.num_workers)
+        return [w for w in workers if not self.training.has_come(w)]
+
+    def _lose(self, worker: int) -> None:
+        with self._lock:
+            if worker not in self._here:
                 self.training.lose(worker, "it has never come")
-            self._say(
-                f"worker {worker} has not come in "
-                f"{self._settings.start_timeout:g} s. The others take its "
-                "batches."
-            )
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ class Settings:
         max_staleness: The largest staleness of an update.
         heartbeat_timeout: Seconds without a sign of life after which a worker
             is lost. That it has ended is noticed at once.
-        start_timeout: Seconds after which a worker that has never come is
-            lost.
+        start_timeout: Seconds after the chief has come, but 30 at the most,
+            after which the others take the batches of a worker that has not.
         modules: Modules to import, which register what the optimizer is of.
         path: Where to look for them.
     """

@@ -10,6 +10,7 @@ from tfdp.asynchronous.batch_queue import Batches, BatchQueue
 from tfdp.asynchronous.description import Description, check_arrays
 from tfdp.asynchronous.gradients import Gradient, check_gradients
 from tfdp.asynchronous.position import Position
+from tfdp.asynchronous.serving.admission import Admission
 from tfdp.asynchronous.serving.barrier import Barrier
 from tfdp.asynchronous.serving.epoch_statistics import brought_together
 from tfdp.asynchronous.serving.figures import by_text, figures
@@ -50,6 +51,7 @@ class Training:
         self.staleness = Staleness(max_staleness)
         self.queue = BatchQueue(num_workers)
         self._model: ServedModel | None = None
+        self._admission = Admission()
         self._changed = threading.Lock()
         # Of who joins and who is lost one at a time.
         self._membership = threading.Lock()
@@ -121,12 +123,16 @@ class Training:
         """
         with self._changed:
             life = self._living.get(worker)
+        if worker == CHIEF:
+            self._admission.chief = description
         self.fits.begin(worker, fit, is_chief=worker == CHIEF, opens=opens)
         with self._membership:
             if life is None or self._living.get(worker) is not life:
                 raise Lost(f"worker {worker}")
             if fit >= self.fits.ended:
-                self.model.description.check_same(description, worker=worker)
+                self._admission.check(
+                    worker, description, self.fits, self.queue
+                )
             for each in self._parts:
                 each.join(worker)
         position = self.queue.position

@@ -18,7 +18,9 @@ _MOST_LINES = 100
 
 def say(line: str) -> None:
     """Writes a line to where the server's words go."""
-    print(f"tfdp server: {line}", file=sys.stderr, flush=True)
+    # One write, so that no other output comes between it and the line's end.
+    sys.stderr.write(f"tfdp server: {line}\n")
+    sys.stderr.flush()
 
 
 class Door:

@@ -36,6 +36,15 @@ class ArrayBatches:
         self._seed = seed
         self.total = -(-count // batch_size)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What must be the same on all workers, by name."""
+        return {
+            "the number of samples": self._count,
+            "the batch size": self._batch_size,
+            "the seed of the order": self._seed,
+        }
+
     def epoch(self, number: int) -> "_Epoch":
         """Begins an epoch."""
         return _Epoch(self, number)

@@ -10,9 +10,14 @@ class Feed(Protocol):
 
     Attributes:
         epoch: Number of the epoch under way.
+        first_epoch: Number of the first one of the `fit`, as its program gave
+            it.
+        failure: What ended the reading of batches last, if anything did.
     """
 
     epoch: int
+    first_epoch: int
+    failure: Exception | None
 
     def take(self) -> int | None:
         """Waits for the number of the next batch; `None` at the end."""
@@ -69,6 +74,10 @@ class Source(Protocol):
     def total(self) -> int | None:
         """How many an epoch has, where that is known."""
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What else must be the same on all workers, by name."""
+
     def epoch(self, number: int) -> Reading:
         """Begins an epoch; 0 is the first of a `fit`."""
 
@@ -108,6 +117,10 @@ def fed(
                 yield batch
                 del batch
         is_over = True
+    except Exception as error:
+        # TensorFlow makes another of it.
+        feed.failure = error
+        raise
     finally:
         reading.close(is_over=is_over)
         if lost:

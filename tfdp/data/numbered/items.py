@@ -46,6 +46,11 @@ class ItemBatches:
         self._between_epochs = between_epochs
         self._epochs_before = 0
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What must be the same on all workers, by name."""
+        return {"the seed of the order": self._seed}
+
     def epoch(self, number: int) -> "_Epoch":
         """Begins an epoch, the items of which Keras has begun."""
         for _ in range(number - self._epochs_before):

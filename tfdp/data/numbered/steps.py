@@ -34,6 +34,11 @@ class InSteps:
         self._round = -1
         self._reading: Reading | None = None
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What must be the same on all workers, by name."""
+        return self._source.facts
+
     def epoch(self, number: int) -> "_Epoch":
         """Begins an epoch."""
         return _Epoch(self, number)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdp.data.blocks import Blocks
 from tfdp.data.numbered.feeding import EndOfData, Gone
 from tfdp.data.numbered.orders_drawn import OrdersDrawn
-from tfdp.upstream.tensorflow import tf_iterator_states
+from tfdp.upstream.tensorflow import tf_datasets, tf_iterator_states
 
 
 class Stream:
@@ -45,6 +45,15 @@ class Stream:
         self.orders = OrdersDrawn(dataset)
         self._times_begun = times_begun
         self._begun = 0
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What must be the same on all workers, by name."""
+        found = map(tf_datasets.batching, tf_datasets.through(self.dataset))
+        return {
+            "the batch size": [each.size for each in found if each],
+            "the seeds of the order": tf_datasets.shuffle_seeds(self.dataset),
+        }
 
     def epoch(self, number: int) -> "_Epoch":
         """Begins an epoch, in the order that one device reads it in."""

@@ -275,6 +275,20 @@ def frame_of_fit() -> types.FrameType | None:
     return frame
 
 
+def arguments_of_fit() -> dict[str, Any]:
+    """Returns what the `fit` that this thread is in was given, by name.
+
+    Returns:
+        Its arguments, before it begins to train; nothing outside of a `fit`.
+    """
+    frame = frame_of_fit()
+    if frame is None:
+        return {}
+    code, found = frame.f_code, frame.f_locals
+    names = code.co_varnames[: code.co_argcount]
+    return {name: found[name] for name in names if name != "self"}
+
+
 def _is_keras_fit(frame: types.FrameType) -> bool:
     return (
         frame.f_code.co_name == "fit"
