@@ -111,7 +111,7 @@ class Apart:
             keras_fit.begin_at_epoch(self._model, where["epoch"])
 
     def send(self) -> None:
-        """Gives all what the chief's callbacks have set, to be backed up too."""
+        """Gives all what the chief's callbacks have set; before a backup."""
         self._own.send()
 
     def open(self) -> None:

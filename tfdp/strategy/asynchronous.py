@@ -210,7 +210,7 @@ class AsynchronousStrategy(MirroredStrategy):
         model = keras_fit.model_of_step(fn, "train_step")
         optimizer = None if model is None else model.optimizer
         way = getattr(optimizer, "synchronized_by", None)
-        if not hasattr(way, "begin_step"):
+        if way is None or not hasattr(way, "begin_step"):
             return super().run(fn, args, kwargs, options)
         # What each replica has of them is no tensor itself.
         given = tf.nest.flatten((args, kwargs))
