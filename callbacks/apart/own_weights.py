@@ -48,8 +48,9 @@ class OwnWeights:
         self._given, self._is_chief = way.given, is_chief
         self._acts = any(map(_acts_in_steps, callbacks))
         self._names: list[str] = []
-        self._left, self._seen = _FIRST, -1
-        self._given.keeps = way.holds_weights
+        self._left = _FIRST
+        self._seen: int | None = None
+        self._given.version, self._given.keeps = None, way.holds_weights
 
     def begin(self, names: Sequence[str]) -> None:
         """Begins with what the chief has given the server.
@@ -87,7 +88,7 @@ class OwnWeights:
             return
         self._refuse(given.differing(self._way.values()))
         if given.version not in (None, self._seen) and not self._acts:
-            self._left, self._seen = self._left - 1, given.version or 0
+            self._left, self._seen = self._left - 1, given.version
             given.keeps = self._left > 0
 
     def settle(self, newest: Weights) -> None:

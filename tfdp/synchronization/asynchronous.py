@@ -99,7 +99,6 @@ class Asynchronous(Synchronous):
             feed: The batches it takes.
         """
         self._exchange, self._feed = exchange, feed
-        self.given.version = None
 
     def begin_step(self) -> None:
         """Gets weights to take a gradient at, in cross-replica context.
