@@ -120,10 +120,11 @@ class DataParallel(keras.callbacks.Callback):
                 keras_fit.change_callbacks(on_chief_only_apart)
             # Anybody may save at the end of an epoch.
             self._saves_models = True
-            self._apart = Apart(
-                self.model, self.params, callbacks, self._optimizers
-            )
-            self._apart.begin()
+            apart = Apart(self.model, self.params, callbacks, self._optimizers)
+            apart.begin()
+            self._at_begin.append(apart.send)
+            self._at_epoch.append(lambda _: apart.send())
+            self._apart = apart
 
     def hear(
         self,

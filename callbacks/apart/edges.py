@@ -16,6 +16,7 @@ from tfdp.asynchronous.session import ServerLost
 from tfdp.backup import Handover
 from tfdp.callbacks.apart.fit_watch import FitWatch
 from tfdp.callbacks.apart.own_program import own_program
+from tfdp.callbacks.apart.own_weights import OwnWeights
 from tfdp.callbacks.chief_only import ChiefOnly, on_chief_only
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import AsynchronousStrategy, NumberedDataset
@@ -78,6 +79,12 @@ class Apart:
         self._rate: float | None = None
         self._handover = Handover(model, self._strategy, callbacks)
         self._handed: Mapping[str, Any] = {}
+        self._own = OwnWeights(
+            self._way,
+            self._exchange,
+            callbacks,
+            is_chief=self._strategy.is_chief,
+        )
         # What is swapped in is among the server's slots.
         self._swaps = any(
             isinstance(each, keras.callbacks.SwapEMAWeights)
@@ -98,7 +105,9 @@ class Apart:
         )
         if self._strategy.is_chief:
             # What is here may have been set or loaded since the last one.
-            exchange.load(self._way.state_of(list(exchange.save())))
+            names = list(exchange.save())
+            exchange.load(self._way.state_of(names))
+            self._own.begin(names)
             self._rate = _rate_of(self._way.served_optimizer)
         elif not where["is_over"]:
             self._handed = self._handover.restore_model(exchange.handed())
@@ -115,6 +124,10 @@ class Apart:
             keras_fit.begin_at_epoch(self._model, self._params["epochs"])
         elif where["epoch"] is not None:
             keras_fit.begin_at_epoch(self._model, where["epoch"])
+
+    def send(self) -> None:
+        """Gives all what the chief's callbacks have set; before a backup."""
+        self._own.send()
 
     def open(self) -> None:
         """Lets all begin, once the callbacks of this worker have begun."""
@@ -140,10 +153,12 @@ class Apart:
         elif self._handed.get("epoch") == epoch:
             # Callbacks of this worker have begun the epoch once more.
             self._set_rate(self._handed["learning_rate"])
+        self._own.begin_epoch()
         self._strategy.feed.begin_epoch(epoch)
 
     def begin_step(self) -> None:
         """Tells the server of another learning rate, on the chief."""
+        self._own.begin_step()
         if self._strategy.is_chief:
             self._tell_rate()
 
@@ -202,6 +217,7 @@ class Apart:
         exchange.release()
         weights = exchange.read()
         if weights is not None:
+            self._own.settle(weights)
             self._way.take_over(weights)
         if self._swaps:
             # All updates of the epoch are made.
@@ -268,6 +284,7 @@ class Apart:
     def gather(self) -> None:
         """Takes the server's slots and counts, for whoever saves the model."""
         if self._strategy.is_chief:
+            self._own.send()
             self._way.load_state(self._way.served())
 
     def stops(self, *, own: bool) -> bool:
@@ -276,7 +293,11 @@ class Apart:
         Args:
             own: Whether this one does.
         """
-        return self._exchange.vote(self._epoch, stops=own)
+        stops = self._exchange.vote(self._epoch, stops=own)
+        if stops or self._epoch + 1 >= self._params["epochs"]:
+            # Of which it is the last edge.
+            self._own.send()
+        return stops
 
     def _hand_over(self, epoch: int | None) -> None:
         if self._strategy.size > 1:

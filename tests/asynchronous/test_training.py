@@ -340,6 +340,23 @@ def test_a_state_of_another_model_is_refused(serving, variables, gradients):
     assert equal(chief.read().values[:1], [state[name] + 1])
 
 
+def test_weights_alone_may_be_set_between_epochs(serving, variables, gradients):
+    served = serving(2, 1)
+    chief = served.joined(0, variables, sgd(momentum=0.9))
+    late = served.joined(1, variables, sgd(momentum=0.9))
+    state = chief.save()
+    name = next(iter(state))
+    chief.read()
+    chief.update(gradients, step=0)
+    # It brings statistics together, of an epoch that others have ended.
+    late.read()
+    chief.load({name: state[name] + 1})
+    late.release()
+    weights = late.read()
+    assert (weights.version, len(chief.log())) == (1, 1)
+    assert equal(weights.values[:1], [state[name] + 1])
+
+
 def test_a_worker_may_be_lost_while_others_train(
     serving, threads, variables, gradients
 ):

@@ -212,13 +212,16 @@ class AsynchronousStrategy(MirroredStrategy):
         model = keras_fit.model_of_step(fn, "train_step")
         optimizer = None if model is None else model.optimizer
         way = getattr(optimizer, "synchronized_by", None)
-        begin_step = getattr(way, "begin_step", None)
-        if begin_step is not None:
-            # What each replica has of them is no tensor itself.
-            given = tf.nest.flatten((args, kwargs))
-            with waiting_for(list(map(self.experimental_local_results, given))):
-                begin_step()
-        return super().run(fn, args, kwargs, options)
+        if way is None or not hasattr(way, "begin_step"):
+            return super().run(fn, args, kwargs, options)
+        # What each replica has of them is no tensor itself.
+        given = tf.nest.flatten((args, kwargs))
+        with waiting_for(list(map(self.experimental_local_results, given))):
+            way.begin_step()
+        try:
+            return super().run(fn, args, kwargs, options)
+        finally:
+            way.end_step()
 
     def _address(self) -> str:
         if self._server is None and self.cluster is not None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfdp.asynchronous.description import Description
 from tfdp.asynchronous.exchange import Exchange
 from tfdp.asynchronous.feed import NEEDS_EDGES, Feed
+from tfdp.asynchronous.given import Given
 from tfdp.asynchronous.gradients import Rows
 from tfdp.asynchronous.received import Weights
 from tfdp.asynchronous.serving.training import CHIEF
@@ -32,9 +33,12 @@ class Asynchronous(Synchronous):
 
     Attributes:
         sync_every: Updates of a worker from one exchange to the next.
+        holds_weights: Whether they are the same from one to the next.
+        given: The weights of the last one.
     """
 
     sync_every = 1
+    holds_weights = True
     refuses = {
         "adascale": "AdaScale, which compares the replicas' gradients in each "
         "update. Use another optimizer, or a synchronous strategy.",
@@ -59,6 +63,9 @@ class Asynchronous(Synchronous):
         self._newest: list[Weights] = []
         self._names: list[str] = []
         self._steps = 0
+        self.given = Given()
+        # In the step that is traced; none outside.
+        self._updates_in_step: int | None = None
 
     @property
     def served_optimizer(self) -> keras.optimizers.Optimizer:
@@ -99,6 +106,7 @@ class Asynchronous(Synchronous):
         Called once the data of the step are there: until then nobody should
         wait for it.
         """
+        self._updates_in_step = 0
         # After the update of the step before, where one graph is of several.
         after = tf.reshape(self.trained[0].value, (-1,))[:1]
         is_new, is_last = tf.numpy_function(
@@ -120,6 +128,27 @@ class Asynchronous(Synchronous):
                 tf.where(
                     is_last, tf.constant(cycle - 1, "int64"), micro_step.value
                 )
+            )
+
+    def end_step(self) -> None:
+        """Ends what `begin_step` has begun, in the same graph."""
+        self._updates_in_step = None
+
+    def count_update(self) -> None:
+        """Counts an update of a step, as it is traced.
+
+        Raises:
+            RuntimeError: If it is the second one.
+        """
+        if self._updates_in_step is None:
+            return
+        self._updates_in_step += 1
+        if self._updates_in_step > 1:
+            raise RuntimeError(
+                "A step of an asynchronous worker sends one gradient, of "
+                "weights that it has read for it. Received: a `train_step` "
+                "that applies the optimizer more than once. Apply it once, "
+                "to all variables; or use a synchronous strategy."
             )
 
     def apply(
@@ -156,6 +185,8 @@ class Asynchronous(Synchronous):
         Args:
             weights: They.
         """
+        self.given.version = weights.version
+        self.given.keep(weights.values)
         self.assign([tf.constant(weights.version, "int64"), *weights.values])
 
     def state_of(self, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -213,6 +244,7 @@ class Asynchronous(Synchronous):
         }
         self._checked().load({**state, **cast})
         self.load_state(cast)
+        self.given.keep(self.values())
 
     def _named(
         self, names: Sequence[str] | Mapping[str, Any]
@@ -240,6 +272,7 @@ class Asynchronous(Synchronous):
         gradients: Sequence[Gradient],
         variables: Sequence[keras.Variable],
     ) -> None:
+        self.count_update()
         places = [self.place_by_id[id(each)] for each in variables]
         own = tf.nest.map_structure(
             lambda g: strategy.experimental_local_results(g)[0],
@@ -289,6 +322,7 @@ class Asynchronous(Synchronous):
 
         def answered(*given: np.ndarray) -> list[np.ndarray]:
             weights = ask(*given)
+            self.given.note(weights)
             return [np.array(weights.version, "int64"), *weights.values]
 
         shapes = [(), *(variable.shape for variable in self.trained)]

@@ -40,7 +40,7 @@ class AsynchronousDiLoCo(Asynchronous):
         way: What the user has given.
     """
 
-    keeps_up = False
+    keeps_up = holds_weights = False
     refuses = {
         **Asynchronous.refuses,
         "start": "`start`, as workers never update together. Leave it out, or "
@@ -126,6 +126,7 @@ class AsynchronousDiLoCo(Asynchronous):
         def end_update(
             strategy: tf.distribute.Strategy, gradients: Sequence[Any]
         ) -> None:
+            self.count_update()
             # Else TensorFlow may count before the step has begun.
             with tf.control_dependencies(
                 [

@@ -173,6 +173,10 @@ class ServedModel:
             )
             check_arrays([value], [expected], "a saved value")
 
+    def are_weights(self, state: Mapping[str, np.ndarray]) -> bool:
+        """Whether all of a state are weights."""
+        return all(name.partition("/")[0] == _WEIGHTS for name in state)
+
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Gives variables the values of a state, which may leave some out."""
         self.check_state(state)

@@ -323,12 +323,18 @@ class Training:
         return self.staleness.alone(copied)
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from what `state` has returned, or from a part of it."""
+        """Goes on from what `state` has returned, or from a part of it.
+
+        Weights alone may be set between epochs, as nobody updates then.
+        """
         rest = dict(state)
         position = Position.taken_from(rest)
         self.model.check_state(rest)
 
         def change() -> None:
+            if rest and position is None and self.model.are_weights(rest):
+                self.model.load(rest)
+                return
             # Refuses where somebody has read.
             self.staleness.start_at(self.staleness.version)
             self.model.load(rest)
