@@ -344,9 +344,8 @@ class BackupAndRestore(keras.callbacks.Callback):
             "callbacks": self._states.captured(arrays),
             "random": randoms,
         }
-        self.backups.save(
-            about["updates"], Backup(arrays, about), on_disk=on_disk
-        )
+        backup = Backup(arrays, about)
+        self.backups.save(about["updates"], backup, on_disk=on_disk)
 
     def _restore(self, backup: Backup) -> None:
         self._restore_model(backup)
@@ -374,11 +373,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._updates.set(about.get("updates", self._updates.now()))
         self._updates.optimizers_before = about.get("compiled", 0)
         if self._strategy.is_chief:
-            print(
-                f"Resuming at epoch {about['epoch'] + 1}, batch {batch}, from "
-                f"{self._found_in}.",
-                flush=True,
-            )
+            place = f"epoch {about['epoch'] + 1}, batch {batch}"
+            print(f"Resuming at {place}, from {self._found_in}.", flush=True)
         self._restored = self._to_come = backup
         self._epoch, self._batch = about["epoch"], batch
         has_stopped = self._states.has_stopped(about.get("callbacks", {}))

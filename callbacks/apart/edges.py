@@ -73,7 +73,6 @@ class Apart:
         self._lock, self._is_over = threading.Lock(), False
         if self._strategy.under_way is not None:
             self._strategy.under_way.abandon()
-        self._strategy.under_way = self
         self._epoch, self._settled = 0, -1
         self._steps = 0
         self._rate: float | None = None
@@ -118,6 +117,7 @@ class Apart:
         steps = self._optimizer.accumulation_steps * self._way.sync_every
         feed.begin(exchange, looks_ahead=steps > 1)
         self._way.begin(exchange, feed)
+        self._strategy.under_way = self
         self._watch = FitWatch(self.abandon)
         keras_fit.guard_callbacks(self._guarded, depth=2)
         if where["is_over"]:

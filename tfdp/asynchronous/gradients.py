@@ -80,6 +80,27 @@ def restored(kinds: Any, arrays: Sequence[np.ndarray]) -> list[Gradient]:
     ]
 
 
+def check_update(
+    gradients: Sequence[Gradient], variables: Sequence[Described], where: str
+) -> None:
+    """Checks that an update has gradients, and of these variables.
+
+    Args:
+        gradients: Those of all variables, or `None`.
+        variables: What is known of the variables.
+        where: Which update it is, for the message.
+
+    Raises:
+        ValueError: If there is none, or one does not fit.
+    """
+    check_gradients(gradients, variables)
+    if all(gradient is None for gradient in gradients):
+        raise ValueError(
+            "An update needs a gradient. Received: `None` for all variables, "
+            f"at {where}. Train a loss that depends on one of them."
+        )
+
+
 def check_gradients(
     gradients: Sequence[Gradient], described: Sequence[Described]
 ) -> None:

@@ -82,8 +82,6 @@ class WorkerGroup(contextlib.AbstractContextManager):
         boards: Where the workers stand, or stood at their end.
         fate: What is told of the others, once one is to blame.
         is_asynchronous: Whether workers go on without each other.
-        failure_grace_seconds: The most that those which are left have to end
-            in, after a failure.
 
     Raises:
         TypeError: If a number is none, or a variable not a text.
@@ -128,9 +126,8 @@ class WorkerGroup(contextlib.AbstractContextManager):
         env = checked_variables(env, worker_variables())
         first_index = checked_count("first_index", first_index, minimum=0)
         restart_count = checked_count("restart_count", restart_count, minimum=0)
-        keep_lines = checked_count(
-            "keep_lines", keep_lines, minimum=0, maximum=10**6
-        )
+        most = {"minimum": 0, "maximum": 10**6}
+        keep_lines = checked_count("keep_lines", keep_lines, **most)
         grace_seconds = checked_number(
             "grace_seconds", grace_seconds, zero_allowed=True
         )
@@ -282,11 +279,10 @@ class WorkerGroup(contextlib.AbstractContextManager):
             TimeoutError: If a worker still ran after `timeout`.
             Exception: What `on_line` raised.
         """
-        deadline = math.inf
+        seconds = math.inf
         if timeout is not None:
-            deadline = time.monotonic() + checked_number(
-                "timeout", timeout, zero_allowed=True
-            )
+            seconds = checked_number("timeout", timeout, zero_allowed=True)
+        deadline = time.monotonic() + seconds
         culprit: Culprit | None = None
         late: list[int] = []
         while culprit is None and not self._output.error:

@@ -52,14 +52,12 @@ class DataParallelStrategy(tf.distribute.Strategy):
     Attributes:
         groups: For each replica of this process the names of its devices, in
             the order of the stages; `None` where it has only one.
-        random_by: What random layers draw numbers for: `"replica"`, or
-            `"sample"`.
+        random_by: What random layers draw for: `"replica"`, or `"sample"`.
     """
 
     random_by: By = "replica"
     groups: tuple[tuple[str, ...], ...] | None = None
     drawn_seed: int | None = None
-    # Of the data that steps are run on.
     stride: tf.Variable | None = None
     # Set by what measures steps.
     step_clock: Callable[[], tf.Tensor] | None = None
@@ -106,8 +104,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
     ) -> contextlib.AbstractContextManager[tf.distribute.Strategy]:
         """Returns a context in which models are built for the strategy.
 
-        Random layers made in it draw other numbers on every replica, or for
-        every sample.
+        Random layers made in it draw for every replica, or every sample.
 
         Returns:
             What TensorFlow's `Strategy.scope` does.

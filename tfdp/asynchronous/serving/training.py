@@ -8,7 +8,7 @@ import numpy as np
 
 from tfdp.asynchronous.batch_queue import Batches, BatchQueue
 from tfdp.asynchronous.description import Description, check_arrays
-from tfdp.asynchronous.gradients import Gradient, check_gradients
+from tfdp.asynchronous.gradients import Gradient, check_update
 from tfdp.asynchronous.position import Position
 from tfdp.asynchronous.serving.admission import Admission
 from tfdp.asynchronous.serving.barrier import Barrier
@@ -66,13 +66,8 @@ class Training:
         self._averages = Barrier[list[np.ndarray]](self._average)
         self._votes = Barrier[bool](lambda votes: any(votes.values()))
         self._ends = Barrier[Weights](self._end)
-        self._parts = (
-            self.staleness,
-            self.queue,
-            self._averages,
-            self._votes,
-            self._ends,
-        )
+        barriers = self._averages, self._votes, self._ends
+        self._parts = (self.staleness, self.queue, *barriers)
 
     def trains(self, description: Description) -> bool:
         """Whether this is the model that the chief has brought."""
@@ -194,13 +189,8 @@ class Training:
         """
         # What is wrong with the worker's own is not everybody's end.
         model = self.model
-        check_gradients(gradients, model.description.variables)
-        if all(gradient is None for gradient in gradients):
-            raise ValueError(
-                "An update needs a gradient. Received: `None` for all "
-                f"variables, at step {step} of worker {worker}. Train a loss "
-                "that depends on one of them."
-            )
+        where = f"step {step} of worker {worker}"
+        check_update(gradients, model.description.variables, where)
 
         def apply() -> None:
             self._check_taken(worker, batches)
@@ -242,10 +232,6 @@ class Training:
             with self._changed:
                 released[0] = self._reads.get(worker, 0)
 
-        def release_if_idle() -> None:
-            if self.queue.is_idle(worker):
-                release()
-
         if not self.fits.is_open(
             worker,
             (fit, epoch),
@@ -254,7 +240,10 @@ class Training:
         ):
             return None, released[0]
         number = self.queue.take(
-            worker, epoch=epoch, before_waiting=release_if_idle, waits=waits
+            worker,
+            epoch=epoch,
+            before_waiting=lambda: self.queue.is_idle(worker) and release(),
+            waits=waits,
         )
         return number, released[0]
 
