@@ -75,7 +75,7 @@ def test_who_keeps_others_waiting_is_told_and_all_start_again(script, tmp_path):
     assert result.returncode == 0
     told = result.stderr.splitlines()
     assert re.fullmatch(
-        r"No worker has made progress for 1\.\d+ s \(more than the 1 s of "
+        r"No worker has made progress for 1[.\d]* s \(more than the 1 s of "
         r"--stall-seconds\)\.",
         told[0],
     )
@@ -96,7 +96,7 @@ def test_who_keeps_others_waiting_is_told_and_all_start_again(script, tmp_path):
     assert "=== worker 0 (process " in stacks
     assert f'File "{path}", line {line} in load' in stacks
     assert re.match(
-        r"Worker 1 has made no progress for 1\.\d+ s\. All other workers were "
+        r"Worker 1 has made no progress for 1[.\d]* s\. All other workers were "
         r"ended\.",
         told[4],
     )
@@ -130,7 +130,7 @@ def test_a_restart_may_be_asked_for_where_none_is_left(script):
         "--workers=1", "--stall-seconds=1", "--on-stall=restart", path
     )
     assert result.returncode == 124
-    assert "Worker 0 has made no progress for 1." in result.stderr
+    assert "Worker 0 has made no progress for 1" in result.stderr
 
 
 def test_a_report_may_be_all_where_restarts_are_left(script):

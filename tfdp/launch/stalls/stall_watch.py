@@ -46,7 +46,9 @@ class StallWatch:
     Example:
 
     >>> watch = StallWatch(say=print)
-    >>> watch.look(0.0, BoardFolder([0]))
+    >>> boards = BoardFolder([0])
+    >>> watch.look(0.0, boards)
+    >>> boards.close()
     """
 
     def __init__(
