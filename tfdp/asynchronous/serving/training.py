@@ -58,8 +58,7 @@ class Training:
         self._living: dict[int, object] = {}
         self._lost: dict[int, str] = {}
         self.fits = Fits()
-        # Whether the chief has abandoned the fit at hand.
-        self._is_left = False
+        self._chief_has_left = False
         self._reads: dict[int, int] = {}
         self._skipped: dict[int, int] = {}
         self._rates: list[tuple[int, float]] = []
@@ -162,7 +161,7 @@ class Training:
                 return
             if worker == CHIEF:
                 self.stop(fit=fit)
-                self._is_left = True
+                self._chief_has_left = True
             for each in self._parts:
                 each.lose(worker)
             self._end_if_left()
@@ -232,6 +231,10 @@ class Training:
             with self._changed:
                 released[0] = self._reads.get(worker, 0)
 
+        def release_if_idle() -> None:
+            if self.queue.is_idle(worker):
+                release()
+
         if not self.fits.is_open(
             worker,
             (fit, epoch),
@@ -240,10 +243,7 @@ class Training:
         ):
             return None, released[0]
         number = self.queue.take(
-            worker,
-            epoch=epoch,
-            before_waiting=lambda: self.queue.is_idle(worker) and release(),
-            waits=waits,
+            worker, epoch=epoch, before_waiting=release_if_idle, waits=waits
         )
         return number, released[0]
 
@@ -388,13 +388,13 @@ class Training:
         return brought_together(brought, [v.summed for v in described])
 
     def _end_if_left(self) -> None:
-        if self._is_left and self._ends.is_empty:
+        if self._chief_has_left and self._ends.is_empty:
             self._end({})
 
     def _end(self, brought: Mapping[int, Any]) -> Weights:
         self.staleness.alone(self.model.finalize)
         weights = self._weights()
-        self._is_left = False
+        self._chief_has_left = False
         self.queue.reset()
         self.fits.end()
         return weights
