@@ -60,13 +60,13 @@ class Exchange(StateExchange):
             heartbeat_timeout=heartbeat_timeout,
             start_timeout=start_timeout,
         )
-        self._ask = self._session.ask
+        self.ask = self._session.ask
         # The reads begun, and given back, by number.
         self._lock = threading.Lock()
         self._fit = self._read = self._released = 0
         self._has_joined = False
         # What was handed over, as digests.
-        self._handed: dict[str, int] = {}
+        self.digests: dict[str, int] = {}
         self._spent = Spent()
 
     @property
@@ -109,11 +109,11 @@ class Exchange(StateExchange):
         """
         model = description.fields
         if not self._has_joined:
-            self._ask("join", worker=self.worker, model=model)
+            self.ask("join", worker=self.worker, model=model)
             self._has_joined = True
-        answer = self._ask("begin", model=model, fit=self._fit, opens=opens)
+        answer = self.ask("begin", model=model, fit=self._fit, opens=opens)
         if answer.fields.get("needs_values"):
-            answer = self._ask(
+            answer = self.ask(
                 "build", arrays=values, fit=self._fit, opens=opens
             )
         where = {k: answer.fields[k] for k in ("version", "epoch", "fit")}
@@ -125,7 +125,7 @@ class Exchange(StateExchange):
         Args:
             epoch: Where they begin; `None` for where their programs say.
         """
-        self._ask("open", fit=self._fit, epoch=epoch)
+        self.ask("open", fit=self._fit, epoch=epoch)
 
     def read(self) -> Weights | None:
         """Begins a gradient: waits for room, and returns the weights.
@@ -199,7 +199,7 @@ class Exchange(StateExchange):
 
     def release(self) -> None:
         """Gives a read back that no update will follow, if there is one."""
-        self._ask("release")
+        self.ask("release")
         self._released_all()
 
     def take(self, epoch: int, *, waits: bool = True) -> int | None:
@@ -215,7 +215,7 @@ class Exchange(StateExchange):
             waits: Whether to wait, rather than have none now.
         """
         try:
-            answer = self._ask("take", epoch=epoch, fit=self._fit, waits=waits)
+            answer = self.ask("take", epoch=epoch, fit=self._fit, waits=waits)
         except Interrupted:
             return None
         with self._lock:
@@ -231,7 +231,7 @@ class Exchange(StateExchange):
             number: That of the batch.
         """
         with contextlib.suppress(Interrupted):
-            self._ask("give_up", epoch=epoch, numbers=[number])
+            self.ask("give_up", epoch=epoch, numbers=[number])
 
     def interrupt(self, *, is_on: bool) -> None:
         """Has `take` return `None` at once, also one that waits.
@@ -252,7 +252,7 @@ class Exchange(StateExchange):
             ValueError: If another worker has said something else.
         """
         with contextlib.suppress(Interrupted):
-            self._ask("end_of_data", epoch=epoch, total=total)
+            self.ask("end_of_data", epoch=epoch, total=total)
 
     def average(
         self, epoch: int, values: Sequence[np.ndarray], *, samples: float
@@ -264,7 +264,7 @@ class Exchange(StateExchange):
             values: Of the description's statistics.
             samples: How many this worker has trained on, its weight.
         """
-        answer = self._ask(
+        answer = self.ask(
             "average",
             arrays=values,
             samples=samples,
@@ -279,7 +279,7 @@ class Exchange(StateExchange):
 
         May be called while another method waits.
         """
-        self._ask("stop", fit=self._fit)
+        self.ask("stop", fit=self._fit)
 
     def vote(self, epoch: int, *, stops: bool) -> bool:
         """Waits for all that live; returns whether one of them stops.
@@ -288,7 +288,7 @@ class Exchange(StateExchange):
             epoch: Number of the epoch that has ended.
             stops: Whether this one does.
         """
-        answer = self._ask("vote", epoch=epoch, fit=self._fit, stops=stops)
+        answer = self.ask("vote", epoch=epoch, fit=self._fit, stops=stops)
         self._released_all()
         return answer.fields["stops"]
 
@@ -302,11 +302,11 @@ class Exchange(StateExchange):
         `"max_staleness"`, `"living"`, and `"learning_rates"` that were set,
         with their versions.
         """
-        return self._ask("statistics").fields["statistics"]
+        return self.ask("statistics").fields["statistics"]
 
     def log(self) -> list[Applied]:
         """Returns all updates, in the order in which they were applied."""
-        (log,) = self._ask("log").arrays
+        (log,) = self.ask("log").arrays
         return [Applied(*row) for row in log.tolist()]
 
     def abandon(self) -> None:
@@ -316,10 +316,10 @@ class Exchange(StateExchange):
         ends for all. May be called while another method waits, which then
         raises.
         """
-        self._ask("abandon", fit=self._fit)
+        self.ask("abandon", fit=self._fit)
         self._released_all()
         self._fit += 1
-        self._handed = {}
+        self.digests = {}
 
     def end(self) -> Weights:
         """Ends a `fit`: waits for all that live, and returns the last weights.
@@ -327,10 +327,10 @@ class Exchange(StateExchange):
         They are what Keras would leave: averages of weights, if the optimizer
         keeps them.
         """
-        weights = self._weights(self._ask("end", fit=self._fit))
+        weights = self._weights(self.ask("end", fit=self._fit))
         self._released_all()
         self._fit += 1
-        self._handed = {}
+        self.digests = {}
         return weights
 
     def close(self) -> None:
@@ -339,7 +339,7 @@ class Exchange(StateExchange):
 
     def _ask_for_weights(self, kind: str, **fields: Any) -> Message:
         begin = time.monotonic()
-        answer = self._ask(kind, **fields)
+        answer = self.ask(kind, **fields)
         seconds = time.monotonic() - begin
         with self._lock:
             self._spent = Spent(

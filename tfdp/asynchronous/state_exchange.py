@@ -12,12 +12,12 @@ class StateExchange:
     """The part of an `Exchange` that is about state: weights, slots, a rate.
 
     Attributes:
-        _ask: Asks the server.
-        _handed: What was handed over in this `fit`, as digests.
+        ask: Asks the server, as `Session.ask`.
+        digests: Of what was handed over in this `fit`.
     """
 
-    _ask: Callable[..., Message]
-    _handed: dict[str, int]
+    ask: Callable[..., Message]
+    digests: dict[str, int]
 
     def hand_over(self, state: Mapping[str, np.ndarray]) -> None:
         """Has all that join this `fit` from now on be handed a state.
@@ -28,14 +28,14 @@ class StateExchange:
         Args:
             state: Arrays by name, instead of those of before.
         """
-        changed, self._handed = changed_since(self._handed, state)
+        changed, self.digests = changed_since(self.digests, state)
         arrays = [state[name] for name in changed]
-        self._ask("expect", bytes=sum(array.nbytes for array in arrays))
-        self._ask("hand_over", arrays=arrays, names=changed, all=list(state))
+        self.ask("expect", bytes=sum(array.nbytes for array in arrays))
+        self.ask("hand_over", arrays=arrays, names=changed, all=list(state))
 
     def handed(self) -> dict[str, np.ndarray]:
         """Returns what the chief has handed over."""
-        answer = self._ask("handed")
+        answer = self.ask("handed")
         return dict(zip(answer.fields["names"], answer.arrays, strict=True))
 
     def set_learning_rate(self, rate: float) -> None:
@@ -48,7 +48,7 @@ class StateExchange:
             ValueError: If the optimizer has a schedule, or this is not the
                 chief.
         """
-        self._ask("set_learning_rate", rate=float(rate))
+        self.ask("set_learning_rate", rate=float(rate))
 
     def save(self) -> dict[str, np.ndarray]:
         """Returns all that a training is made of, of one version, by name.
@@ -57,7 +57,7 @@ class StateExchange:
         that of `optimizer.variables`, and `queue/...` says which batches are
         done.
         """
-        answer = self._ask("save")
+        answer = self.ask("save")
         return dict(zip(answer.fields["names"], answer.arrays, strict=True))
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
@@ -70,4 +70,4 @@ class StateExchange:
             ValueError: If it is of another model, or this is not the chief.
             RuntimeError: If a gradient is under way.
         """
-        self._ask("load", arrays=list(state.values()), names=list(state))
+        self.ask("load", arrays=list(state.values()), names=list(state))

@@ -11,11 +11,10 @@ import click
 from tfdp.cli.launch_options import LaunchOptions
 from tfdp.cli.rendezvous import met
 from tfdp.cli.worker_lines import WorkerLines, say
+from tfdp.elastic import ElasticGroup, ElasticLauncher
 from tfdp.launch import (
     SET_FOR_WORKERS,
     AsynchronousGroup,
-    ElasticGroup,
-    ElasticLauncher,
     ForkServer,
     Launcher,
     Restarts,

@@ -10,7 +10,8 @@ from tfdp.cli.rendezvous import appointment_of
 from tfdp.cli.worker_lines import say
 from tfdp.cluster import Nodes
 from tfdp.cluster.roll_call import Appointment
-from tfdp.launch import SECRET, Slots, check_secret, worker_variables
+from tfdp.elastic import Slots
+from tfdp.launch import SECRET, check_secret, worker_variables
 from tfdp.machine import core_shares, is_of_this_machine
 from tfdp.settings import start_timeout
 

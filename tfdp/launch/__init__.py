@@ -5,7 +5,6 @@ workers do.
 """
 
 from tfdp.launch.asynchronous_group import AsynchronousGroup
-from tfdp.launch.elastic import ElasticGroup, ElasticLauncher, Slots
 from tfdp.launch.fork_server import ForkServer, fixed
 from tfdp.launch.launcher import Launcher
 from tfdp.launch.restarts import Restarts

@@ -97,7 +97,7 @@ def split_of(
         if is_grains:
             check_same_beginning(strategy, digest(grain))
             split = by_rows(dataset, share, None)
-            return split._replace(stride=share.num_workers)
+            return Split(*split[:3], stride=share.num_workers)
         return _after_mark(strategy, dataset, share, own)
     if items is not None and not is_predicting:
         _tell_of_shard(strategy)

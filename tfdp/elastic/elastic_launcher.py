@@ -5,11 +5,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tfdp.launch.elastic.elastic_group import ElasticGroup
-from tfdp.launch.elastic.slots import Slots
-from tfdp.launch.launcher import Launcher
-from tfdp.launch.worker_failure import WorkerFailure
-from tfdp.launch.worker_group import WorkerGroup
+from tfdp.elastic.elastic_group import ElasticGroup
+from tfdp.elastic.slots import Slots
+from tfdp.launch import Launcher, WorkerFailure, WorkerGroup
 
 _MOST_IN_VAIN = 5
 

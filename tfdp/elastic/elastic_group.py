@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tfdp.launch import WorkerGroup
 from tfdp.launch.blame import Culprit
-from tfdp.launch.worker_group import WorkerGroup
 
 _SETTLE_SECONDS = 60.0
 

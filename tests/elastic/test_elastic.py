@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tfdp.launch import ElasticGroup, ElasticLauncher, Slots
+from tfdp.elastic import ElasticGroup, ElasticLauncher, Slots
 
 HEAD = """
 import json, os, pathlib, signal, sys, time

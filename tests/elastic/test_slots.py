@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tfdp.launch import Slots
+from tfdp.elastic import Slots
 
 
 def test_all_wait_for_one_that_may_come_back_soon():

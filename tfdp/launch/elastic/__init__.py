@@ -1,8 +1,0 @@
-"""Workers of one machine that become fewer when one falls, and more again.
-
-Knows the launcher of a group. Must not know TensorFlow, nor what workers do.
-"""
-
-from tfdp.launch.elastic.elastic_group import ElasticGroup
-from tfdp.launch.elastic.elastic_launcher import ElasticLauncher
-from tfdp.launch.elastic.slots import Slots
