@@ -57,10 +57,10 @@ def test_who_joins_is_handed_what_the_chief_has_handed_over(
     np.testing.assert_array_equal(handed["large"], large)
 
     sent = []
-    ask = chief._ask
+    ask = chief.ask
     monkeypatch.setattr(
         chief,
-        "_ask",
+        "ask",
         lambda kind, **fields: sent.append(fields) or ask(kind, **fields),
     )
     chief.hand_over({"large": large, "small": small + 1})
