@@ -20,12 +20,6 @@ def strategy():
     return tfdp.AsynchronousStrategy(0, devices=CPU)
 
 
-@pytest.fixture
-def another():
-    # A fit that was refused leaves the server in the middle of it.
-    return tfdp.AsynchronousStrategy(0, devices=CPU)
-
-
 class Halve(keras.callbacks.Callback):
     """Halves the weights, in one of the methods that Keras calls."""
 
@@ -226,17 +220,17 @@ SET = "other values of '.*kernel'(| and 1 more) than the last exchange gave"
 
 @pytest.mark.parametrize("batch", [0, 5])
 @pytest.mark.parametrize("hook", ["on_train_batch_begin", "on_train_batch_end"])
-def test_what_is_set_within_an_epoch_is_refused(another, hook, batch):
-    model = compiled(another, model=stepping)
+def test_what_is_set_within_an_epoch_is_refused(strategy, hook, batch):
+    model = compiled(strategy, model=stepping)
     # At the first step an update is yet to come, and at the last one the end.
     with pytest.raises(RuntimeError, match=SET):
         fit(model, [Halve(hook, batch)])
 
 
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
-def test_what_a_step_sets_is_refused(another, accumulation_steps):
+def test_what_a_step_sets_is_refused(strategy, accumulation_steps):
     model = compiled(
-        another,
+        strategy,
         model=lambda: stepping(clips=True),
         accumulation_steps=accumulation_steps,
     )
@@ -246,11 +240,11 @@ def test_what_a_step_sets_is_refused(another, accumulation_steps):
 
 
 def test_what_a_late_step_sets_is_refused_at_the_end_of_the_epoch(
-    another, monkeypatch
+    strategy, monkeypatch
 ):
     monkeypatch.setattr(Halve, "__module__", "keras.callbacks")
     monkeypatch.setattr(Halve.halve, "__module__", "keras.callbacks")
-    model = compiled(another, model=stepping)
+    model = compiled(strategy, model=stepping)
     with pytest.raises(RuntimeError, match=SET):
         fit(model, [Halve("on_train_batch_end", 5)], epochs=1)
     assert int(model.optimizer.iterations.numpy()) == 6
@@ -272,14 +266,14 @@ def test_a_step_of_its_own_trains(strategy):
     ],
     ids=["every step", "accumulation", "DiLoCo", "scaled"],
 )
-def test_a_step_that_updates_twice_is_refused_as_it_is_traced(another, kwargs):
-    model = compiled(another, model=lambda: stepping(updates=2), **kwargs)
+def test_a_step_that_updates_twice_is_refused_as_it_is_traced(strategy, kwargs):
+    model = compiled(strategy, model=lambda: stepping(updates=2), **kwargs)
     before = model.get_weights()
     # The accumulator has found it before.
     refused = "applies the optimizer more than|may be called once per step"
     with pytest.raises((RuntimeError, ValueError), match=refused):
         fit(model)
-    assert another.exchange.statistics()["version"] == 0
+    assert strategy.exchange.statistics()["version"] == 0
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
