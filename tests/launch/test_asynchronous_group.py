@@ -100,6 +100,7 @@ def test_one_that_falls_is_started_again_as_often_as_it_may(started):
     code = """
     if index == 0:
         wait_for('end')
+        wait_for('last')
     elif index == 1:
         print('life', count)
         if count < 2:
@@ -107,6 +108,8 @@ def test_one_that_falls_is_started_again_as_often_as_it_may(started):
         touch('end')
     else:
         print('life', count)
+        if count == 2:
+            touch('last')
         sys.exit(7)
     """
     found = started(code, 3, most=2)
