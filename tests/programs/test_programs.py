@@ -21,6 +21,7 @@ def distributed(way):
     return program.Distributed(tfdp.MirroredStrategy(devices), steps)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", harness.parameters())
 def test_one_device_learns(name):
     harness.check_learning(harness.load(name), harness.oracle(name))
