@@ -327,6 +327,7 @@ def train_and_scale(hook, epochs):
 
 
 @pytest.mark.multi_worker
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("hook", "epochs"),
     [("on_epoch_begin", 2), ("on_epoch_end", 2), ("on_epoch_end", 3)],

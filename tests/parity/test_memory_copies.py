@@ -38,6 +38,7 @@ def updates(folder, worker, attempt):
     return dict(line.split() for line in lines)
 
 
+@pytest.mark.long
 def test_killed_workers_lose_no_update_that_was_saved(tmp_path):
     """Slots are shared out, weights averaged, and the disk has only epochs."""
     _, undisturbed = train(tmp_path / "whole", max_restarts=0)

@@ -197,16 +197,10 @@ def test_shares_whose_turns_are_not_known_are_refused():
         assert found[3:] == ["none", "none"]
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 # Micro-batches of 48, 16, which 3 do not divide, and 12.
-@pytest.mark.parametrize(
-    ("workers", "limit"),
-    [
-        (3, 6),
-        pytest.param(2, 24, marks=pytest.mark.long),
-        pytest.param(2, 6, marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.parametrize(("workers", "limit"), [(3, 6), (2, 24), (2, 6)])
 def test_workers_draw_the_numbers_of_one_replica(oracle, workers, limit):
     reports = tfdp.testing.run_workers(
         on_a_worker, workers, ["dropout", limit], timeout=300
