@@ -270,6 +270,7 @@ def test_validation_reads_all_on_every_worker(monkeypatch):
     assert model.tested == [*range(COUNT)]
 
 
+@pytest.mark.long
 def test_training_stops_in_the_midst(monkeypatch):
     def stop(callback, number):
         callback.model.stop_training = number == 1
