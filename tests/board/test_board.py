@@ -364,3 +364,14 @@ def test_stacks_that_cannot_be_written_are_not_offered(tmp_path):
 
 def test_who_is_gone_handles_nothing():
     assert handles(2**22 + 1, signal.SIGINT) is None
+
+
+def test_the_updates_of_a_folder_are_those_of_who_has_made_the_most():
+    folder = BoardFolder([0, 1, 2])
+    assert folder.updates_made == 0
+    for worker, made in ((0, 2), (1, 3)):
+        board = Board(folder.begin(worker)[BOARD])
+        board.note(State.TRAINING, made=made)
+    assert folder.updates_made == 3
+    folder.close()
+    assert folder.updates_made == 3

@@ -93,6 +93,12 @@ class BoardFolder:
                 self._last[worker] = BoardReader(file).read() or last
         return dict(self._last)
 
+    @property
+    def updates_made(self) -> int:
+        """How many updates the workers have made, by the most of them."""
+        standings = self.standings().values()
+        return max((each.made for each in standings if each), default=0)
+
     def close(self) -> None:
         """Removes the folder. May be called twice."""
         self.standings()

@@ -55,12 +55,6 @@ class ElasticGroup(WorkerGroup):
         super().__init__(*args, **kwargs)
 
     @property
-    def updates_made(self) -> int:
-        """How many updates its workers have made, by the most of them."""
-        standings = self.boards.standings().values()
-        return max((each.made for each in standings if each), default=0)
-
-    @property
     def begins_anew(self) -> bool:
         """Whether it was ended so that another one begins.
 
@@ -80,7 +74,7 @@ class ElasticGroup(WorkerGroup):
             are_well
             and all_run
             and self._could_grow(now)
-            and (now >= self._settled or self.updates_made)
+            and (now >= self._settled or self.boards.updates_made)
         ):
             self._grows = True
             self.end(signal.SIGTERM)

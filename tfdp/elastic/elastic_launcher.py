@@ -83,7 +83,7 @@ class ElasticLauncher(Launcher):
         return begin - now
 
     def _is_fruitless(self, group: WorkerGroup) -> bool:
-        has_updates = isinstance(group, ElasticGroup) and group.updates_made
+        has_updates = group.boards.updates_made > 0
         self._in_vain = 0 if has_updates else self._in_vain + 1
         if self._in_vain < _MOST_IN_VAIN:
             return False
