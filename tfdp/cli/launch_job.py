@@ -4,14 +4,21 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from tfdp.cli.launch_options import LaunchOptions
 from tfdp.cli.rendezvous import met
 from tfdp.cli.worker_lines import WorkerLines, say
-from tfdp.elastic import ElasticGroup, ElasticLauncher
+from tfdp.elastic import ElasticGroup, ElasticLauncher, Slots
+from tfdp.elastic.nodes import (
+    NodeLauncher,
+    Post,
+    Refused,
+    Roster,
+    program_of,
+)
 from tfdp.launch import (
     SET_FOR_WORKERS,
     AsynchronousGroup,
@@ -43,12 +50,15 @@ class LaunchJob:
         self._options = options
         self._slots = options.slots()
         self._appointment = options.appointment()
-        self._place = options.place()
+        self._roster = options.roster()
+        self._place = None if self._roster else options.place()
         self._count = 1
         if self._appointment:
             self._count = self._appointment.count
         elif self._place:
             self._count = self._place.workers_per_node
+        elif self._roster:
+            self._count = self._roster.slots_per_node
         elif options.workers:
             self._count = options.workers[-1]
         self._is_preloaded = options.is_preloaded()
@@ -70,44 +80,65 @@ class LaunchJob:
         """Returns the exit code, once all workers have ended."""
         try:
             with self._memory(), self._forking():
-                exit_code = self._launcher().run()
+                exit_code = self._exit_code()
             self._lines.close()
+        except Refused as error:
+            raise click.UsageError(str(error)) from error
         except OSError as error:
             if isinstance(error, BrokenPipeError):
                 raise  # Nobody reads on, as after `| head`.
             raise click.ClickException(str(error)) from error
         return exit_code
 
-    def _launcher(self) -> Launcher:
+    def _exit_code(self) -> int:
         limits: dict[str, Any] = {
             "max_restarts": self._max_restarts,
             "timeout": self._options.timeout,
             "say": say,
         }
+        if self._roster:
+            return self._exit_code_of_node(self._roster, limits)
         if self._slots:
-            return ElasticLauncher(self._start, slots=self._slots, **limits)
-        return Launcher(self._start, **limits)
+            launcher = ElasticLauncher(self._start, slots=self._slots, **limits)
+            return launcher.run()
+        return Launcher(self._start, **limits).run()
+
+    def _exit_code_of_node(self, roster: Roster, limits: dict[str, Any]) -> int:
+        options = self._options
+        program = program_of(options.script, options.args)
+        with Post(roster, options.secret(), program) as post:
+            return NodeLauncher(
+                self._start,
+                post=post,
+                roster=roster,
+                slots=self._new_slots,
+                start_seconds=options.start_seconds(),
+                **limits,
+            ).run()
+
+    def _new_slots(self) -> Slots:
+        return cast(Slots, self._options.slots())
 
     def _start(
         self,
         restart_count: int,
         *,
         num_workers: int | None = None,
+        kind: Callable[..., WorkerGroup] | None = None,
         **kwargs: Any,
     ) -> Any:
         options, place = self._options, self._place
-        addresses = place.addresses if place else None
-        first_index = place.first_index if place else 0
-        if self._appointment:
-            addresses, first_index = met(
+        if place:
+            kwargs["addresses"] = place.addresses
+            kwargs["first_index"] = place.first_index
+        elif self._appointment:
+            kwargs["addresses"], kwargs["first_index"] = met(
                 self._appointment, self._variables, options.timeout
             )
         show = self._lines.print if options.verbose else self._lines.print_told
-        return self._group()(
+        return (kind or self._group())(
             [sys.executable, "-u", options.script, *options.args],
-            num_workers or self._count,
-            addresses=addresses,
-            first_index=first_index,
+            self._count if num_workers is None else num_workers,
             cpus_per_worker=options.cpus_per_worker,
             env=self._variables,
             restart_count=restart_count,
@@ -143,7 +174,7 @@ class LaunchJob:
             or not (options.on_stall or is_last),
             start_seconds=options.start_seconds(),
             log_dir=options.log_dir,
-            are_all_here=not self._appointment
+            are_all_here=not (self._appointment or self._roster)
             and (not place or len(place.addresses) == self._count),
         )
 

@@ -11,8 +11,10 @@ from tfdp.cli.worker_lines import say
 from tfdp.cluster import Nodes
 from tfdp.cluster.roll_call import Appointment
 from tfdp.elastic import Slots
+from tfdp.elastic.nodes import Roster
 from tfdp.launch import SECRET, check_secret, worker_variables
 from tfdp.machine import core_shares, is_of_this_machine
+from tfdp.machine.listening import check_free
 from tfdp.settings import start_timeout
 
 # Of a job whose workers go on without each other, if nobody says how many.
@@ -20,6 +22,10 @@ _RESTARTS_ALONE = 3
 # Of one in which there may be fewer.
 _RESTARTS_OF_SLOTS = 100
 _REJOIN_SECONDS = 30.0
+_NOT_ISOLATED = (
+    "--isolated is for workers of one machine. Received: --isolated and "
+    "--nodes. Use --workers alone, or close the ports by a firewall."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,15 +85,15 @@ class LaunchOptions:
                 )
             return None
         for option, is_given in {
-            "--nodes": self.nodes is not None,
             "--rendezvous": self.rendezvous is not None,
             "--asynchronous": self.asynchronous,
         }.items():
             if is_given:
                 raise click.UsageError(
-                    "Workers become fewer and more on one machine, where they "
-                    f"wait for each other. Received: --workers {workers[0]}:"
-                    f"{workers[-1]} and {option}. Give one number of workers."
+                    "Workers become fewer and more on one machine or on "
+                    "--nodes, where they wait for each other. Received: "
+                    f"--workers {workers[0]}:{workers[-1]} and {option}. Give "
+                    "one number of workers."
                 )
         patience = self.rejoin_seconds
         return Slots(
@@ -95,6 +101,39 @@ class LaunchOptions:
             workers[-1],
             rejoin_seconds=_REJOIN_SECONDS if patience is None else patience,
         )
+
+    def roster(self) -> Roster | None:
+        """Returns who the machines are, if some of them may be missing."""
+        nodes, rank, workers = self.nodes, self.node_rank, self.workers
+        if nodes is None or rank is None or not workers or len(workers) == 1:
+            return None
+        addresses = tuple(nodes.split(","))
+        slots_per_node, rest = divmod(workers[-1], len(addresses))
+        if rest:
+            raise click.UsageError(
+                "All nodes have equally many workers; MIN:MAX are those of "
+                f"all together. Received: --workers {workers[0]}:{workers[-1]} "
+                f"and {len(addresses)} nodes. Use a MAX that they divide."
+            )
+        if self.isolated:
+            raise click.UsageError(_NOT_ISOLATED)
+        try:
+            roster = Roster(addresses, rank, slots_per_node)
+            check_secret(
+                self.secret(),
+                are_all_here=roster.is_local,
+                who="Launchers that tell each other what to do",
+            )
+            for address in roster.own_addresses:
+                check_free(address, owner="of this machine")
+        except (ValueError, RuntimeError) as error:
+            raise click.UsageError(str(error)) from error
+        self._warn_of_another_machine(roster.address)
+        return roster
+
+    def secret(self) -> str:
+        """Returns what workers of this job know; empty for nothing."""
+        return {**worker_variables(), **self.variables}.get(SECRET, "")
 
     def place(self) -> Nodes | None:
         """Returns the place of this machine among others, if there are."""
@@ -117,10 +156,14 @@ class LaunchOptions:
             place = Nodes(tuple(nodes.split(",")), rank, count)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
-        if not is_of_this_machine(place.host):
-            rule = f"--node-rank {rank} is {place.host}"
-            say(f"Warning: {rule}, which does not look like this machine.")
+        self._warn_of_another_machine(place.first_addresses[rank])
         return place
+
+    def _warn_of_another_machine(self, address: str) -> None:
+        host, _, _ = address.rpartition(":")
+        if not is_of_this_machine(host):
+            rule = f"--node-rank {self.node_rank} is {host}"
+            say(f"Warning: {rule}, which does not look like this machine.")
 
     def most_restarts(self) -> int:
         """Returns how often workers may be started again."""
@@ -167,11 +210,7 @@ class LaunchOptions:
         if self.cpus_per_worker is not None:
             core_shares(count, self.cpus_per_worker)
         if self.isolated and place:
-            raise ValueError(
-                "--isolated is for workers of one machine. Received: "
-                "--isolated and --nodes. Use --workers alone, or close "
-                "the ports by a firewall."
-            )
+            raise ValueError(_NOT_ISOLATED)
         if self.asynchronous:
             self._check_asynchronous(not place or len(place.addresses) == count)
         if place:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfdp.launch import WorkerGroup
+from tfdp.launch import WorkerFailure, WorkerGroup
 from tfdp.launch.blame import Culprit
 
 _SETTLE_SECONDS = 60.0
@@ -55,6 +55,11 @@ class ElasticGroup(WorkerGroup):
         super().__init__(*args, **kwargs)
 
     @property
+    def updates_made(self) -> int:
+        """How many updates the workers have made, by the most of them."""
+        return self.boards.updates_made
+
+    @property
     def begins_anew(self) -> bool:
         """Whether it was ended so that another one begins.
 
@@ -68,14 +73,38 @@ class ElasticGroup(WorkerGroup):
     ) -> Culprit | None:
         """Returns whose failure has ended this attempt, if it has."""
         culprit = super().judge(now, codes)
-        are_well = culprit is None and not self.blame.has_seen_failure
-        all_run = all(code is None for code in codes.values())
         if (
-            are_well
-            and all_run
+            culprit is None
+            and self.is_well(codes)
             and self._could_grow(now)
-            and (now >= self._settled or self.boards.updates_made)
+            and (now >= self._settled or self.updates_made)
         ):
-            self._grows = True
-            self.end(signal.SIGTERM)
+            self.begin_anew()
         return culprit
+
+    def is_well(self, codes: Mapping[int, int | None]) -> bool:
+        """Whether all workers run, and none has failed.
+
+        Args:
+            codes: Exit code of each worker here; `None` while it runs.
+        """
+        has_failed = self.blame.has_seen_failure
+        return not has_failed and all(c is None for c in codes.values())
+
+    def begin_anew(self) -> None:
+        """Ends the workers so that another group begins."""
+        self._grows = True
+        self.end(signal.SIGTERM)
+
+    def fallen(self, failure: WorkerFailure) -> list[int]:
+        """Returns who has failed, and who else was killed meanwhile.
+
+        Args:
+            failure: What has ended the group.
+        """
+        return [
+            outcome.worker
+            for outcome in self.outcomes
+            if outcome.worker == failure.worker
+            or (outcome.returncode == -signal.SIGKILL and not outcome.was_ended)
+        ]

@@ -1,6 +1,5 @@
 """Runs workers that become fewer and more, to their end."""
 
-import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +26,11 @@ class ElasticLauncher(Launcher):
             begin do not count. Defaults to 100.
         **kwargs: As for `Launcher`.
 
+    Attributes:
+        slots: As given.
+        used: Slots of the workers of the last attempt, in order.
+        start_elastic: `start_group`.
+
     Raises:
         Exception: As for `Launcher`.
 
@@ -50,9 +54,9 @@ class ElasticLauncher(Launcher):
     ) -> None:
         """Starts nothing yet."""
         super().__init__(self._start, max_restarts=max_restarts, **kwargs)
-        self._start_elastic = start_group
-        self._slots = slots
-        self._used: list[int] = []
+        self.start_elastic = start_group
+        self.slots = slots
+        self.used: list[int] = []
         self._in_vain = 0
 
     def pause_after(
@@ -66,24 +70,53 @@ class ElasticLauncher(Launcher):
         """
         now = time.monotonic()
         if failure is not None:
-            if self._is_fruitless(group):
+            if self._is_fruitless():
                 return None
             if super().pause_after(group, failure) is None:
                 return None
-            fallen = [self._used[w] for w in _fallen(group, failure)]
+            fallen = [self.used[w] for w in self._elastic.fallen(failure)]
             longest = max(outcome.seconds for outcome in group.outcomes)
-            self._slots.fall(fallen, now=now, lasted=longest)
-        begin = self._slots.begin_at(now)
-        count = len(self._slots.ready(begin))
-        change = "more" if count > len(self._used) else "fewer"
-        if count == len(self._used):
-            change = "as before"
-        when = f" in {begin - now:.0f} s" if begin - now >= 1 else ""
-        self.say(f"going on with {_workers(count)}{when}, {change}")
+            self.slots.fall(fallen, now=now, lasted=longest)
+        return self.plan(now)
+
+    def plan(self, now: float) -> float:
+        """Says when the next attempt begins, and with how many workers.
+
+        Args:
+            now: Seconds, of `time.monotonic`.
+
+        Returns:
+            Seconds until then.
+        """
+        begin = self.slots.begin_at(now)
+        count = len(self.slots.ready(begin))
+        self.tell(count, len(self.used), seconds=begin - now)
         return begin - now
 
-    def _is_fruitless(self, group: WorkerGroup) -> bool:
-        has_updates = group.boards.updates_made > 0
+    def tell(self, count: int, before: int, *, seconds: float = 0.0) -> None:
+        """Says with how many workers it goes on.
+
+        Args:
+            count: How many.
+            before: How many there were.
+            seconds: When. Defaults to now.
+        """
+        change = "more" if count > before else "fewer"
+        if count == before:
+            change = "as before"
+        when = f" in {seconds:.0f} s" if seconds >= 1 else ""
+        self.say(f"going on with {_workers(count)}{when}, {change}")
+
+    def could_grow(self, now: float) -> bool:
+        """Whether more workers are ready than train.
+
+        Args:
+            now: Seconds, of `time.monotonic`.
+        """
+        return len(self.slots.ready(now)) > len(self.used)
+
+    def _is_fruitless(self) -> bool:
+        has_updates = self._elastic.updates_made > 0
         self._in_vain = 0 if has_updates else self._in_vain + 1
         if self._in_vain < _MOST_IN_VAIN:
             return False
@@ -92,25 +125,21 @@ class ElasticLauncher(Launcher):
 
     def _start(self, restart_count: int) -> ElasticGroup:
         # A moment later than planned, more may be ready.
-        self._used = self._slots.ready(time.monotonic())
-        return self._start_elastic(
+        self.used = self.slots.ready(time.monotonic())
+        self._elastic = self.start(restart_count)
+        return self._elastic
+
+    def start(self, restart_count: int) -> ElasticGroup:
+        """Starts the workers of an attempt, in the slots that are used.
+
+        Args:
+            restart_count: How often workers were started before.
+        """
+        return self.start_elastic(
             restart_count,
-            num_workers=len(self._used),
-            could_grow=self._could_grow,
+            num_workers=len(self.used),
+            could_grow=self.could_grow,
         )
-
-    def _could_grow(self, now: float) -> bool:
-        return len(self._slots.ready(now)) > len(self._used)
-
-
-def _fallen(group: WorkerGroup, failure: WorkerFailure) -> list[int]:
-    """Who has failed, and who else was killed meanwhile."""
-    return [
-        outcome.worker
-        for outcome in group.outcomes
-        if outcome.worker == failure.worker
-        or (outcome.returncode == -signal.SIGKILL and not outcome.was_ended)
-    ]
 
 
 def _workers(count: int) -> str:

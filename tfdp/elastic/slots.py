@@ -1,5 +1,6 @@
 """Places for the workers of one machine, some of them empty for a time."""
 
+import math
 from collections.abc import Collection
 
 from tfdp.checks import checked_count, checked_number
@@ -68,7 +69,8 @@ class Slots:
         self._longest = checked_number("longest_pause", longest_pause)
         self._forgiven = checked_count("forgiven", forgiven, minimum=0)
         self._falls = [0] * self.most
-        self._empty_until = [float("-inf")] * self.most
+        self._empty_until = [-math.inf] * self.most
+        self._away: set[int] = set()
 
     def fall(
         self, slots: Collection[int], *, now: float, lasted: float
@@ -94,7 +96,23 @@ class Slots:
             slots: Which.
         """
         for slot in slots:
-            self._empty_until[slot] = float("-inf")
+            self._empty_until[slot] = -math.inf
+
+    def leave(self, slots: Collection[int]) -> None:
+        """Takes note that slots are not there, with all of their machine.
+
+        Args:
+            slots: Which.
+        """
+        self._away.update(slots)
+
+    def come(self, slots: Collection[int]) -> None:
+        """Takes note that slots are there, whose pauses still count.
+
+        Args:
+            slots: Which.
+        """
+        self._away.difference_update(slots)
 
     def ready(self, now: float) -> list[int]:
         """Returns the slots that may have a worker.
@@ -103,7 +121,7 @@ class Slots:
             now: Seconds, of the same clock.
         """
         return [
-            slot for slot, until in enumerate(self._empty_until) if until <= now
+            slot for slot, until in enumerate(self._until()) if until <= now
         ]
 
     def begin_at(self, now: float) -> float:
@@ -111,10 +129,23 @@ class Slots:
 
         Args:
             now: Seconds, of the same clock.
+
+        Returns:
+            Seconds of it; infinite where too few slots are there. It may be
+            earlier once those that are away have come.
         """
-        until = sorted(max(each, now) for each in self._empty_until)
-        in_time = [each for each in until if each <= now + self._patience]
+        last = now + self._patience
+        until = sorted(max(each, now) for each in self._until())
+        in_time = [each for each in until if each <= last]
+        if self._away:
+            in_time.append(last)
         return max(in_time[-1:] + [until[self.least - 1]])
+
+    def _until(self) -> list[float]:
+        return [
+            math.inf if slot in self._away else until
+            for slot, until in enumerate(self._empty_until)
+        ]
 
     def _pause(self, falls: int) -> float:
         if falls < self._forgiven:

@@ -68,6 +68,11 @@ class Launcher:
         self._remark = ""
         self._restarts = 0
 
+    @property
+    def was_signalled(self) -> bool:
+        """Whether this process was told to end by a signal."""
+        return bool(self._signal)
+
     def run(self) -> int:
         """Runs the workers until they have succeeded, or may not go on.
 
@@ -83,10 +88,9 @@ class Launcher:
         self._started = time.monotonic()
         outcomes: list[list[WorkerOutcome]] = []
         with self._handled_signals():
-            while True:
+            exit_code, is_final = self._waited(0.0)
+            while not is_final:
                 exit_code, is_final = self._attempt(outcomes)
-                if is_final:
-                    break
         self._summarize(outcomes, exit_code)
         return exit_code
 
@@ -108,6 +112,14 @@ class Launcher:
             return None
         self.say(f"restart {self._restarts} of {self._max_restarts}")
         return 0.0
+
+    def holds_back(self, now: float) -> bool:
+        """Whether the next group may not begin yet, though its time has come.
+
+        Args:
+            now: Seconds, of `time.monotonic`.
+        """
+        return False
 
     def _attempt(self, outcomes: list[list[WorkerOutcome]]) -> tuple[int, bool]:
         failure: WorkerFailure | None = None
@@ -141,8 +153,8 @@ class Launcher:
     def _waited(self, pause: float) -> tuple[int, bool]:
         self._group = None
         until = time.monotonic() + pause
-        while (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, _POLL_SECONDS))
+        while (now := time.monotonic()) < until or self.holds_back(now):
+            time.sleep(_POLL_SECONDS)
             if self._signal:
                 return 128 + self._signal, True
             if self._seconds_left() == 0:

@@ -102,6 +102,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
     fate = "All other workers were ended."
     is_asynchronous = False
     failure_grace_seconds = 3.0
+    least_workers = 1
 
     def __init__(
         self,
@@ -122,7 +123,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
         stalls: StallWatch | None = None,
     ) -> None:
         """Starts the workers."""
-        num_workers = checked_workers(num_workers)
+        num_workers = checked_workers(num_workers, least=self.least_workers)
         env = checked_variables(env, worker_variables())
         first_index = checked_count("first_index", first_index, minimum=0)
         restart_count = checked_count("restart_count", restart_count, minimum=0)
@@ -287,7 +288,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
         late: list[int] = []
         while culprit is None and not self._output.error:
             now = time.monotonic()
-            codes = {i: p.poll() for i, p in self.processes.items()}
+            codes = self.poll()
             if not self.is_ending:
                 culprit = self.judge(now, codes)
                 if now >= deadline and not self.blame.has_seen_failure:
@@ -309,6 +310,10 @@ class WorkerGroup(contextlib.AbstractContextManager):
         if late and timeout is not None:
             raise lateness(timeout, late, self._output.last_lines)
         return self.failure(culprit, self.fate, remark) if culprit else None
+
+    def poll(self) -> dict[int, int | None]:
+        """Returns the exit code of each worker here; `None` while it runs."""
+        return {i: p.poll() for i, p in self.processes.items()}
 
     def stop(self) -> None:
         """Ends what is left of the group: SIGTERM, then SIGKILL."""

@@ -82,15 +82,16 @@ def group_variables(
     return variables
 
 
-def checked_workers(num_workers: Any) -> int:
+def checked_workers(num_workers: Any, *, least: int = 1) -> int:
     """Returns the number of workers of this machine, after checking it.
 
     Args:
         num_workers: The number.
+        least: How many there must be. Defaults to 1.
 
     Raises:
         TypeError: If it is not an integer.
-        ValueError: If there is none, or there are more than 1024.
+        ValueError: If there are too few, or more than 1024.
 
     Example:
 
@@ -100,7 +101,7 @@ def checked_workers(num_workers: Any) -> int:
     count = checked_count(
         "num_workers", num_workers, minimum=-(10**40), maximum=10**40
     )
-    if count < 1:
+    if count < least:
         raise ValueError(
             "A group must have at least one worker. Received: "
             f"num_workers={count}. Use 1 for a single process."
@@ -159,13 +160,16 @@ def checked_variables(
     return variables
 
 
-def check_secret(secret: str, *, are_all_here: bool) -> None:
-    """Checks that workers which let in who knows their secret have one.
+def check_secret(
+    secret: str, *, are_all_here: bool, who: str = "Asynchronous workers"
+) -> None:
+    """Checks that those who let in who knows their secret have one.
 
     Args:
         secret: What their environment says; empty for nothing.
-        are_all_here: Whether all workers are started here, so that one can be
-            drawn.
+        are_all_here: Whether all are of this machine, so that one can be
+            drawn, or none is needed.
+        who: Who they are. Defaults to `"Asynchronous workers"`.
 
     Raises:
         ValueError: If there is none.
@@ -176,7 +180,7 @@ def check_secret(secret: str, *, are_all_here: bool) -> None:
     """
     if not (secret or are_all_here):
         raise ValueError(
-            "Asynchronous workers of several nodes must know one secret. "
+            f"{who} of several nodes must know one secret. "
             f"Received: {SECRET} unset or empty. Draw one, as by `openssl rand "
             f"-hex 16`, and export it as {SECRET} on every node before the "
             "launcher starts."

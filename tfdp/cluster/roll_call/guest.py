@@ -6,14 +6,9 @@ from collections.abc import Sequence
 
 from tfdp.cluster import connections, proofs
 from tfdp.cluster.connections import STRANGER_SECONDS
+from tfdp.cluster.json_lines import Stranger, hear, say
 from tfdp.cluster.roll_call.appointment import Appointment
-from tfdp.cluster.roll_call.messages import (
-    LONGEST_LIST,
-    VERSION,
-    Stranger,
-    hear,
-    say,
-)
+from tfdp.cluster.roll_call.messages import LONGEST_LIST, VERSION
 from tfdp.cluster.roll_call.roll import Seats
 from tfdp.machine import listening, ports
 

@@ -9,13 +9,8 @@ from collections.abc import Sequence
 from tfdp.cluster import proofs
 from tfdp.cluster.addresses import check_address
 from tfdp.cluster.connections import STRANGER_SECONDS, closing
-from tfdp.cluster.roll_call.messages import (
-    LONGEST_LINE,
-    VERSION,
-    Stranger,
-    hear,
-    say,
-)
+from tfdp.cluster.json_lines import Stranger, hear, say
+from tfdp.cluster.roll_call.messages import LONGEST_LINE, VERSION
 from tfdp.cluster.roll_call.roll import Party, Roll
 
 # Connections at a time of those who have not proved that they belong here.
