@@ -14,7 +14,6 @@ from tfdp.elastic import Slots
 from tfdp.elastic.nodes import Roster
 from tfdp.launch import SECRET, check_secret, worker_variables
 from tfdp.machine import core_shares, is_of_this_machine
-from tfdp.machine.listening import check_free
 from tfdp.settings import start_timeout
 
 # Of a job whose workers go on without each other, if nobody says how many.
@@ -124,8 +123,7 @@ class LaunchOptions:
                 are_all_here=roster.is_local,
                 who="Launchers that tell each other what to do",
             )
-            for address in roster.own_addresses:
-                check_free(address, owner="of this machine")
+            roster.check_ports()
         except (ValueError, RuntimeError) as error:
             raise click.UsageError(str(error)) from error
         self._warn_of_another_machine(roster.address)

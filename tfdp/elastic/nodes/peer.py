@@ -68,6 +68,10 @@ class Peer:
             for task in tasks:
                 task.cancel()
             self._line.writer.close()
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_BEAT_SECONDS):
+                    await self._line.writer.wait_closed()
+            self._line.writer.transport.abort()
 
     def leave(self) -> None:
         """Hangs up."""

@@ -51,12 +51,6 @@ class Roster:
         return self.addresses[self.rank]
 
     @property
-    def own_addresses(self) -> list[str]:
-        """Addresses of this machine's launcher and workers."""
-        own = self.worker_addresses(self.slots_of(self.rank))
-        return [self.address, *own]
-
-    @property
     def size(self) -> int:
         """Number of machines."""
         return len(self.addresses)
@@ -82,6 +76,27 @@ class Roster:
         """
         first = rank * self.slots_per_node
         return range(first, first + self.slots_per_node)
+
+    def check_ports(self) -> None:
+        """Checks that launcher and workers can listen on their ports.
+
+        Raises:
+            RuntimeError: If another process holds one, by its name.
+        """
+        own = self.worker_addresses(self.slots_of(self.rank))
+        for address in [self.address, *own]:
+            _, port = ports.split_address(address)
+            try:
+                listening.everywhere(port).close()
+            except OSError as error:
+                holder = ports.holder(port)
+                raise RuntimeError(
+                    "A launcher and its workers must be able to listen on the "
+                    f"ports from that of --nodes on. Received: {address}: "
+                    f"{error.strerror}{holder and f', held by {holder}'}. End "
+                    "that process, or give the job other ports on all "
+                    "machines."
+                ) from error
 
     def worker_addresses(self, slots: Collection[int]) -> list[str]:
         """Returns addresses of workers.
