@@ -48,8 +48,27 @@ def test_what_is_no_number_of_workers_is_refused(text, rule):
     [
         (["--workers", "1:2", "--asynchronous"], "1:2 and --asynchronous."),
         (
-            ["--workers", "1:2", "--nodes", "a:1", "--node-rank", "0"],
-            "1:2 and --nodes.",
+            ["--workers", "1:3", "--nodes", "a:1,b:1", "--node-rank", "0"],
+            "--workers 1:3 and 2 nodes. Use a MAX that they divide.",
+        ),
+        (
+            ["--workers", "1:2", "--nodes", "a:1,b:1", "--node-rank", "0"],
+            "tell each other what to do of several nodes must know one secret",
+        ),
+        (
+            ["--workers", "1:2", "--nodes", "a:1,a:2", "--node-rank", "0"],
+            "must have an address of its own. Received: a:2 more than once",
+        ),
+        (
+            [
+                *("--workers", "1:2", "--nodes", "a:1,b:1", "--isolated"),
+                *("--node-rank", "0"),
+            ],
+            "--isolated and --nodes.",
+        ),
+        (
+            ["--workers", "1:2", "--nodes", "a:1,b:1"],
+            "--nodes and --node-rank belong together",
         ),
         (["--workers", "2", "--rejoin-seconds", "3"], "-seconds 3 without"),
         (
@@ -58,7 +77,7 @@ def test_what_is_no_number_of_workers_is_refused(text, rule):
         ),
     ],
 )
-def test_fewer_workers_are_of_one_machine(said, options, rule):
+def test_options_that_do_not_go_together_are_refused(said, options, rule):
     exit_code, text = said(*options)
     assert exit_code == 2
     assert rule in text

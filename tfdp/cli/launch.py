@@ -53,21 +53,23 @@ def _variables(
     "--workers",
     type=WorkerRange(),
     help="Number of worker processes. With --nodes or --rendezvous on each "
-    "machine; by default 1. As MIN:MAX training goes on with those that are "
-    "left when one is lost.",
+    "machine; by default 1. As MIN:MAX, which is of all machines together, "
+    "training goes on with those that are left when one is lost.",
 )
 @click.option(
     "--rejoin-seconds",
     type=SECONDS_OR_NONE,
     metavar="SECONDS",
-    help="With --workers MIN:MAX, how long all wait for a lost worker that may "
-    "be started again, before they go on without it. By default 30.",
+    help="With --workers MIN:MAX, how long all wait for a lost worker or "
+    "machine that may come back, before they go on without. By default 30.",
 )
 @click.option(
     "--nodes",
     metavar="HOST:PORT,...",
     help="All machines of the job, each with the port of its first worker; the "
-    "next worker has the next port. Start this command on each of them.",
+    "next worker has the next port. Start this command on each of them. With "
+    "--workers MIN:MAX the first port is the launcher's, and some machines may "
+    "be missing; set TFDP_JOB_SECRET to the same text on all of them.",
 )
 @click.option(
     "--node-rank",
@@ -208,8 +210,8 @@ def launch(**options: Any) -> None:
     \b
     Exit codes:
       0      every worker ended with 0; with --asynchronous, the chief did
-      2      the command line is wrong, a port is taken, or another job meets
-             at --rendezvous
+      2      the command line is wrong, a port is taken, another job meets
+             at --rendezvous or --nodes, or other launchers refuse this one
       124    the workers were ended after --timeout or --stall-seconds
       128+n  the launcher was sent signal n, or the worker that failed first
              was killed or stopped by it
@@ -223,6 +225,8 @@ def launch(**options: Any) -> None:
       tfdp launch --nodes a:12345,b:12345 --node-rank 0 train.py   (on a)
       tfdp launch --nodes a:12345,b:12345 --node-rank 1 train.py   (on b)
       tfdp launch --rendezvous a:29500 --workers-total 4 train.py  (on four)
+      tfdp launch --workers 1:4 train.py
+      tfdp launch --workers 1:2 --nodes a:2222,b:2222 --node-rank 0 train.py
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that this terminal lacks must not end the training.

@@ -298,12 +298,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
             if culprit is None and (is_over or now >= self._kill_at):
                 break
             time.sleep(_POLL_SECONDS)
-        remark = ""
-        if culprit and culprit.stalled_seconds is None:
-            is_stopped = culprit.stopped_seconds is not None
-            remark = last_words(
-                self.boards, culprit.worker, is_stopped=is_stopped
-            )
+        remark = last_words(self.boards, culprit) if culprit else ""
         self.stop()
         if self._output.error:
             raise self._output.error

@@ -141,7 +141,7 @@ def test_another_secret_is_another_job(posts):
         b'{"launcher": 1}\n',
         b'{"launcher": 1, "draw": "1"}\n{"said": {}, "proof": "1"}\n',
         b'{"launcher": 1, "draw": "1"}\n[]\n',
-        b"x" * (2**20 + 10),
+        b"x" * (2**18 + 10),
     ],
 )
 def test_strangers_disturb_nobody(posts, addresses, said):

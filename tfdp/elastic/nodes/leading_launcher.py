@@ -3,8 +3,7 @@
 import math
 from typing import Any
 
-from tfdp.elastic.elastic_group import ElasticGroup
-from tfdp.elastic.elastic_launcher import ElasticLauncher
+from tfdp.elastic import ElasticGroup, ElasticLauncher
 from tfdp.elastic.nodes.orders import Report
 from tfdp.elastic.nodes.peer import Peer
 from tfdp.elastic.nodes.post import Post

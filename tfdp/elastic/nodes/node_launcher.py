@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tfdp.elastic import Slots
 from tfdp.elastic.nodes.leading_launcher import Deposed, LeadingLauncher
 from tfdp.elastic.nodes.led_group import LedGroup
 from tfdp.elastic.nodes.orders import Order
@@ -14,7 +15,6 @@ from tfdp.elastic.nodes.peer import Peer
 from tfdp.elastic.nodes.post import Post, Refused
 from tfdp.elastic.nodes.roster import Roster
 from tfdp.elastic.nodes.spread_group import SpreadGroup
-from tfdp.elastic.slots import Slots
 from tfdp.launch.worker_failure import signal_name
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

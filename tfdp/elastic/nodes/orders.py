@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any, Self
 
-from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome
+from tfdp.launch import WorkerFailure
+from tfdp.launch.worker_failure import WorkerOutcome
 
 _LONGEST_LINE = 500
 

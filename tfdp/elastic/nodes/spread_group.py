@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfdp.elastic.elastic_group import ElasticGroup
+from tfdp.elastic import ElasticGroup
 from tfdp.elastic.nodes.orders import Order, Report
 from tfdp.elastic.nodes.peer import Peer
 from tfdp.launch import WorkerFailure

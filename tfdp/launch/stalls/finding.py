@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import psutil
 
 from tfdp.board import BoardFolder, Standing, State, handles
+from tfdp.launch.blame import Culprit
 from tfdp.launch.stalls.thread_stacks import ThreadStack, parsed
 
 _ANSWER_SECONDS = 3.0
@@ -149,24 +150,24 @@ def findings(
     ]
 
 
-def last_words(
-    boards: BoardFolder, worker: int, *, is_stopped: bool = False
-) -> str:
+def last_words(boards: BoardFolder, culprit: Culprit) -> str:
     """Returns where a worker was that has failed, in a sentence.
 
     Args:
         boards: Where it has written.
-        worker: Its index.
-        is_stopped: Whether it is stopped, and to end. Defaults to `False`.
+        culprit: The worker; where it is stopped, it is to end.
 
     Returns:
-        The sentence; empty where it was in no `fit`.
+        The sentence; empty where it was in no `fit`, and where it was told of
+        already.
     """
+    worker = culprit.worker
     standing = boards.standings().get(worker)
-    if standing is None or not standing.is_in_fit:
+    is_told = culprit.stalled_seconds is not None
+    if is_told or standing is None or not standing.is_in_fit:
         return ""
     found = Finding(worker, standing)
-    if is_stopped:
+    if culprit.stopped_seconds is not None:
         (found,) = findings(boards, {worker: standing}, are_woken=True)
         found = dataclasses.replace(found, held="")
     return f"It was {found.words}."
