@@ -10,7 +10,9 @@ import pytest
 
 from tfdp.cluster import proofs
 from tfdp.cluster.json_lines import Stranger
-from tfdp.elastic.nodes import Post, Refused, Roster
+from tfdp.elastic import Slots
+from tfdp.elastic.nodes import NodeLauncher, Post, Refused, Roster
+from tfdp.elastic.nodes import node_launcher as module
 from tfdp.elastic.nodes.line import AnotherJob, Line, answered, called
 
 PROGRAM = {"script": "1"}
@@ -34,6 +36,17 @@ def addresses():
     return tuple(found)
 
 
+def roster_of(addresses, rank):
+    roster = Roster.__new__(Roster)
+    for name, value in (
+        ("addresses", addresses),
+        ("rank", rank),
+        ("slots_per_node", 1),
+    ):
+        object.__setattr__(roster, name, value)
+    return roster
+
+
 @pytest.fixture
 def posts(addresses):
     """Opens the post of a rank."""
@@ -41,13 +54,7 @@ def posts(addresses):
 
         def opened(rank, secret="secret", program=PROGRAM):
             # Their workers are never started.
-            roster = Roster.__new__(Roster)
-            for name, value in (
-                ("addresses", addresses),
-                ("rank", rank),
-                ("slots_per_node", 1),
-            ):
-                object.__setattr__(roster, name, value)
+            roster = roster_of(addresses, rank)
             return stack.enter_context(Post(roster, secret, program))
 
         yield opened
@@ -282,3 +289,26 @@ def test_a_host_must_prove_itself():
             await called(reader, writer, b"other key")
 
     asyncio.run(Wire().run(talk))
+
+
+def test_another_machine_of_the_same_rank_is_refused(
+    posts, addresses, monkeypatch
+):
+    first, second = posts(0), posts(1)
+    first.leader = 0
+    leader = second.join(0)
+    monkeypatch.setattr(module, "_BUSY_SECONDS", 0.5)
+    elsewhere = roster_of((addresses[0], addresses[2]), 1)
+    with Post(elsewhere, "secret", PROGRAM) as post:
+        launcher = NodeLauncher(
+            pytest.fail,
+            post=post,
+            roster=elsewhere,
+            slots=lambda: Slots(1, 2),
+            say=print,
+        )
+        with pytest.raises(
+            Refused, match=r"Received: a launcher of rank 1 is there\. Give"
+        ):
+            launcher.run()
+    assert not leader.gone
