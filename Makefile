@@ -23,6 +23,9 @@ CONTRACTS = tests/upstream tests/strategy/test_strategy_contract.py
 PAIRS = tests/parity/test_parity.py::test_training_equals_one_device_with_one_large_batch \
 	tests/parity/test_parity_workers.py::test_two_workers_equal_one_device
 
+# Workers have the kernels that a launcher gives them; one device the same.
+export TF_ENABLE_ONEDNN_OPTS ?= 1
+
 .PHONY: help demo test browser test-long test-versions oldest-versions \
 	newest-versions nightly-versions exactness failures elastic bench bench-quick lint format clean
 .DEFAULT_GOAL := help

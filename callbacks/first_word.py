@@ -1,13 +1,18 @@
 """What comes before any other callback is called."""
 
+import functools
 import time
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfdp.backup import is_replaying
 from tfdp.board import State, own_board
+from tfdp.machine import kernel_variables
+from tfdp.settings import ONEDNN, onednn
 from tfdp.upstream.keras import inspection
+from tfdp.upstream.tensorflow import tf_runtime
 
 # Reading the optimizer takes longer than a note does.
 _SECONDS_BETWEEN_READINGS = 1.0
@@ -36,6 +41,24 @@ def check_first(
         )
 
 
+@functools.cache
+def tell_of_slow_kernels() -> None:
+    """Says so, once, where TensorFlow has faster kernels than it uses."""
+    if (
+        kernel_variables()
+        and onednn() is None
+        and tf_runtime.uses_onednn() is False
+        and not tf.config.get_visible_devices("GPU")
+    ):
+        print(
+            "tfdp: this processor trains with slow kernels, as TensorFlow "
+            f"turns oneDNN's off on it. Set {ONEDNN}=1 before the program "
+            "starts, as `tfdp launch` does for its workers; 0 for no more of "
+            "this.",
+            flush=True,
+        )
+
+
 class FirstWord(keras.callbacks.Callback):
     """Notes where a fit stands, for the launcher to see.
 
@@ -49,6 +72,11 @@ class FirstWord(keras.callbacks.Callback):
         self._board = own_board()
         self._begin = self._steps = self._update = 0
         self._is_first = True
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Says what makes all steps slow, once in a process."""
+        if getattr(self.model.distribute_strategy, "is_chief", True):
+            tell_of_slow_kernels()
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None

@@ -1,6 +1,10 @@
 """Four replicas on any machine, and what several test files need."""
 
 import gc
+import os
+
+# Workers have the kernels that a launcher gives them; one device the same.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import grids
 import iterators

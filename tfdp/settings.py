@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 MEMORY_FOLDER = "TFDP_MEMORY_FOLDER"
 BOARD = "TFDP_BOARD"
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 # Several packs of a large model's gradients travel at once; a small model's
 # gradients fit in one.
 DEFAULT_PACK = 2 * 2**20
@@ -102,6 +103,20 @@ def memory_folder() -> str:
     ''
     """
     return os.environ.get(MEMORY_FOLDER, "").strip()
+
+
+def onednn() -> str | None:
+    """Returns what was said of TensorFlow's oneDNN kernels.
+
+    Returns:
+        The value of `TF_ENABLE_ONEDNN_OPTS`; `None` where it is unset.
+
+    Example:
+
+    >>> onednn() in (None, "0", "1")
+    True
+    """
+    return os.environ.get(ONEDNN)
 
 
 def board_file() -> str | None:

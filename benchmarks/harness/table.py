@@ -1,9 +1,19 @@
 """A Markdown table under a line that names the machine and the versions."""
 
 import importlib.metadata
+import os
 import platform
+import subprocess
+import sys
 
 from harness.turns import machine
+
+from tfdp.launch.worker_settings import WHERE_UNSET
+
+_KERNELS = """
+from tfdp.upstream.tensorflow import tf_runtime
+print({True: "oneDNN", False: "Eigen"}[tf_runtime.uses_onednn()])
+"""
 
 PACKAGES = ("tensorflow", "keras", "tfdp")
 
@@ -12,9 +22,24 @@ def print_head(*columns, packages=PACKAGES, more=()):
     """Prints the machine, the versions of packages, more, and the columns."""
     found = [f"{p} {importlib.metadata.version(p)}" for p in packages]
     python = f"Python {platform.python_version()}"
-    print(machine(python, *found, *more), end="\n\n")
+    print(machine(python, *found, *kernels(), *more), end="\n\n")
     print_row(*columns)
     print_row(*["---"] * len(columns))
+
+
+def kernels():
+    """Names the kernels that TensorFlow has where tfdp's workers train."""
+    try:
+        found = subprocess.run(
+            [sys.executable, "-c", _KERNELS],
+            env={**WHERE_UNSET, **os.environ},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except subprocess.CalledProcessError:
+        return []
+    return [f"{found.stdout.split()[-1]} kernels"]
 
 
 def print_row(*cells):

@@ -10,6 +10,8 @@ import sys
 import tempfile
 
 _MARK = "[turn] "
+# As `tfdp launch` sets it for its workers; peers at their best, too.
+KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 
 
 def next_turn(answer="ready"):
@@ -54,6 +56,7 @@ class Player:
                 process = subprocess.Popen(
                     self._command,
                     env={
+                        **KERNELS,
                         **os.environ,
                         "TF_CPP_MIN_LOG_LEVEL": "3",
                         **variables,

@@ -54,6 +54,7 @@ def test_the_command_runs_by_itself_and_quietly(free_address):
         "ports",
         "devices",
         "cores",
+        "kernels",
         "precision",
     ]
     assert f"      worker 0  {free_address}  chief, this process" in lines

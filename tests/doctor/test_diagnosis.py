@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from tfdp.cluster.cluster import Cluster
 from tfdp.doctor import hardware as machine
 from tfdp.doctor.checkup import diagnosis
 from tfdp.machine import ports
+from tfdp.upstream.tensorflow import tf_runtime
 
 WORKER = {"type": "worker", "index": 0}
 
@@ -84,6 +86,7 @@ def test_one_process_would_start():
         "cluster",
         "devices",
         "cores",
+        "kernels",
         "precision",
     ]
     assert errors(found) == []
@@ -470,3 +473,17 @@ def test_workers_that_should_be_reached_are_no_warning(
         set_tf_config(monkeypatch, addresses)
         section = sections()["ports"]
         assert not any("out of reach" in x.text for x in section.lines)
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="for x86"
+)
+def test_slow_kernels_are_a_warning(monkeypatch):
+    monkeypatch.setattr(tf_runtime, "uses_onednn", lambda: False)
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    (warning,) = texts(machine.kernels(), "warning")
+    assert (
+        "Received: Eigen's; TF_ENABLE_ONEDNN_OPTS is unset. Set it" in warning
+    )
+    monkeypatch.setattr(tf_runtime, "uses_onednn", lambda: True)
+    assert texts(machine.kernels(), "fine") == ["on the CPU: oneDNN"]

@@ -1,5 +1,10 @@
 """Which private name of TensorFlow moved, of those that `tf_runtime` uses."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import tensorflow as tf
 from contracts import contract
@@ -21,6 +26,27 @@ def test_global_seed_is_what_set_seed_has_set():
     finally:
         context.set_global_seed(None)
     assert tf_runtime.global_seed() is None
+
+
+@contract(
+    "IsMklEnabled",
+    serves="somebody is told of slow kernels on the CPU",
+)
+@pytest.mark.parametrize("uses_onednn", [False, True])
+def test_which_kernels_are_used_is_known(uses_onednn):
+    code = (
+        "from tfdp.upstream.tensorflow import tf_runtime\n"
+        "print(tf_runtime.uses_onednn())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": str(int(uses_onednn))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    is_x86 = platform.machine() in ("x86_64", "AMD64")
+    assert found.stdout.split()[-1] == str(uses_onednn and is_x86)
 
 
 @pytest.mark.multi_worker

@@ -9,7 +9,7 @@ from importlib import metadata
 
 from tfdp.cluster import Cluster, source, tf_config_text, whereabouts
 from tfdp.cluster.roll_call import Appointment
-from tfdp.doctor.hardware import cores, devices, precision, quiet
+from tfdp.doctor.hardware import cores, devices, kernels, precision, quiet
 from tfdp.doctor.section import Line, Section, Severity
 from tfdp.doctor.tf_config import mended
 from tfdp.machine import listening, ports
@@ -32,7 +32,7 @@ def diagnosis(*, timeout: float = 2.0) -> Iterator[Section]:
     Example:
 
     >>> [section.title for section in diagnosis()]
-    ['versions', 'cluster', 'devices', 'cores', 'precision']
+    ['versions', 'cluster', 'devices', 'cores', 'kernels', 'precision']
     """
     versions = _versions()
     yield versions
@@ -46,6 +46,7 @@ def diagnosis(*, timeout: float = 2.0) -> Iterator[Section]:
     if not versions.errors:
         yield devices(cluster)
         yield cores(cluster)
+        yield kernels()
         yield precision()
 
 

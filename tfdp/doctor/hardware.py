@@ -15,7 +15,8 @@ import psutil
 
 from tfdp.cluster import Cluster
 from tfdp.doctor.section import Line, Section
-from tfdp.machine import usable_cores
+from tfdp.machine import kernel_variables, usable_cores
+from tfdp.settings import ONEDNN, onednn
 
 _FEW_CORES = 2
 
@@ -177,6 +178,29 @@ def cores(cluster: Cluster | None) -> Section:
             )
         )
     return Section("cores", tuple(lines))
+
+
+def kernels() -> Section:
+    """Looks at which kernels TensorFlow computes with on the CPU.
+
+    Returns:
+        What was found.
+    """
+    from tfdp.upstream.tensorflow import tf_runtime
+
+    uses_onednn = tf_runtime.uses_onednn()
+    if uses_onednn is False and kernel_variables():
+        line = Line(
+            "warning",
+            "TensorFlow should use oneDNN's kernels, which take up to 2.6 "
+            f"times less. Received: Eigen's; {ONEDNN} is {onednn() or 'unset'}."
+            " Set it to 1 before the program starts; `tfdp launch` does where "
+            "it is unset.",
+        )
+    else:
+        names = {True: "oneDNN", False: "Eigen", None: "of an unknown kind"}
+        line = Line("fine", f"on the CPU: {names[uses_onednn]}")
+    return Section("kernels", (line,))
 
 
 def precision() -> Section:

@@ -5,8 +5,8 @@ Environment variables set for a worker: `TF_CONFIG`, `PYTHONUNBUFFERED`,
 can be found; `TFDP_JOB_SECRET`, by which they know each other, where all of
 them are started here; `TFDP_ASYNCHRONOUS`, where they go on without each other;
 `TFDP_BOARD`, a file in which a worker says where it stands (`tfdp.board`); and
-where they are unset `TF_CPP_MIN_LOG_LEVEL`, to 2 (errors only), and
-`GLIBC_TUNABLES`, as in `tfdp.machine.allocator`.
+where they are unset `TF_CPP_MIN_LOG_LEVEL`, to 2 (errors only),
+`GLIBC_TUNABLES` and `TF_ENABLE_ONEDNN_OPTS`, as in `tfdp.machine`.
 """
 
 import contextlib

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfdp.checks import checked_count
-from tfdp.machine import thread_variables, tunables
+from tfdp.machine import kernel_variables, thread_variables, tunables
 from tfdp.settings import BOARD
 
 # A process each, with a pipe; no machine has cores for more.
@@ -25,7 +25,11 @@ SET_FOR_WORKERS = (
     "TFDP_WORKER_GROUP",
     "PYTHONUNBUFFERED",
 )
-WHERE_UNSET = {"TF_CPP_MIN_LOG_LEVEL": "2", **tunables()}
+WHERE_UNSET = {
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    **tunables(),
+    **kernel_variables(),
+}
 
 
 def worker_variables() -> dict[str, str]:

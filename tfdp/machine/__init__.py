@@ -11,6 +11,7 @@ from tfdp.machine.cores import (
     usable_cores,
 )
 from tfdp.machine.isolation import isolate
+from tfdp.machine.kernels import kernel_variables
 from tfdp.machine.memory_folder import MemoryFolder
 from tfdp.machine.out_of_memory import oom_kills
 from tfdp.machine.ports import is_of_this_machine

@@ -60,6 +60,7 @@ def facts(run: Run) -> Facts:
         ("Optimizer", line.get("optimizer")),
         ("Parameters", _count(line, "parameters")),
         ("Machine", line.get("machine")),
+        ("CPU kernels", line.get("kernels")),
         ("Versions", _versions(line.get("versions") or {})),
         ("Began", f"{began:%Y-%m-%d %H:%M} UTC"),
         ("Resumed", _resumptions(run)),

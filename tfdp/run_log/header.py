@@ -10,6 +10,9 @@ import tensorflow as tf
 
 from tfdp.machine import usable_cores
 from tfdp.upstream.keras import inspection
+from tfdp.upstream.tensorflow import tf_runtime
+
+_KERNELS = {True: "oneDNN", False: "Eigen", None: None}
 
 
 def run_header(model: keras.Model, *, unit: str = "samples") -> dict[str, Any]:
@@ -35,6 +38,7 @@ def run_header(model: keras.Model, *, unit: str = "samples") -> dict[str, Any]:
             "python": platform.python_version(),
         },
         "machine": f"{platform.machine()}, {usable_cores()} cores",
+        "kernels": _KERNELS[tf_runtime.uses_onednn()],
         "strategy": type(strategy).__name__,
         "workers": getattr(strategy, "num_workers", 1),
         "replicas": strategy.num_replicas_in_sync,

@@ -29,6 +29,10 @@ _configure_service = Member("configure_coordination_service", serves=_LOST)
 _handle = Member("_context_handle", serves=_EARLY)
 _leader = Member("_collective_leader", serves=_EARLY)
 _config = Member("_config", serves=_CHUNKS)
+_uses_onednn = Name(
+    "tensorflow.python.util._pywrap_util_port.IsMklEnabled",
+    serves="nobody is told of slow kernels on the CPU",
+)
 _wait_at_barrier = Member(
     "wait_at_barrier", serves="a strategy would not wait for its workers"
 )
@@ -37,6 +41,16 @@ _wait_at_barrier = Member(
 def global_seed() -> int | None:
     """Returns the seed set by `tf.random.set_seed`, or `None`."""
     return _global_seed.find()()
+
+
+def uses_onednn() -> bool | None:
+    """Whether TensorFlow computes with oneDNN's kernels on the CPU.
+
+    `None` where this TensorFlow does not say.
+    """
+    with optional():
+        return bool(_uses_onednn.find()())
+    return None
 
 
 def num_workers(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> int:
