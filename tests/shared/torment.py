@@ -1,0 +1,271 @@
+"""A job of `tfdp launch`, and who throws faults at its workers.
+
+What becomes of them is read from what the launcher and the workers print.
+"""
+
+import collections
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+
+SCRIPT = pathlib.Path(__file__).with_name("soak_training.py")
+ORDERS = "orders"
+SAMPLES, UPDATE_SECONDS = 4411, 0.16
+STALL_SECONDS, START_SECONDS = 5, 30
+# A job that neither fails nor goes on for so long has hung for good.
+PATIENCE_SECONDS = 180
+SURVIVED_UPDATES = 20
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+KINDS = ("kill", "stop", "kill", "hang", "kill", "cut")
+
+BEGINS = re.compile(r"\[worker (\d+)\] begins (\{.*\})")
+UPDATE = re.compile(r"\[worker 0\] update (\d+) of (\d+) in (\d+)")
+OBEYS = re.compile(r"\[worker (\d+)\] obeys: (.*)")
+END = re.compile(
+    r"Worker \d+ (was killed by \w+|has been stopped|has made no progress|"
+    r"failed with exit code \d+)"
+)
+
+Update = collections.namedtuple("Update", "moment number size attempt")
+End = collections.namedtuple("End", "moment words")
+
+
+@dataclasses.dataclass
+class Fault:
+    """One that was thrown at a worker of an attempt."""
+
+    kind: str
+    worker: int
+    attempt: int
+    moment: float
+
+
+class Job:
+    """A training under `tfdp launch`, whose output is read as it comes.
+
+    Attributes:
+        attempts: Process ids of the workers of each attempt, by worker.
+        updates: All that were made.
+        ends: How attempts have failed, as the launcher says.
+        sizes: Bytes of memory and open files of the launcher and of what it
+            forks workers from, again and again.
+    """
+
+    def __init__(self, folder, optimizer, epochs, workers="1:2"):
+        self.attempts = collections.defaultdict(dict)
+        self.updates, self.ends, self.lines = [], {}, []
+        self.sizes, self._folders, self._obeyed = [], set(), set()
+        self._changed = threading.Condition()
+        self._orders = folder / ORDERS
+        self._temporary = folder / "temporary"
+        self._orders.mkdir()
+        self._temporary.mkdir()
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tfdp.cli", "launch"),
+                *("--workers", workers, "--on-stall", "restart"),
+                *("--stall-seconds", str(STALL_SECONDS)),
+                *("--start-timeout", str(START_SECONDS)),
+                *("--log-dir", folder / "logs"),
+                *(SCRIPT, folder, optimizer, str(epochs)),
+            ],
+            env={**os.environ, "TMPDIR": str(self._temporary)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self.is_over:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    @property
+    def is_over(self):
+        return self._process.poll() is not None
+
+    @property
+    def attempt(self):
+        return max(self.attempts, default=-1)
+
+    @property
+    def workers(self):
+        """Process ids of those that live, as far as is known."""
+        if self.attempt in self.ends or self.is_over:
+            return {}
+        return dict(self.attempts.get(self.attempt, {}))
+
+    def wait_for(self, condition, seconds=PATIENCE_SECONDS):
+        """Waits until something holds, or the job is over."""
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while not condition() and not self.is_over:
+                if time.monotonic() > deadline:
+                    said = "\n".join(self.lines[-60:])
+                    raise AssertionError(f"Nothing for {seconds} s:\n{said}")
+                self._changed.wait(0.1)
+
+    def order(self, worker, pid, text):
+        """Has a worker do something; waits until it does."""
+        attempt = self.attempt
+        draft = self._orders / "draft"
+        draft.write_text(text)
+        draft.rename(self._orders / str(pid))
+        self.wait_for(
+            lambda: (attempt, worker) in self._obeyed or not self.is_at(attempt)
+        )
+        return (attempt, worker) in self._obeyed
+
+    def is_at(self, attempt):
+        """Whether an attempt goes on."""
+        return attempt == self.attempt and attempt not in self.ends
+
+    def updates_since(self, moment):
+        return sum(each.moment > moment for each in self.updates)
+
+    def measure(self):
+        """Notes the sizes of what lives as long as the job."""
+        launcher = psutil.Process(self._process.pid)
+        lasting = [launcher] + [
+            each
+            for each in launcher.children()
+            if any(part.endswith("forking.py") for part in each.cmdline())
+        ]
+        self.sizes.append(
+            [(each.memory_info().rss, each.num_fds()) for each in lasting]
+        )
+
+    def exit_code(self):
+        """Waits for the end."""
+        code = self._process.wait()
+        self._reader.join()
+        return code
+
+    def left(self, seconds=5):
+        """Processes, folders and files that have outlived the job."""
+        deadline = time.monotonic() + seconds
+        while self._processes() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        folders = [each for each in self._folders if os.path.exists(each)]
+        return [
+            *self._processes(),
+            *folders,
+            *map(str, self._temporary.iterdir()),
+        ]
+
+    def _processes(self):
+        return [
+            f"process {each.pid}: {' '.join(each.info['cmdline'] or [])}"
+            for each in psutil.process_iter(["environ", "cmdline", "status"])
+            if (each.info["environ"] or {}).get("TMPDIR")
+            == str(self._temporary)
+            and each.info["status"] != psutil.STATUS_ZOMBIE
+        ]
+
+    def _read(self):
+        for line in self._process.stdout:
+            with self._changed:
+                self._hear(time.monotonic(), line.rstrip("\n"))
+                self._changed.notify_all()
+
+    def _hear(self, now, line):
+        if found := UPDATE.fullmatch(line):
+            self.updates.append(Update(now, *map(int, found.groups())))
+            return
+        self.lines.append(line)
+        if found := BEGINS.fullmatch(line):
+            about = json.loads(found[2])
+            self.attempts[about["attempt"]][int(found[1])] = about["pid"]
+            self._folders.update(about["folders"])
+        elif found := OBEYS.fullmatch(line):
+            self._obeyed.add((self.attempt, int(found[1])))
+        elif found := END.match(line):
+            self.ends[self.attempt] = End(now, found[1])
+
+
+class Tormentor:
+    """Throws faults at random workers, until it has no more or the job ends.
+
+    The next one comes when it is known what has become of the last, be that
+    while workers start again.
+
+    Args:
+        job: The job.
+        kinds: Of the faults, in order.
+        every: Seconds between two, on average.
+        seed: Of what is drawn. Defaults to 0.
+
+    Attributes:
+        faults: Those that were thrown.
+    """
+
+    def __init__(self, job, kinds, every, seed=0):
+        self._job = job
+        self._kinds = kinds
+        self._every = every
+        self._chance = random.Random(seed)
+        self.faults = []
+
+    def run(self):
+        self._job.wait_for(lambda: self._job.updates)
+        last = time.monotonic()
+        for kind in self._kinds:
+            pause = self._chance.uniform(0.2, 1.8) * self._every
+            while time.monotonic() < last + pause and not self._job.is_over:
+                time.sleep(0.05)
+            fault = None
+            while fault is None and not self._job.is_over:
+                fault = self._throw(kind)
+            if fault is None:
+                return
+            self.faults.append(fault)
+            last = fault.moment
+            self._job.wait_for(lambda fault=fault: self._is_known(fault))
+
+    def _throw(self, kind):
+        job = self._job
+        # One worker has no connections to others.
+        least = 2 if kind == "cut" else 1
+        job.wait_for(lambda: len(job.workers) >= least)
+        if job.is_over:
+            return None
+        job.measure()
+        attempt = job.attempt
+        worker, pid = self._chance.choice(sorted(job.workers.items()))
+        if kind not in SIGNALS:
+            text = kind
+            if kind == "hang":
+                text += self._chance.choice([" input", " callback"])
+            if not job.order(worker, pid, text):
+                return None
+        else:
+            try:
+                os.kill(pid, SIGNALS[kind])
+            except ProcessLookupError:
+                return None
+        return Fault(kind, worker, attempt, time.monotonic())
+
+    def _is_known(self, fault):
+        return (
+            not self._job.is_at(fault.attempt)
+            or self._job.updates_since(fault.moment) >= SURVIVED_UPDATES
+        )
