@@ -163,9 +163,9 @@ def tell(result, undisturbed):
         for size in sorted(spent, reverse=True)
     ]
     print(f"Time, by workers: {', '.join(shares)}")
-    for name, sizes in zip(
-        ("Launcher", "Fork server"), zip(*result.job.sizes, strict=True)
-    ):
+    names = ("Launcher", "Fork server")
+    courses = zip(*result.job.sizes, strict=True)
+    for name, sizes in zip(names, courses, strict=True):
         (memory, files), (last_memory, last_files) = sizes[0], sizes[-1]
         print(
             f"{name}: {memory / MEBIBYTE:.0f} → {last_memory / MEBIBYTE:.0f} "

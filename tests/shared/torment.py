@@ -26,7 +26,7 @@ STALL_SECONDS, START_SECONDS = 5, 30
 PATIENCE_SECONDS = 180
 SURVIVED_UPDATES = 20
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
-KINDS = ("kill", "stop", "kill", "hang", "kill", "cut")
+KINDS = ("kill", "hang", "kill", "cut", "kill", "stop")
 
 BEGINS = re.compile(r"\[worker (\d+)\] begins (\{.*\})")
 UPDATE = re.compile(r"\[worker 0\] update (\d+) of (\d+) in (\d+)")
@@ -161,15 +161,19 @@ class Job:
         return code
 
     def left(self, seconds=5):
-        """Processes, folders and files that have outlived the job."""
+        """Processes, folders and files that have outlived the job.
+
+        Not those of TensorFlow's AutoGraph, which a killed process leaves.
+        """
         deadline = time.monotonic() + seconds
         while self._processes() and time.monotonic() < deadline:
             time.sleep(0.1)
-        folders = [each for each in self._folders if os.path.exists(each)]
-        return [
-            *self._processes(),
-            *folders,
+        files = [
+            *filter(os.path.exists, self._folders),
             *map(str, self._temporary.iterdir()),
+        ]
+        return self._processes() + [
+            each for each in files if "__autograph_generated_file" not in each
         ]
 
     def _processes(self):
@@ -182,10 +186,11 @@ class Job:
         ]
 
     def _read(self):
-        for line in self._process.stdout:
-            with self._changed:
-                self._hear(time.monotonic(), line.rstrip("\n"))
-                self._changed.notify_all()
+        with self._process.stdout as output:
+            for line in output:
+                with self._changed:
+                    self._hear(time.monotonic(), line.rstrip("\n"))
+                    self._changed.notify_all()
 
     def _hear(self, now, line):
         if found := UPDATE.fullmatch(line):

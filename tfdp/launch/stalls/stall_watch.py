@@ -98,7 +98,8 @@ class StallWatch:
         changed = max(each.changed for each in known)
         silence = now - max(changed, self._watched_since)
         limit = max(self._patience.limit(standings.values()), 2 * self._told_at)
-        if silence < self._told_at:
+        # A board may have changed since it was asked for the time.
+        if 0 < self._told_at > silence:
             self._say(f"The training goes on after {self._told_at:.3g} s.")
             self._told_at = 0.0
         if silence <= limit:
