@@ -35,23 +35,30 @@ class Orders(threading.Thread):
             time.sleep(0.05)
         kind, *place = file.read_text().split()
         hangs_in.extend(place)
-        while kind == "cut" and not cut():
-            time.sleep(0.05)
+        if kind == "cut":
+            cut()
 
 
 def cut():
-    """Ends the connections of this process, at both ends; says how many."""
-    found = [
+    """Ends the connections of this process, and new ones, for a while."""
+    until = None
+    while until is None or time.monotonic() < until:
+        found = connections()
+        for descriptor in found:
+            with socket.socket(fileno=os.dup(descriptor)) as connection:
+                connection.shutdown(socket.SHUT_RDWR)
+        if found and until is None:
+            until = time.monotonic() + torment.CUT_SECONDS
+            print(f"obeys: {len(found)} connections are cut", flush=True)
+        time.sleep(0.01)
+
+
+def connections():
+    return [
         each.fd
-        for each in psutil.net_connections("tcp")
-        if (each.pid, each.status) == (os.getpid(), psutil.CONN_ESTABLISHED)
+        for each in psutil.Process().net_connections("tcp")
+        if each.status == psutil.CONN_ESTABLISHED
     ]
-    for descriptor in found:
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
-            connection.shutdown(socket.SHUT_RDWR)
-    if found:
-        print(f"obeys: {len(found)} connections are cut", flush=True)
-    return len(found)
 
 
 def may_hang(place):

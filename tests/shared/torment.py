@@ -25,6 +25,7 @@ STALL_SECONDS, START_SECONDS = 5, 30
 # A job that neither fails nor goes on for so long has hung for good.
 PATIENCE_SECONDS = 180
 SURVIVED_UPDATES = 20
+CUT_SECONDS = 1
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 KINDS = ("kill", "hang", "kill", "cut", "kill", "stop")
 
@@ -57,6 +58,7 @@ class Job:
         attempts: Process ids of the workers of each attempt, by worker.
         updates: All that were made.
         ends: How attempts have failed, as the launcher says.
+        lines: What was said after how many seconds, but for most updates.
         sizes: Bytes of memory and open files of the launcher and of what it
             forks workers from, again and again.
     """
@@ -66,6 +68,7 @@ class Job:
         self.updates, self.ends, self.lines = [], {}, []
         self.sizes, self._folders, self._obeyed = [], set(), set()
         self._changed = threading.Condition()
+        self._started, self._told = time.monotonic(), -1
         self._orders = folder / ORDERS
         self._temporary = folder / "temporary"
         self._orders.mkdir()
@@ -194,9 +197,12 @@ class Job:
 
     def _hear(self, now, line):
         if found := UPDATE.fullmatch(line):
-            self.updates.append(Update(now, *map(int, found.groups())))
-            return
-        self.lines.append(line)
+            update = Update(now, *map(int, found.groups()))
+            self.updates.append(update)
+            if update.attempt == self._told:
+                return
+            self._told = update.attempt
+        self.lines.append(f"{now - self._started:7.2f} {line}")
         if found := BEGINS.fullmatch(line):
             about = json.loads(found[2])
             self.attempts[about["attempt"]][int(found[1])] = about["pid"]
