@@ -71,8 +71,7 @@ class ElasticLauncher(Launcher):
             if super().pause_after(group, failure) is None:
                 return None
             fallen = [self._used[w] for w in _fallen(group, failure)]
-            longest = max(outcome.seconds for outcome in group.outcomes)
-            self._slots.fall(fallen, now=now, lasted=longest)
+            self._slots.fall(fallen, now=now)
         begin = self._slots.begin_at(now)
         count = len(self._slots.ready(begin))
         change = "more" if count > len(self._used) else "fewer"
