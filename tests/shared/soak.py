@@ -11,7 +11,6 @@ import itertools
 import os
 import pathlib
 import statistics
-import sys
 import tempfile
 
 import elastic
@@ -89,9 +88,9 @@ class Result:
         return found
 
 
-def run(folder, optimizer, epochs, kinds=(), every=EVERY_SECONDS):
+def run(folder, optimizer, epochs, kinds=(), every=EVERY_SECONDS, log=None):
     """Trains to the end, with faults of these kinds."""
-    with torment.Job(folder, optimizer, epochs) as job:
+    with torment.Job(folder, optimizer, epochs, log) as job:
         tormentor = torment.Tormentor(job, kinds, every)
         tormentor.run()
         exit_code = job.exit_code()
@@ -105,9 +104,9 @@ def run(folder, optimizer, epochs, kinds=(), every=EVERY_SECONDS):
         )
 
 
-def in_new_folder(*args):
+def in_new_folder(*args, **kwargs):
     with tempfile.TemporaryDirectory() as created:
-        return run(pathlib.Path(created), *args)
+        return run(pathlib.Path(created), *args, **kwargs)
 
 
 def epochs_in(seconds, rate):
@@ -183,7 +182,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("minutes", type=float, nargs="?", default=30)
     parser.add_argument("--optimizer", default="Adam")
-    parser.add_argument("--lines", action="store_true", help="of the launcher")
+    parser.add_argument(
+        "--log", type=argparse.FileType("w"), help="what all of them say"
+    )
     arguments = parser.parse_args()
     seconds = arguments.minutes * 60
     likely = 2 / torment.UPDATE_SECONDS
@@ -192,14 +193,14 @@ def main():
     )
     epochs = epochs_in(seconds, undisturbed.rate * EXPECTED_SHARE)
     print(
-        f"Undisturbed: {undisturbed.rate:.2f} updates/s. "
-        f"{epochs} epochs of {elastic.updates_of(1, torment.SAMPLES)} updates"
+        f"Undisturbed: {undisturbed.rate:.2f} updates/s, so "
+        f"{epochs} epochs of {elastic.updates_of(1, torment.SAMPLES)}",
+        flush=True,
     )
+    kinds = itertools.cycle(torment.KINDS)
     result = in_new_folder(
-        arguments.optimizer, epochs, itertools.cycle(torment.KINDS)
+        arguments.optimizer, epochs, kinds, log=arguments.log
     )
-    if arguments.lines:
-        print("\n".join(result.job.lines), file=sys.stderr)
     tell(result, undisturbed)
     if wrongs := undisturbed.wrongs + result.wrongs:
         raise SystemExit("\n".join(wrongs))

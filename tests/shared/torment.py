@@ -63,10 +63,11 @@ class Job:
             forks workers from, again and again.
     """
 
-    def __init__(self, folder, optimizer, epochs, workers="1:2"):
+    def __init__(self, folder, optimizer, epochs, log=None):
         self.attempts = collections.defaultdict(dict)
         self.updates, self.ends, self.lines = [], {}, []
         self.sizes, self._folders, self._obeyed = [], set(), set()
+        self._log = log
         self._changed = threading.Condition()
         self._started, self._told = time.monotonic(), -1
         self._orders = folder / ORDERS
@@ -76,7 +77,7 @@ class Job:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "tfdp.cli", "launch"),
-                *("--workers", workers, "--on-stall", "restart"),
+                *("--workers", "1:2", "--on-stall", "restart"),
                 *("--stall-seconds", str(STALL_SECONDS)),
                 *("--start-timeout", str(START_SECONDS)),
                 *("--log-dir", folder / "logs"),
@@ -142,6 +143,13 @@ class Job:
         """Whether an attempt goes on."""
         return attempt == self.attempt and attempt not in self.ends
 
+    def note(self, line, now=None):
+        """Adds a line to those that were said."""
+        seconds = (now or time.monotonic()) - self._started
+        self.lines.append(f"{seconds:7.2f} {line}")
+        if self._log:
+            print(self.lines[-1], file=self._log, flush=True)
+
     def updates_since(self, moment):
         return sum(each.moment > moment for each in self.updates)
 
@@ -202,7 +210,7 @@ class Job:
             if update.attempt == self._told:
                 return
             self._told = update.attempt
-        self.lines.append(f"{now - self._started:7.2f} {line}")
+        self.note(line, now)
         if found := BEGINS.fullmatch(line):
             about = json.loads(found[2])
             self.attempts[about["attempt"]][int(found[1])] = about["pid"]
@@ -248,6 +256,7 @@ class Tormentor:
                 fault = self._throw(kind)
             if fault is None:
                 return
+            self._job.note(f"=== {kind} of worker {fault.worker} ===")
             self.faults.append(fault)
             last = fault.moment
             self._job.wait_for(lambda fault=fault: self._is_known(fault))
