@@ -12,7 +12,7 @@ KINDS = ("kill", "hang", "cut", "stop")
 @pytest.mark.multi_worker
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked")
 def test_a_fault_of_each_kind_changes_nothing(tmp_path):
-    result = soak.run(tmp_path, "momentum", 7, KINDS, every=6)
+    result = soak.run(tmp_path, "momentum", 6, KINDS, every=6)
     assert result.wrongs == [], "\n".join(result.job.lines)
     assert [fault.kind for fault in result.faults] == list(KINDS)
     ends = {fault.kind: result.end_of(fault) for fault in result.faults}

@@ -44,13 +44,25 @@ def optimizer(name, epochs=EPOCHS, samples=SAMPLES):
     return keras.optimizers.SGD(rate, momentum=0.9)
 
 
-def data(batch, samples=SAMPLES):
-    """Shuffled anew in each epoch; neither workers nor batches divide it."""
+def arrays(samples):
     random = np.random.default_rng(0)
     x = random.normal(size=(samples, 8)).astype("float32")
-    y = np.tanh(x.sum(axis=1, keepdims=True))
-    dataset = tf.data.Dataset.from_tensor_slices((x, y))
+    return x, np.tanh(x.sum(axis=1, keepdims=True))
+
+
+def data(batch, samples=SAMPLES):
+    """Shuffled anew in each epoch; neither workers nor batches divide it."""
+    dataset = tf.data.Dataset.from_tensor_slices(arrays(samples))
     return dataset.shuffle(samples, seed=7).batch(batch)
+
+
+def indexed_data(batch, samples=SAMPLES):
+    """So as well, in an order that is computed: no run reads it again."""
+    import tfdp
+
+    x, y = arrays(samples)
+    order = tfdp.shuffled_range(samples, seed=7)
+    return order.map(lambda i: (tf.gather(x, i), tf.gather(y, i))).batch(batch)
 
 
 class Updates(keras.callbacks.Callback):
@@ -72,7 +84,7 @@ class Updates(keras.callbacks.Callback):
             self.on_update(now)
 
 
-def one_device(name, epochs=EPOCHS, samples=SAMPLES):
+def one_device(name, epochs=EPOCHS, samples=SAMPLES, data=data):
     """Weights and losses of plain Keras on one device."""
     alone = model()
     alone.compile(optimizer(name, epochs, samples), "mse")

@@ -97,7 +97,11 @@ def run(folder, optimizer, epochs, kinds=(), every=EVERY_SECONDS, log=None):
         weights = losses = float("nan")
         if not exit_code:
             weights, losses = elastic.differences(
-                folder, optimizer, epochs=epochs, samples=torment.SAMPLES
+                folder,
+                optimizer,
+                epochs=epochs,
+                samples=torment.SAMPLES,
+                data=elastic.indexed_data,
             )
         return Result(
             tormentor.faults, job, exit_code, job.left(), weights, losses
@@ -150,7 +154,10 @@ def tell(result, undisturbed):
         f"\n{len(result.faults)} faults in {minutes:.1f} minutes, on "
         f"{os.cpu_count()} cores; {len(result.job.attempts)} attempts"
     )
-    print(f"Updates: {result.useful}, and {result.twice} made twice")
+    print(
+        f"Updates: {result.useful}, and {result.twice} made twice; useful "
+        f"{result.useful / len(result.job.updates):.2%}"
+    )
     print(
         f"Throughput: {result.rate / undisturbed.rate:.1%} of undisturbed "
         f"({result.rate:.2f} of {undisturbed.rate:.2f} updates/s)"

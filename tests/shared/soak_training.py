@@ -105,9 +105,9 @@ with strategy.scope():
         accumulation_steps=elastic.MICRO_BATCHES,
     )
     model.compile(optimizer, "mse")
-data = elastic.data(elastic.BATCH // elastic.MICRO_BATCHES, torment.SAMPLES)
+micro_batch = elastic.BATCH // elastic.MICRO_BATCHES
 history = model.fit(
-    data.map(reading),
+    elastic.indexed_data(micro_batch, torment.SAMPLES).map(reading),
     epochs=epochs,
     verbose=0,
     callbacks=[
