@@ -14,6 +14,7 @@ import statistics
 import tempfile
 
 import elastic
+import launched_job
 import torment
 
 EVERY_SECONDS = 25
@@ -28,7 +29,7 @@ class Result:
     """What has become of a training, and of the faults in it."""
 
     faults: list
-    job: torment.Job
+    job: launched_job.Job
     exit_code: int
     left: list
     weights: float
@@ -90,7 +91,7 @@ class Result:
 
 def run(folder, optimizer, epochs, kinds=(), every=EVERY_SECONDS, log=None):
     """Trains to the end, with faults of these kinds."""
-    with torment.Job(folder, optimizer, epochs, log) as job:
+    with launched_job.Job(folder, optimizer, epochs, log) as job:
         tormentor = torment.Tormentor(job, kinds, every)
         tormentor.run()
         exit_code = job.exit_code()
@@ -100,7 +101,7 @@ def run(folder, optimizer, epochs, kinds=(), every=EVERY_SECONDS, log=None):
                 folder,
                 optimizer,
                 epochs=epochs,
-                samples=torment.SAMPLES,
+                samples=launched_job.SAMPLES,
                 data=elastic.indexed_data,
             )
         return Result(
@@ -115,7 +116,7 @@ def in_new_folder(*args, **kwargs):
 
 def epochs_in(seconds, rate):
     return max(
-        round(seconds * rate / elastic.updates_of(1, torment.SAMPLES)), 1
+        round(seconds * rate / elastic.updates_of(1, launched_job.SAMPLES)), 1
     )
 
 
@@ -194,14 +195,14 @@ def main():
     )
     arguments = parser.parse_args()
     seconds = arguments.minutes * 60
-    likely = 2 / torment.UPDATE_SECONDS
+    likely = 2 / launched_job.UPDATE_SECONDS
     undisturbed = in_new_folder(
         arguments.optimizer, epochs_in(max(seconds / 15, 20), likely)
     )
     epochs = epochs_in(seconds, undisturbed.rate * EXPECTED_SHARE)
     print(
         f"Undisturbed: {undisturbed.rate:.2f} updates/s, so "
-        f"{epochs} epochs of {elastic.updates_of(1, torment.SAMPLES)}",
+        f"{epochs} epochs of {elastic.updates_of(1, launched_job.SAMPLES)}",
         flush=True,
     )
     kinds = itertools.cycle(torment.KINDS)

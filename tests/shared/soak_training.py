@@ -12,10 +12,10 @@ import threading
 import time
 
 import elastic
+import launched_job
 import numpy as np
 import psutil
 import tensorflow as tf
-import torment
 
 import tfdp
 from tfdp.callbacks import BackupAndRestore, DataParallel
@@ -24,13 +24,14 @@ folder, name, epochs = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 cluster = tfdp.Cluster.from_environment()
 attempt = int(os.environ["TFDP_RESTART_COUNT"])
 hangs_in: list[str] = []
+CUT_SECONDS = 1
 
 
 class Orders(threading.Thread):
     """Waits for a file that is named by this process."""
 
     def run(self):
-        file = folder / torment.ORDERS / str(os.getpid())
+        file = folder / launched_job.ORDERS / str(os.getpid())
         while not file.exists():
             time.sleep(0.05)
         kind, *place = file.read_text().split()
@@ -48,7 +49,7 @@ def cut():
             with socket.socket(fileno=os.dup(descriptor)) as connection:
                 connection.shutdown(socket.SHUT_RDWR)
         if found and until is None:
-            until = time.monotonic() + torment.CUT_SECONDS
+            until = time.monotonic() + CUT_SECONDS
             print(f"obeys: {len(found)} connections are cut", flush=True)
         time.sleep(0.01)
 
@@ -86,7 +87,7 @@ class Slow(elastic.Updates):
         size = strategy.num_workers
         if strategy.is_chief:
             print(f"update {update} of {size} in {attempt}", flush=True)
-        time.sleep(torment.UPDATE_SECONDS / size)
+        time.sleep(launched_job.UPDATE_SECONDS / size)
 
 
 private = [
@@ -97,7 +98,7 @@ about = {"attempt": attempt, "pid": os.getpid(), "folders": private}
 print(f"begins {json.dumps(about)}", flush=True)
 Orders(daemon=True).start()
 strategy = tfdp.auto_strategy()
-size = {"epochs": epochs, "samples": torment.SAMPLES}
+size = {"epochs": epochs, "samples": launched_job.SAMPLES}
 with strategy.scope():
     model = elastic.model()
     optimizer = tfdp.DistributedOptimizer(
@@ -107,7 +108,7 @@ with strategy.scope():
     model.compile(optimizer, "mse")
 micro_batch = elastic.BATCH // elastic.MICRO_BATCHES
 history = model.fit(
-    elastic.indexed_data(micro_batch, torment.SAMPLES).map(reading),
+    elastic.indexed_data(micro_batch, launched_job.SAMPLES).map(reading),
     epochs=epochs,
     verbose=0,
     callbacks=[
