@@ -44,25 +44,13 @@ def optimizer(name, epochs=EPOCHS, samples=SAMPLES):
     return keras.optimizers.SGD(rate, momentum=0.9)
 
 
-def arrays(samples):
-    random = np.random.default_rng(0)
-    x = random.normal(size=(samples, 8)).astype("float32")
-    return x, np.tanh(x.sum(axis=1, keepdims=True))
-
-
 def data(batch, samples=SAMPLES):
     """Shuffled anew in each epoch; neither workers nor batches divide it."""
-    dataset = tf.data.Dataset.from_tensor_slices(arrays(samples))
+    random = np.random.default_rng(0)
+    x = random.normal(size=(samples, 8)).astype("float32")
+    y = np.tanh(x.sum(axis=1, keepdims=True))
+    dataset = tf.data.Dataset.from_tensor_slices((x, y))
     return dataset.shuffle(samples, seed=7).batch(batch)
-
-
-def indexed_data(batch, samples=SAMPLES):
-    """So as well, in an order that is computed: no run reads it again."""
-    import tfdp
-
-    x, y = arrays(samples)
-    order = tfdp.shuffled_range(samples, seed=7)
-    return order.map(lambda i: (tf.gather(x, i), tf.gather(y, i))).batch(batch)
 
 
 class Updates(keras.callbacks.Callback):
@@ -84,14 +72,11 @@ class Updates(keras.callbacks.Callback):
             self.on_update(now)
 
 
-def one_device(name, epochs=EPOCHS, samples=SAMPLES, data=data):
+def one_device(name, epochs=EPOCHS, samples=SAMPLES):
     """Weights and losses of plain Keras on one device."""
     alone = model()
     alone.compile(optimizer(name, epochs, samples), "mse")
-    # Keras does not know how long a computed order is.
-    length = tf.data.experimental.assert_cardinality(updates_of(1, samples))
-    whole = data(BATCH, samples).apply(length)
-    history = alone.fit(whole, epochs=epochs, verbose=0).history
+    history = alone.fit(data(BATCH, samples), epochs=epochs, verbose=0).history
     return alone.get_weights(), history["loss"]
 
 

@@ -98,11 +98,7 @@ def run(folder, optimizer, epochs, kinds=(), every=EVERY_SECONDS, log=None):
         weights = losses = float("nan")
         if not exit_code:
             weights, losses = elastic.differences(
-                folder,
-                optimizer,
-                epochs=epochs,
-                samples=launched_job.SAMPLES,
-                data=elastic.indexed_data,
+                folder, optimizer, epochs=epochs, samples=launched_job.SAMPLES
             )
         return Result(
             tormentor.faults, job, exit_code, job.left(), weights, losses

@@ -3,6 +3,7 @@
 Arguments: a folder, the name of an optimizer, and the number of epochs.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -45,12 +46,16 @@ def cut():
     until = None
     while until is None or time.monotonic() < until:
         found = connections()
-        for descriptor in found:
-            with socket.socket(fileno=os.dup(descriptor)) as connection:
-                connection.shutdown(socket.SHUT_RDWR)
         if found and until is None:
             until = time.monotonic() + CUT_SECONDS
-            print(f"obeys: {len(found)} connections are cut", flush=True)
+            print(f"obeys: cuts {len(found)} connections", flush=True)
+        for descriptor in found:
+            # Who has it may be closing it by now.
+            with (
+                contextlib.suppress(OSError),
+                socket.socket(fileno=os.dup(descriptor)) as connection,
+            ):
+                connection.shutdown(socket.SHUT_RDWR)
         time.sleep(0.01)
 
 
@@ -108,7 +113,7 @@ with strategy.scope():
     model.compile(optimizer, "mse")
 micro_batch = elastic.BATCH // elastic.MICRO_BATCHES
 history = model.fit(
-    elastic.indexed_data(micro_batch, launched_job.SAMPLES).map(reading),
+    elastic.data(micro_batch, launched_job.SAMPLES).map(reading),
     epochs=epochs,
     verbose=0,
     callbacks=[
