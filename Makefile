@@ -27,7 +27,7 @@ PAIRS = tests/parity/test_parity.py::test_training_equals_one_device_with_one_la
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
 .PHONY: help demo test browser test-long test-versions oldest-versions \
-	newest-versions nightly-versions exactness failures elastic bench bench-quick lint format clean
+	newest-versions nightly-versions exactness failures elastic soak bench bench-quick lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## Lists these targets
@@ -69,6 +69,10 @@ failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
 elastic: $(INSTALLED)  ## Trains on 4, 3, 1 and 2 workers in turn, and compares
 	@$(BIN)/python tests/shared/elastic.py 2>/dev/null
 
+soak: $(INSTALLED)  ## Throws faults at a training for MINUTES=30, and compares
+	@mkdir -p runs; TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -W ignore \
+		tests/shared/soak.py --log runs/soak.log $(MINUTES)
+
 # One after the other.
 BENCHMARKS = two_workers input input_arrays update_profile one_process \
 	accumulation all_reduce update_time sharded_state collectives \
@@ -107,7 +111,7 @@ format: $(INSTALLED)  ## Puts the sources into the house style
 
 clean:  ## Removes what the other targets have made
 	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-nightly $(VENV)-torch $(VENV)-tf_keras
-	rm -rf runs/data runs/digits runs/bench.log build dist *.egg-info
+	rm -rf runs/data runs/digits runs/bench.log runs/soak.log build dist *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

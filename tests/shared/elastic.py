@@ -16,7 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-BATCH, MICRO_BATCHES, EPOCHS = 48, 4, 4
+BATCH, MICRO_BATCHES = 48, 4
+SAMPLES, EPOCHS = 443, 4
 UPDATE = re.compile(r"update (\d+) of (\d+)")
 
 
@@ -31,20 +32,25 @@ def model():
     )
 
 
-def optimizer(name):
-    rate = keras.optimizers.schedules.CosineDecay(0.02, 40)
+def updates_of(epochs, samples=SAMPLES):
+    return epochs * -(-samples // BATCH)
+
+
+def optimizer(name, epochs=EPOCHS, samples=SAMPLES):
+    updates = updates_of(epochs, samples)
+    rate = keras.optimizers.schedules.CosineDecay(0.02, updates)
     if name == "Adam":
         return keras.optimizers.Adam(rate)
     return keras.optimizers.SGD(rate, momentum=0.9)
 
 
-def data(batch):
+def data(batch, samples=SAMPLES):
     """Shuffled anew in each epoch; neither workers nor batches divide it."""
     random = np.random.default_rng(0)
-    x = random.normal(size=(443, 8)).astype("float32")
+    x = random.normal(size=(samples, 8)).astype("float32")
     y = np.tanh(x.sum(axis=1, keepdims=True))
     dataset = tf.data.Dataset.from_tensor_slices((x, y))
-    return dataset.shuffle(443, seed=7).batch(batch)
+    return dataset.shuffle(samples, seed=7).batch(batch)
 
 
 class Updates(keras.callbacks.Callback):
@@ -66,11 +72,11 @@ class Updates(keras.callbacks.Callback):
             self.on_update(now)
 
 
-def one_device(name):
+def one_device(name, epochs=EPOCHS, samples=SAMPLES):
     """Weights and losses of plain Keras on one device."""
     alone = model()
-    alone.compile(optimizer(name), "mse")
-    history = alone.fit(data(BATCH), epochs=EPOCHS, verbose=0).history
+    alone.compile(optimizer(name, epochs, samples), "mse")
+    history = alone.fit(data(BATCH, samples), epochs=epochs, verbose=0).history
     return alone.get_weights(), history["loss"]
 
 
@@ -138,9 +144,9 @@ COURSE = (
 )
 
 
-def differences(folder, name):
+def differences(folder, name, **size):
     """Largest differences of weights and losses from those of one device."""
-    weights, losses = one_device(name)
+    weights, losses = one_device(name, **size)
     with np.load(folder / "weights.npz") as saved:
         ours = [saved[key] for key in saved.files]
     return (

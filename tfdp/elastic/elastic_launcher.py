@@ -75,8 +75,7 @@ class ElasticLauncher(Launcher):
             if super().pause_after(group, failure) is None:
                 return None
             fallen = [self.used[w] for w in self._elastic.fallen(failure)]
-            longest = max(outcome.seconds for outcome in group.outcomes)
-            self.slots.fall(fallen, now=now, lasted=longest)
+            self.slots.fall(fallen, now=now)
         return self.plan(now)
 
     def plan(self, now: float) -> float:

@@ -14,8 +14,8 @@ class Slots:
 
     A slot whose worker has fallen may have another at once; after further
     falls it is empty for a pause, each twice as long as the last: what falls
-    again and again takes little from the others. A worker that has lasted ten
-    times as long as the next pause would be counts as well again.
+    again and again takes little from the others. One that falls later than
+    ten times its last pause after the fall before counts as well again.
 
     Args:
         least: With how many workers training may go on; at least 1.
@@ -38,7 +38,7 @@ class Slots:
     Example:
 
     >>> slots = Slots(1, 3, rejoin_seconds=0, forgiven=0)
-    >>> slots.fall([2], now=10.0, lasted=5.0)
+    >>> slots.fall([2], now=10.0)
     >>> slots.begin_at(10.0), slots.ready(10.0), slots.ready(11.0)
     (10.0, [0, 1], [0, 1, 2])
     """
@@ -69,25 +69,24 @@ class Slots:
         self._longest = checked_number("longest_pause", longest_pause)
         self._forgiven = checked_count("forgiven", forgiven, minimum=0)
         self._falls = [0] * self.most
+        self._fell_at = [-math.inf] * self.most
         self._empty_until = [-math.inf] * self.most
         self._away: set[int] = set()
 
-    def fall(
-        self, slots: Collection[int], *, now: float, lasted: float
-    ) -> None:
+    def fall(self, slots: Collection[int], *, now: float) -> None:
         """Takes note that workers have fallen.
 
         Args:
             slots: Theirs.
             now: Seconds, of a clock that only goes forward.
-            lasted: For how many seconds they ran.
         """
         for slot in slots:
-            pause = self._pause(self._falls[slot])
-            if lasted > 10 * pause > 0:
+            last = max(self._pause(self._falls[slot] - 1), self._first)
+            if now - self._fell_at[slot] > 10 * last:
                 self._falls[slot] = 0
             self._empty_until[slot] = now + self._pause(self._falls[slot])
             self._falls[slot] += 1
+            self._fell_at[slot] = now
 
     def welcome(self, slots: Collection[int]) -> None:
         """Takes note that slots may have workers before their pause is over.

@@ -96,10 +96,10 @@ class StallWatch:
             return None
         self._patience.learn(known[0])
         changed = max(each.changed for each in known)
-        silence = now - max(changed, self._watched_since)
+        # They may have written since the launcher looked at its clock.
+        silence = max(now - max(changed, self._watched_since), 0.0)
         limit = max(self._patience.limit(standings.values()), 2 * self._told_at)
-        # A worker may have noted something since it was `now`.
-        if self._told_at and silence < self._told_at:
+        if silence < self._told_at:
             self._say(f"The training goes on after {self._told_at:.3g} s.")
             self._told_at = 0.0
         if silence <= limit:
