@@ -61,19 +61,19 @@ def trained(folder, replicas, place, *, synchronized, steps=1):
 
 
 @pytest.mark.filterwarnings("ignore:Resuming on")
-@pytest.mark.parametrize("synchronized", [True, False])
-def test_synchronized_it_is_that_of_one_device(
-    tmp_path, of_one_device, synchronized
-):
+def test_synchronized_it_is_that_of_one_device(tmp_path, of_one_device):
     for replicas, place in COURSE:
-        weights = trained(tmp_path, replicas, place, synchronized=synchronized)
-    deviation = problem.deviation(weights, of_one_device)
-    if synchronized:
-        assert deviation <= 1e-6
-    else:
-        assert deviation > 1e-3
+        weights = trained(tmp_path, replicas, place, synchronized=True)
+    assert problem.deviation(weights, of_one_device) <= 1e-6
 
 
-def test_in_other_micro_batches_it_is_another(tmp_path, of_one_device):
-    weights = trained(tmp_path, 2, (9, 9), synchronized=True, steps=2)
+@pytest.mark.parametrize(
+    ("synchronized", "steps"),
+    [(False, 1), (True, 2)],
+    ids=["of each replica", "of other micro-batches"],
+)
+def test_otherwise_it_is_another(tmp_path, of_one_device, synchronized, steps):
+    weights = trained(
+        tmp_path, 2, (9, 9), synchronized=synchronized, steps=steps
+    )
     assert problem.deviation(weights, of_one_device) > 1e-3
