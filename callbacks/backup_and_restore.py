@@ -1,5 +1,6 @@
 """Backups from which training goes on as if nothing had happened."""
 
+import functools
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ from tfdp.backup import (
     RandomNumbers,
     Replay,
     TrainingState,
+    UpdateSize,
     arrays_of_model,
     check_built,
     course_of,
@@ -68,7 +70,8 @@ class BackupAndRestore(keras.callbacks.Callback):
 
     Where the number of replicas has changed since the backup, each replica
     gets the mean of the batch statistics, and steps are counted by updates, so
-    that the global batch should be the same; masks of dropout differ then.
+    that the global batch must be the same (see `BatchPlan`); masks of dropout
+    differ then. Another one is refused, where the data tell it.
 
     In an `AsynchronousStrategy` the chief alone backs up, without stopping the
     others: what the server has, of one version, with the batches that are done,
@@ -104,7 +107,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             begin of training, if a `get_state` returns something else.
         ValueError: If a number is not positive and finite, or `backup_dir`
             empty. At the begin of training, if `backup_dir` cannot be written
-            to, or the backup is of another model.
+            to, or the backup is of another model or global batch.
         RuntimeError: At the begin of training, if `callbacks.DataParallel`
             does not come before, or an optimizer is not built yet.
 
@@ -171,6 +174,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._updates = UpdateCount(self.model)
         self._randoms = RandomNumbers(self._strategy)
         self._course = course_of(self.model)
+        self._size = UpdateSize(self.model, self._course, self.params)
         self._epoch = self._batch = 0
         self._restored: Backup | None = None
         self._replay: Replay | None = None
@@ -309,9 +313,6 @@ class BackupAndRestore(keras.callbacks.Callback):
     def _replays(self) -> bool:
         return self._replay is not None and self._replay.is_on
 
-    def _accumulation_steps(self) -> int:
-        return getattr(self.model.optimizer, "accumulation_steps", 1)
-
     def _save(self, *, in_epoch: bool = False, on_disk: bool = True) -> None:
         if on_disk:
             self._saved_at = self._updates.now()
@@ -336,8 +337,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             **self._course.place(in_epoch=in_epoch),
             "replicas": self._strategy.num_replicas_in_sync,
             "random_by": self._strategy.random_by,
-            "accumulation_steps": self._accumulation_steps(),
-            "updates_per_epoch": self._updates_per_epoch(),
+            **self._size.about(),
             "updates": self._updates.now(),
             "compiled": self._updates.optimizers_before,
             **history_of(self.model),
@@ -348,14 +348,13 @@ class BackupAndRestore(keras.callbacks.Callback):
         self.backups.save(about["updates"], backup, on_disk=on_disk)
 
     def _restore(self, backup: Backup) -> None:
-        self._restore_model(backup)
         about = backup.about
-        steps = self._accumulation_steps()
-
-        def in_steps_of_now(batches: int) -> int:
-            return batches * steps // about["accumulation_steps"]
-
+        in_steps_of_now = functools.partial(self._size.in_steps_of_now, about)
         batch = in_steps_of_now(about["batch"])
+        is_over = (about["epoch"], batch) > (self.params["epochs"], 0)
+        if not is_over:
+            self._size.check(about, self._found_in or self.backups.path)
+        self._restore_model(backup)
         is_in_order, self._replay = self._course.go_to(
             about, in_steps_of_now, lambda: self._restore_model(backup)
         )
@@ -364,8 +363,8 @@ class BackupAndRestore(keras.callbacks.Callback):
             is_in_order=is_in_order,
             replicas=self._strategy.num_replicas_in_sync,
             random_by=self._strategy.random_by,
-            updates_per_epoch=self._updates_per_epoch(),
-            is_over=(about["epoch"], batch) > (self.params["epochs"], 0),
+            updates_per_epoch=self._size.updates_per_epoch,
+            is_over=is_over,
             epochs=self.params["epochs"],
             folder=self.backups.path,
         ):
@@ -390,10 +389,6 @@ class BackupAndRestore(keras.callbacks.Callback):
         state.restore(arrays)
         if self._batch:
             state.restore_metrics(arrays)
-
-    def _updates_per_epoch(self) -> int | None:
-        steps = self._course.steps(self.params)
-        return steps and -(-steps // self._accumulation_steps())
 
     def _say(self, message: str) -> None:
         if self._strategy.is_chief:

@@ -1,7 +1,11 @@
 """What two workers agree on at the edges of a fit."""
 
+import platform
+
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from places import SHARED
 
 import tfdp
@@ -67,6 +71,7 @@ def test_an_item_of_one_worker_alone_differs(reports):
             "/head/kernel (8, 1) float32",
             "/other/kernel (8, 1) float32",
         ),
+        ("batch", "samples of a step: ", "16", "8"),
     ],
 )
 def test_fit_refuses_to_train_different_programs(
@@ -82,6 +87,26 @@ def test_fit_refuses_to_train_different_programs(
         chiefs, _, others = received.partition(" on worker 0, ")
         assert on_chief in chiefs
         assert on_other in others.partition(" on worker 1")[0]
+
+
+def test_fit_refuses_to_train_on_other_versions(reports):
+    own = {
+        "Python": platform.python_version(),
+        "TensorFlow": tf.__version__,
+        "Keras": keras.__version__,
+        "tfdp": tfdp.__version__,
+    }
+    fakes = "3.99.0", "2.99.0", "3.99.0", "0.99.0"
+    received = "; ".join(
+        f"version of {name}: {version!r} on worker 0, {fake!r} on worker 1"
+        for (name, version), fake in zip(own.items(), fakes, strict=True)
+    )
+    for worker in reports:
+        assert worker["versions"]["end"] == (
+            "RuntimeError: Every worker must train the same model in the same "
+            f"way. Received {received}. Run the same program with the same "
+            "arguments and versions on every worker."
+        )
 
 
 def test_weights_that_differ_become_the_chiefs(reports):
@@ -147,3 +172,60 @@ def test_ctrl_c_belongs_to_whom_it_did_afterwards(reports):
 
 def test_a_process_may_have_a_second_strategy(reports):
     assert [worker["second strategy"] for worker in reports] == [2, 2]
+
+
+def make_another(key, values):
+    """Makes variables that are others on worker 1."""
+    strategy = tfdp.auto_strategy()
+    given = {"units": 1, "dtype": "float32", "optimizer": "SGD"}
+    given[key] = values[strategy.worker_index]
+    optimizer = given.pop("optimizer")
+    with strategy.scope():
+        head = keras.layers.Dense(**given)
+        head.build((None, 8))
+        keras.optimizers.get(optimizer).build(head.trainable_variables)
+        keras.metrics.Mean()
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "received"),
+    [
+        (
+            "units",
+            [1, 2],
+            [
+                "'kernel' of shape (8, 1), float32,",
+                "'kernel' of shape (8, 2), float32,",
+            ],
+        ),
+        pytest.param(
+            "dtype",
+            ["float32", "float64"],
+            [
+                "'kernel' of shape (8, 1), float32,",
+                "'kernel' of shape (8, 1), float64,",
+            ],
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "optimizer",
+            ["SGD", "Adam"],
+            [
+                "'total' of shape (), float32,",
+                "'dense_kernel_momentum' of shape (8, 1), float32,",
+            ],
+            marks=pytest.mark.long,
+        ),
+    ],
+)
+def test_variables_that_differ_are_named(key, values, received):
+    with pytest.raises(
+        RuntimeError, match="Every worker must make the same variables in the"
+    ) as caught:
+        tfdp.testing.run_workers(make_another, 2, [key, values])
+    # Of the worker that is told first.
+    assert any(
+        f"Received: {variable} on worker {worker}, at a place where another "
+        "worker has made another, or none." in str(caught.value)
+        for worker, variable in enumerate(received)
+    )

@@ -45,6 +45,8 @@ def test_the_fit_is_described():
 
 def test_an_unknown_number_of_steps_is_described():
     assert described(params={})["steps per epoch"] is None
+    # Nor is there a `fit` whose data would tell.
+    assert described()["samples of a step"] is None
 
 
 def test_the_weights_are_described():

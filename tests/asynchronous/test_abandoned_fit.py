@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from abandoned_fit import Fails, fit, plainly
+from grids import later
 
 import tfdp
 
@@ -39,7 +40,9 @@ def equal(model, expected):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize(
+    "hook", later(HOOKS, ["on_epoch_end", "on_train_batch_begin"])
+)
 @pytest.mark.parametrize("error", ERRORS, ids=["error", "interrupt"])
 def test_the_next_fit_goes_on_as_in_plain_keras(alone, hook, error):
     model = compiled(alone)
@@ -111,9 +114,7 @@ def test_data_that_fail_are_left_as_well(alone):
 
 
 @pytest.mark.multi_worker
-@pytest.mark.parametrize(
-    "failing", [[1], [0, 1], pytest.param([0], marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("failing", later([[1], [0, 1], [0]], [[1]]))
 def test_workers_meet_again_in_the_next_fit(failing):
     found = tfdp.testing.run_workers(
         abandoned_fit.train, 2, [failing], asynchronous=True

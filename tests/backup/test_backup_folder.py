@@ -300,8 +300,11 @@ ABOUT = {
 }
 
 
-def test_what_a_training_has_written_is_right():
-    check_contents(Backup({}, ABOUT))
+@pytest.mark.parametrize(
+    "more", [{}, {"global_batch": None}, {"global_batch": 8}]
+)
+def test_what_a_training_has_written_is_right(more):
+    check_contents(Backup({}, {**ABOUT, **more}))
 
 
 @pytest.mark.parametrize(
@@ -314,6 +317,7 @@ def test_what_a_training_has_written_is_right():
         {"replicas": 0},
         {"accumulation_steps": True},
         {"updates": None},
+        {"global_batch": 0},
         {"position": 3},
         {"position": [1]},
         {"position": [1, -1]},
@@ -330,7 +334,13 @@ def test_a_backup_that_says_what_cannot_be_is_passed_over(tmp_path, wrong):
     folder.save(2, Backup({}, {**ABOUT, **wrong}))
     with pytest.warns(UserWarning, match=f"ValueError: `{next(iter(wrong))}`"):
         assert folder.newest(check_contents).about == ABOUT
-    missing = {k: v for k, v in ABOUT.items() if k not in wrong}
+
+
+@pytest.mark.parametrize("name", ABOUT)
+def test_a_backup_that_lacks_something_is_passed_over(tmp_path, name):
+    folder = BackupFolder(tmp_path, keep=3)
+    folder.save(1, Backup({}, ABOUT))
+    missing = {k: v for k, v in ABOUT.items() if k != name}
     folder.save(3, Backup({}, missing))
     with pytest.warns(UserWarning, match="ValueError"):
         assert folder.newest(check_contents).about == ABOUT

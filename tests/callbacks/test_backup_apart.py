@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import later
 from killed import KillAt, Killed
 
 import tfdp
@@ -87,8 +88,8 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
-@pytest.mark.parametrize("place", [(1, 0), (2, 3)], ids=str)
-@pytest.mark.parametrize("save_freq", ["epoch", 1])
+@pytest.mark.parametrize("place", later([(1, 0), (2, 3)], [(2, 3)]), ids=str)
+@pytest.mark.parametrize("save_freq", later(["epoch", 1], [1]))
 def test_resumed_it_is_the_same_run(whole, tmp_path, place, save_freq):
     save = {"save_freq": save_freq}
     with pytest.raises(Killed):

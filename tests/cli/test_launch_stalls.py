@@ -156,7 +156,9 @@ ALIVE = {
 }
 
 
-@pytest.mark.parametrize("case", ALIVE)
+@pytest.mark.parametrize(
+    "case", grids.later(ALIVE, ["validates", "is between epochs"])
+)
 def test_no_alarm_while_a_worker(script, case):
     path = script(
         f"""

@@ -23,7 +23,7 @@ REFUSED = {
 }
 PROGRAM = SHARED / "split_items.py"
 EPOCHS, MICRO_BATCH, SAMPLES = 3, 12, 70
-AT_ONCE = ("plain", "one sample", "validated", "dictionaries", "begins")
+AT_ONCE = ("plain", "one sample", "validated", "begins")
 NOT_FIGURES = ("computed", "shuffled", "refused", "begins", "told")
 
 

@@ -17,7 +17,6 @@ AT_ONCE = [
     "marked",
     "validated",
     "one sample",
-    "class weights",
     "arrays",
     "shuffled range",
 ]

@@ -190,9 +190,7 @@ def reports(request):
 
 
 @pytest.mark.multi_worker
-@pytest.mark.parametrize(
-    "on_workers", later(own_steps.MODELS, ["DCGAN", "VAE"])
-)
+@pytest.mark.parametrize("on_workers", later(own_steps.MODELS, ["DCGAN"]))
 def test_a_step_of_its_own_trains_and_logs_alike_on_workers(
     reports, on_workers
 ):

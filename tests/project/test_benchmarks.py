@@ -77,6 +77,21 @@ def test_what_the_monitor_costs_is_measured():
 
 
 @pytest.mark.long
+def test_what_random_layers_by_sample_cost_is_measured():
+    table = rows(run("random_layers.py", "--quick"))[1:]
+    assert [row[:2] for row in table] == [
+        [network, place]
+        for network in ("dense", "convolutional")
+        for place in ("1 replica", "2 replicas", "2 workers")
+    ]
+    for row in table:
+        _, by_replica, by_sample = (
+            float(cell.removesuffix(" ms")) for cell in row[2:5]
+        )
+        assert float(row[5]) == pytest.approx(by_sample / by_replica, abs=0.02)
+
+
+@pytest.mark.long
 def test_replicas_in_one_process_train_alike():
     output = run(
         "one_process.py",

@@ -1,9 +1,13 @@
 """Reports what two workers agree on at the edges of a fit."""
 
+import contextlib
 import os
+import platform
 import signal
 import time
 import warnings
+from importlib import metadata
+from unittest import mock
 
 import keras
 import numpy as np
@@ -29,6 +33,14 @@ ARRAYS = {
     "empty": np.zeros((0, 3), "f4"),
     "strided": np.arange(12.0).reshape(3, 4)[:, ::2],
 }
+
+
+VERSIONS = [
+    (tf, "__version__", "2.99.0"),
+    (keras, "__version__", "3.99.0"),
+    (platform, "python_version", lambda: "3.99.0"),
+    (metadata, "version", lambda _: "0.99.0"),
+]
 
 
 class AtBatch(keras.callbacks.Callback):
@@ -78,6 +90,21 @@ def fit(model, *callbacks, x=None, **arguments):
         except BaseException as error:
             end = f"{type(error).__name__}: {error}"
     return {"end": end, "warnings": [str(w.message) for w in caught]}
+
+
+def another(versions):
+    """Fits where worker 1 says that it has other versions."""
+    with contextlib.ExitStack() as stack:
+        for module, name, version in versions if HERE else ():
+            patch = mock.patch.object(module, name, version)
+            stack.enter_context(patch)
+        return fit(made())
+
+
+def endless():
+    """Fits with data whose number of batches does not tell their size."""
+    data = problem.dataset(8 * BATCH, BATCH // (1 + HERE)).repeat()
+    return fit(made(), x=data, steps_per_epoch=2)
 
 
 def checked():
@@ -189,6 +216,8 @@ tfdp.testing.report(
         "epochs": fit(made(), epochs=1 + HERE),
         "momentum": fit(made(momentum=0.9 if HERE else 0.5)),
         "layers": fit(made(name="other" if HERE else "head")),
+        "batch": endless(),
+        "versions": another(VERSIONS),
         "elements": other_elements(),
         "weights": weights(),
         "sharded": shards_warn(is_sharded=True),

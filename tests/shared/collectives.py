@@ -1,5 +1,7 @@
 """Reports the collectives in the graph of a training step, and where."""
 
+import sys
+
 import keras
 import numpy as np
 import problem
@@ -85,17 +87,15 @@ def embedded(compression):
     return model.get_weights()[0].tolist()
 
 
+(cases,) = sys.argv[1:]
+STEPS = (1, 2, 4) if cases == "all" else (1, 2)
+TYPES = ("bfloat16", "float16") if cases == "all" else ("bfloat16",)
 tfdp.testing.report(
-    [
-        traced(steps, measured)
-        for measured in (False, True)
-        for steps in (1, 2, 4)
-    ]
-    + [traced(steps, False, "bfloat16") for steps in (1, 2)]
-    + [
-        {
-            "embedded": [embedded(c) for c in (None, "bfloat16", "float16")],
-            "chunk": context.context().config.experimental.recv_buf_max_chunk,
-        }
-    ]
+    {
+        "plain": [traced(steps, False) for steps in STEPS],
+        "measured": [traced(steps, True) for steps in STEPS],
+        "compressed": [traced(steps, False, "bfloat16") for steps in (1, 2)],
+        "embedded": [embedded(c) for c in (None, *TYPES)],
+        "chunk": context.context().config.experimental.recv_buf_max_chunk,
+    }
 )

@@ -160,3 +160,5 @@ def test_rows_of_arrays_are_gathered(shuffle):
         tf.sparse.to_dense(eye).numpy().tolist() == np.eye(4)[[2, 0]].tolist()
     )
     assert keras_data.batches_of_arrays(None) is None
+    assert keras_data.batch_of_arrays(fit) == 3
+    assert keras_data.batch_of_arrays(None) is None

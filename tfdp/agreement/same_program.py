@@ -43,6 +43,7 @@ def program(model: keras.Model, params: dict[str, Any]) -> dict[str, Any]:
         "epochs": params.get("epochs"),
         "steps per epoch": params.get("steps"),
         "steps per execution": model.steps_per_execution,
+        "samples of a step": _samples(),
         "elements of the data": _elements(),
         "shapes of weights": [
             f"{unnumbered(v.path)} {tuple(v.shape)} {v.dtype}"
@@ -69,6 +70,17 @@ def _compiled(model: keras.Model) -> dict[str, str]:
         for key, name in _OF_COMPILE.items()
         if given.get(key) is not None
     }
+
+
+def _samples() -> int | None:
+    """Samples of a full step of the fit under way, where its data tell."""
+    fit = keras_fit.fit_under_way()
+    if fit is None:
+        return None
+    with optional():
+        rows = keras_data.batch_of_arrays(fit)
+        return rows or keras_data.distributed_dataset(fit).micro_batch
+    return None
 
 
 def _elements() -> list[str] | None:

@@ -16,3 +16,4 @@ from tfdp.backup.handover import Handover
 from tfdp.backup.history import fill_history, history_of
 from tfdp.backup.random_numbers import RandomNumbers
 from tfdp.backup.training_state import TrainingState, check_built
+from tfdp.backup.update_size import UpdateSize

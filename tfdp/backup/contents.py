@@ -34,6 +34,9 @@ def check_contents(backup: Backup) -> None:
         raise ValueError("what it says of itself is no mapping")
     for name, least in _AT_LEAST.items():
         _check_count(name, about.get(name), least)
+    # Of which backups of before say nothing.
+    if about.get("global_batch") is not None:
+        _check_count("global_batch", about["global_batch"], 1)
     position = about.get("position")
     if not isinstance(position, Sequence) or len(position) != 2:
         raise ValueError(f"`position` is {position!r}")

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from tfdp.board import own_board
 from tfdp.data import Split, length
-from tfdp.machine import usable_cores
 from tfdp.step import (
     By,
     Layout,
@@ -31,9 +30,10 @@ from tfdp.step import (
 from tfdp.strategy.distributed_dataset import (
     CountedDataset,
     no_batches,
-    own_memory,
+    prepared,
 )
 from tfdp.strategy.first_step import FirstStep
+from tfdp.strategy.same_variables import naming_other_variables
 from tfdp.strategy.sparse_rows import as_rows, with_tensors
 from tfdp.upstream.keras import (
     keras_data,
@@ -111,6 +111,8 @@ class DataParallelStrategy(tf.distribute.Strategy):
         """
         keras_data.silence_own_default()
         contexts = [super().scope, lambda: seeded_by(self.random_by)]
+        if self.num_workers > 1:
+            contexts.append(lambda: naming_other_variables(self.worker_index))
         build = keras_fit.symbolic_build()
         if build is not None:
             contexts.append(lambda: self._first_step.building(build))
@@ -371,30 +373,3 @@ class _Scope:
 
 def _are_scalars(values: Sequence[Any]) -> bool:
     return all(tf.is_tensor(v) and v.shape.rank == 0 for v in values)
-
-
-def prepared(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns a dataset as replicas read it.
-
-    Args:
-        dataset: Any.
-
-    Raises:
-        ValueError: If it has no batches.
-    """
-    dataset = own_memory(dataset)
-    if int(dataset.cardinality()) == 0:
-        raise no_batches()
-    if _has_few_threads():
-        # At the end of an iteration TensorFlow waits for the autotuner,
-        # which on few threads may take as long again as the iteration.
-        autotune_off = tf.data.Options()
-        autotune_off.autotune.enabled = False
-        dataset = dataset.with_options(autotune_off)
-    return dataset
-
-
-def _has_few_threads() -> bool:
-    cores = usable_cores()
-    threads = tf.config.threading.get_inter_op_parallelism_threads()
-    return min(cores, threads or cores) <= 2

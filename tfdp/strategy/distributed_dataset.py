@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfdp.data import is_marked, micro_batch_of
+from tfdp.machine import usable_cores
 from tfdp.strategy.later_epoch import LaterEpoch, draw_for_unused
 from tfdp.upstream.keras import keras_data, keras_fit
 from tfdp.upstream.tensorflow import tf_datasets, tf_iterators
@@ -40,10 +42,37 @@ def no_batches() -> ValueError:
     )
 
 
+def prepared(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns a dataset as replicas read it.
+
+    Args:
+        dataset: Any.
+
+    Raises:
+        ValueError: If it has no batches.
+    """
+    dataset = own_memory(dataset)
+    if int(dataset.cardinality()) == 0:
+        raise no_batches()
+    if _has_few_threads():
+        # At the end of an iteration TensorFlow waits for the autotuner,
+        # which on few threads may take as long again as the iteration.
+        autotune_off = tf.data.Options()
+        autotune_off.autotune.enabled = False
+        dataset = dataset.with_options(autotune_off)
+    return dataset
+
+
 def _copied(tensor: Any) -> Any:
     if not isinstance(tensor, tf.Tensor) or tensor.dtype == tf.string:
         return tensor
     return tf.raw_ops.DeepCopy(x=tensor)
+
+
+def _has_few_threads() -> bool:
+    cores = usable_cores()
+    threads = tf.config.threading.get_inter_op_parallelism_threads()
+    return min(cores, threads or cores) <= 2
 
 
 class CountedDataset(tf_datasets.DistributedDataset):
@@ -135,6 +164,14 @@ class CountedDataset(tf_datasets.DistributedDataset):
             is_kept: Whether it is used although others begin before.
         """
         return LaterEpoch(self, is_kept=is_kept)
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Samples of a full step, over all workers; `None` if not known."""
+        if self.is_split and not is_marked(self.given):
+            # A worker's own batches, made by itself.
+            return None
+        return micro_batch_of(self.given)
 
     @property
     def element_spec(self) -> Any:

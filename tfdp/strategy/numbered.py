@@ -19,11 +19,12 @@ from tfdp.data.numbered import (
     grain_items,
 )
 from tfdp.machine import usable_cores
-from tfdp.strategy.data_parallel_strategy import (
-    DataParallelStrategy,
+from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
+from tfdp.strategy.distributed_dataset import (
+    CountedDataset,
+    no_batches,
     prepared,
 )
-from tfdp.strategy.distributed_dataset import CountedDataset, no_batches
 from tfdp.strategy.sparse_rows import as_rows
 from tfdp.upstream.keras import keras_data, keras_epochs
 from tfdp.upstream.tensorflow import tf_datasets

@@ -34,6 +34,9 @@ class Course(Protocol):
             params: Parameters of the fit.
         """
 
+    def micro_batch(self) -> int | None:
+        """Returns samples of a full step; `None` where nobody knows."""
+
     def complaint(self) -> str:
         """Returns why an epoch could not be resumed; nothing if it could."""
 

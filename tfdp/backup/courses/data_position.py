@@ -31,6 +31,7 @@ class DataPosition:
 
     def __init__(self) -> None:
         iterator = keras_fit.fit_under_way()
+        self._of_arrays = keras_data.batch_of_arrays(iterator)
         self._is_pythons = keras_data.shuffles_in_python(iterator)
         self._dataset: CountedDataset = keras_data.distributed_dataset(iterator)
         self._epochs_share_an_iterator = iterator.steps_per_epoch is not None
@@ -109,6 +110,11 @@ class DataPosition:
             tf_runtime.global_seed() == drawn_seed
         )
         return not is_drawn and (0, 0) not in itertools.pairwise(shufflings)
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Samples of a full step, over all workers; `None` if not known."""
+        return self._of_arrays or self._dataset.micro_batch
 
     @property
     def order(self) -> int:

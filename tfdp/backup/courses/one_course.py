@@ -44,6 +44,10 @@ class OneCourse:
         """Returns what Keras knows."""
         return params.get("steps")
 
+    def micro_batch(self) -> int | None:
+        """Returns what the data tell."""
+        return self._position.micro_batch
+
     def complaint(self) -> str:
         """Returns why another process would draw another order, if so."""
         is_repeatable = self._position.is_repeatable(self._drawn_seed)

@@ -162,6 +162,16 @@ def batches_of_arrays(epoch_iterator: Any) -> ArrayRows | None:
     )
 
 
+def batch_of_arrays(epoch_iterator: Any) -> int | None:
+    """Returns how many rows of arrays are a batch; `None` of other data.
+
+    Args:
+        epoch_iterator: Of a `fit`.
+    """
+    adapter: Any = getattr(epoch_iterator, "data_adapter", None)
+    return adapter.batch_size if _holds_arrays(adapter) else None
+
+
 def _rows(part: Any, places: np.ndarray) -> Any:
     """Returns rows of an array; `None` for what consists of several."""
     if isinstance(part, np.ndarray):
