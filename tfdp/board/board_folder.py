@@ -99,6 +99,12 @@ class BoardFolder:
         standings = self.standings().values()
         return max((each.made for each in standings if each), default=0)
 
+    @property
+    def trained(self) -> Standing | None:
+        """Where the first worker stands that has made an update, if any."""
+        standings = self.standings().values()
+        return next((each for each in standings if each and each.made), None)
+
     def close(self) -> None:
         """Removes the folder. May be called twice."""
         self.standings()

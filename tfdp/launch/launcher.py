@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tfdp.board import Comeback, Standing
 from tfdp.checks import checked_count, checked_number
 from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, signal_name
 from tfdp.launch.worker_group import WorkerGroup
@@ -67,6 +68,7 @@ class Launcher:
         self._signal = 0
         self._remark = ""
         self._restarts = 0
+        self._comeback: Comeback | None = None
 
     def run(self) -> int:
         """Runs the workers until they have succeeded, or may not go on.
@@ -114,6 +116,7 @@ class Launcher:
         timeout_message = ""
         with self._start_group(len(outcomes)) as group:
             self._group = group
+            group.hear_first_update(self._tell_of_comeback)
             if self._signal:
                 group.end(self._signal)
             try:
@@ -136,7 +139,12 @@ class Launcher:
         pause = self.pause_after(group, failure)
         if pause is None:
             return exit_code, True
+        self._comeback = _comeback(group, failure)
         return self._waited(pause)
+
+    def _tell_of_comeback(self, standing: Standing) -> None:
+        if self._comeback:
+            self.say(self._comeback.words(standing))
 
     def _waited(self, pause: float) -> tuple[int, bool]:
         self._group = None
@@ -194,3 +202,13 @@ class Launcher:
             workers = f"{count} worker{'s' if count > 1 else ''}"
             remark = self._remark and f": {self._remark}"
             self.say(f"{workers} ended after {seconds:.0f} s{remark}")
+
+
+def _comeback(group: WorkerGroup, failure: WorkerFailure | None) -> Comeback:
+    """Returns since when there is no update, and what has followed so far."""
+    standing = failure and group.boards.standings().get(failure.worker)
+    return Comeback(
+        lost=standing.changed if standing else group.noticed,
+        noticed=group.noticed,
+        ended=time.monotonic(),
+    )
