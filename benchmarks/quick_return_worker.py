@@ -1,17 +1,18 @@
 """One worker that trains with backups, and stamps each update with its time.
 
-python benchmarks/quick_return_worker.py tfdp NETWORK FOLDER
-python benchmarks/quick_return_worker.py keras NETWORK FOLDER
+tfdp launch ... benchmarks/quick_return_worker.py NETWORK FOLDER
+python benchmarks/quick_return_worker.py NETWORK FOLDER
+
+Without a launcher it trains as plain Keras does, in one process.
 """
 
 import contextlib
+import os
 import sys
 
 import keras
 from harness.networks import BATCH, inputs_and_labels, model
-from harness.stamps import Stamps
-
-EVERY = 10
+from harness.stamps import EVERY, Stamps
 
 
 class Updates(keras.callbacks.Callback):
@@ -32,15 +33,16 @@ class Updates(keras.callbacks.Callback):
             self.stamps.update(now)
 
 
-def main(library, network, folder):
+def main(network, folder):
     keras.utils.set_random_seed(1)
     backups = f"{folder}/backups"
-    scope, rank, callbacks = contextlib.nullcontext(), 0, []
-    if library == "tfdp":
+    scope, batch, rank = contextlib.nullcontext(), BATCH, 0
+    if "TF_CONFIG" in os.environ:
         import tfdp
 
         strategy = tfdp.auto_strategy()
-        rank, scope = strategy.worker_index, strategy.scope()
+        scope, rank = strategy.scope(), strategy.worker_index
+        batch *= strategy.num_replicas_in_sync
         callbacks = [
             tfdp.callbacks.DataParallel(),
             tfdp.callbacks.BackupAndRestore(backups, save_freq=EVERY),
@@ -49,7 +51,7 @@ def main(library, network, folder):
         callbacks = [keras.callbacks.BackupAndRestore(backups, EVERY)]
     with scope:
         optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
-        if library == "tfdp":
+        if "TF_CONFIG" in os.environ:
             optimizer = tfdp.DistributedOptimizer(optimizer)
         trained = model(keras, network)
         trained.compile(
@@ -58,9 +60,9 @@ def main(library, network, folder):
         )
     x, y = inputs_and_labels(network, 0)
     trained.fit(
-        x.repeat(2 * 100, 0),
-        y.repeat(2 * 100, 0),
-        batch_size=2 * BATCH if library == "tfdp" else BATCH,
+        x.repeat(100, 0),
+        y.repeat(100, 0),
+        batch_size=batch,
         epochs=10**6,
         verbose=0,
         callbacks=[*callbacks, Updates(Stamps(folder, rank))],

@@ -5,6 +5,8 @@ import os
 import pathlib
 import time
 
+# Updates between two backups.
+EVERY = 10
 NAME = "updates.txt"
 Stamp = collections.namedtuple("Stamp", "rank pid update when")
 

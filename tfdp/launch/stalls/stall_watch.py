@@ -96,7 +96,8 @@ class StallWatch:
             return None
         self._patience.learn(known[0])
         changed = max(each.changed for each in known)
-        silence = now - max(changed, self._watched_since)
+        # They may have written since the launcher looked at its clock.
+        silence = max(now - max(changed, self._watched_since), 0.0)
         limit = max(self._patience.limit(standings.values()), 2 * self._told_at)
         if silence < self._told_at:
             self._say(f"The training goes on after {self._told_at:.3g} s.")
