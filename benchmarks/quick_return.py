@@ -215,7 +215,8 @@ def main():
             f"{statistics.median(seconds):.2f} ({low:.2f} to {high:.2f})",
             f"{statistics.median(lost):g} ({min(lost)} to {max(lost)})",
         )
-    print_parts(made)
+    if set(names) & set(TFDP):
+        print_parts(made)
 
 
 if __name__ == "__main__":

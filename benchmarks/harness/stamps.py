@@ -1,4 +1,4 @@
-"""Times of updates, written by whoever makes them, and read by who kills them."""
+"""Times of updates, by whoever makes them, for who kills them to read."""
 
 import collections
 import os

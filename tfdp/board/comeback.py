@@ -26,19 +26,24 @@ class Comeback:
     Times are of `time.monotonic`, in seconds.
 
     Attributes:
-        lost: When the worker that has failed last gave a sign, or when all
-            were told to begin anew.
+        lost: When the worker that has failed last gave a sign; where all were
+            told to begin anew, when the last update ended.
         noticed: When that was seen.
         ended: When all workers had ended.
 
     Example:
 
-    >>> spent = (0.25, 0.75, *[0.0] * 14)
     >>> standing = Standing(
-    ...     update=7, state=State.TRACING, since=5.0, changed=5.5, spent=spent
+    ...     update=7,
+    ...     state=State.TRACING,
+    ...     since=5.0,
+    ...     changed=5.5,
+    ...     spent=(0.25, 0.75, *[0.0] * 14),
     ... )
     >>> Comeback(lost=3.0, noticed=3.5, ended=4.0).words(standing)
-    'update 7 after 2.50 s: 0.50 noticing, 0.50 ending, 0.25 starting, 0.75 meeting, 0.50 tracing'
+    ... # doctest: +NORMALIZE_WHITESPACE
+    'update 7 after 2.50 s: 0.50 noticing, 0.50 ending, 0.25 starting,
+    0.75 meeting, 0.50 tracing'
     """
 
     lost: float

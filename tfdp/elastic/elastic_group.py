@@ -77,6 +77,5 @@ class ElasticGroup(WorkerGroup):
             and (now >= self._settled or self.boards.updates_made)
         ):
             self._grows = True
-            self.noticed = now
             self.end(signal.SIGTERM)
         return culprit

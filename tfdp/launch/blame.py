@@ -41,12 +41,11 @@ class Blame:
     """Finds the culprit among workers that are looked at again and again.
 
     A failure is not judged at once: another worker, which caused it, may be
-    found dead or stopped within half a second; one that is killed nobody else
-    has caused, and a tenth of a second is enough. Then is blamed, in this order,
-    who was killed by a signal, who is stopped, and who failed first; of
-    several at the same look, the one with the lowest index. A worker that is
-    stopped for 3 seconds has failed by that, unless this process was stopped
-    as well.
+    found dead or stopped within half a second; where one is found killed, a
+    tenth of a second is enough. Then is blamed, in this order, who was killed
+    by a signal, who is stopped, and who failed first; of several at the same
+    look, the one with the lowest index. A worker that is stopped for 3 seconds
+    has failed by that, unless this process was stopped as well.
 
     Example:
 

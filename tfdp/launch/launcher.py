@@ -116,7 +116,7 @@ class Launcher:
         timeout_message = ""
         with self._start_group(len(outcomes)) as group:
             self._group = group
-            group.hear_first_update(self._tell_of_comeback)
+            group.boards.hear_first_update(self._tell_of_comeback)
             if self._signal:
                 group.end(self._signal)
             try:
@@ -206,9 +206,11 @@ class Launcher:
 
 def _comeback(group: WorkerGroup, failure: WorkerFailure | None) -> Comeback:
     """Returns since when there is no update, and what has followed so far."""
-    standing = failure and group.boards.standings().get(failure.worker)
-    return Comeback(
-        lost=standing.changed if standing else group.noticed,
-        noticed=group.noticed,
-        ended=time.monotonic(),
-    )
+    boards, ended = group.boards, time.monotonic()
+    standings = boards.standings()
+    if failure is None:
+        last = max((x.updated for x in standings.values() if x), default=0.0)
+        return Comeback(last or ended, last or ended, ended)
+    standing = standings.get(failure.worker)
+    lost = standing.changed if standing else boards.looked
+    return Comeback(lost, boards.looked, ended)

@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
-from tfdp.board import BoardFolder, Standing
+from tfdp.board import BoardFolder
 from tfdp.checks import checked_count, checked_number
 from tfdp.cluster import Cluster, free_addresses
 from tfdp.launch.blame import Blame, Culprit
@@ -80,7 +80,6 @@ class WorkerGroup(contextlib.AbstractContextManager):
         processes: The newest process of each worker, by its index.
         blame: Who has failed first.
         boards: Where the workers stand, or stood at their end.
-        noticed: When it was seen why they must end, by `time.monotonic`.
         fate: What is told of the others, once one is to blame.
         is_asynchronous: Whether workers go on without each other.
 
@@ -150,8 +149,6 @@ class WorkerGroup(contextlib.AbstractContextManager):
         self._oom_kills = oom_kills()
         self._stalls = stalls
         self.blame = Blame()
-        self.noticed = math.nan
-        self._at_first_update: Callable[[Standing], object] | None = None
         self._restart_count = restart_count
         self.processes: dict[int, WorkerProcess] = {}
         self._output = WorkerOutput(
@@ -262,14 +259,6 @@ class WorkerGroup(contextlib.AbstractContextManager):
             if process.is_stopped:
                 process.send(signal.SIGCONT)
 
-    def hear_first_update(self, listener: Callable[[Standing], object]) -> None:
-        """Has `wait` tell of the first update.
-
-        Args:
-            listener: Called with where a worker stands then.
-        """
-        self._at_first_update = listener
-
     def wait(self, timeout: float | None = None) -> WorkerFailure | None:
         """Waits until every worker has ended with 0, or one has failed.
 
@@ -299,7 +288,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
         while culprit is None and not self._output.error:
             now = time.monotonic()
             codes = {i: p.poll() for i, p in self.processes.items()}
-            self._look_for_first_update()
+            self.boards.look(now)
             if not self.is_ending:
                 culprit = self.judge(now, codes)
                 if now >= deadline and not self.blame.has_seen_failure:
@@ -309,14 +298,10 @@ class WorkerGroup(contextlib.AbstractContextManager):
             if culprit is None and (is_over or now >= self._kill_at):
                 break
             time.sleep(_POLL_SECONDS)
-        if culprit:
-            self.noticed = now
         remark = ""
         if culprit and culprit.stalled_seconds is None:
-            is_stopped = culprit.stopped_seconds is not None
-            remark = last_words(
-                self.boards, culprit.worker, is_stopped=is_stopped
-            )
+            stopped = culprit.stopped_seconds is not None
+            remark = last_words(self.boards, culprit.worker, is_stopped=stopped)
         self.stop()
         if self._output.error:
             raise self._output.error
@@ -404,11 +389,6 @@ class WorkerGroup(contextlib.AbstractContextManager):
             remark=remark,
             fate=fate,
         )
-
-    def _look_for_first_update(self) -> None:
-        if self._at_first_update and (standing := self.boards.trained):
-            self._at_first_update(standing)
-            self._at_first_update = None
 
     def _start(self, index: int, restarts: int = 0) -> None:
         count = self._restart_count + restarts
