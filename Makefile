@@ -70,7 +70,7 @@ elastic: $(INSTALLED)  ## Trains on 4, 3, 1 and 2 workers in turn, and compares
 BENCHMARKS = two_workers input input_arrays update_profile one_process \
 	accumulation all_reduce update_time sharded_state collectives \
 	monitor_overhead import_time compression synchronization \
-	asynchronous backups
+	asynchronous backups quick_return
 
 define measure
 	@mkdir -p runs; $(BIN)/python benchmarks/peers.py torch tf_keras >/dev/null

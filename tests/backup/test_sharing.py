@@ -25,9 +25,13 @@ def shared(bytes_at_once):
     strategy = tfdp.MultiWorkerMirroredStrategy()
     own = Backup(ARRAYS, {"epoch": 3}) if strategy.is_chief else None
     found = sharing.shared(strategy, own)
-    return found.about, {
-        name: (a.dtype.str, a.shape, a.tobytes(), a.flags.aligned)
-        for name, a in found.arrays.items()
+    return found.about, described(found.arrays)
+
+
+def described(arrays):
+    return {
+        name: [a.dtype.str, list(a.shape), a.tobytes().hex(), a.flags.aligned]
+        for name, a in arrays.items()
     }
 
 
@@ -36,14 +40,11 @@ def shared(bytes_at_once):
 def test_all_workers_have_the_same_bits(bytes_at_once):
     for about, arrays in tfdp.testing.run_workers(shared, 2, [bytes_at_once]):
         assert about == {"epoch": 3}
-        assert arrays == {
-            name: (a.dtype.str, a.shape, a.tobytes(), True)
-            for name, a in ARRAYS.items()
-        }
+        assert arrays == described(ARRAYS)
 
 
 def test_arrays_travel_together_as_long_as_they_are_small():
-    described = [(name, a.shape, a.dtype.str) for name, a in ARRAYS.items()]
-    sizes = [len(pack) for pack in sharing._packs(described)]
+    each = [(name, a.shape, a.dtype.str) for name, a in ARRAYS.items()]
+    sizes = [len(pack) for pack in sharing._packs(each)]
     assert sizes == [8]
     assert list(sharing._packs([])) == []
