@@ -9,7 +9,7 @@ import keras
 
 from tfdp.agreement import Ballot, check_same, program
 from tfdp.audits.model_audit import audit
-from tfdp.backup import TrainingState
+from tfdp.backup import TrainingState, replay_of
 from tfdp.board import State, own_board
 from tfdp.callbacks.apart import Apart, on_chief_only_apart
 from tfdp.callbacks.chief_only import around_orbax, on_chief_only
@@ -215,6 +215,9 @@ class DataParallel(keras.callbacks.Callback):
             self.ballot.ask("stop")
             self.model.stop_training = strategy.num_workers == 1
         if any(each.is_mid_cycle for each in self._optimizers if each.built):
+            return
+        replay = replay_of(self.model)
+        if replay is not None and replay.is_far:
             return
         for tell in self._at_vote:
             tell()

@@ -100,7 +100,7 @@ class FirstWord(keras.callbacks.Callback):
         """Notes the end of a step, and of an update."""
         if not self._board.is_open:
             return
-        if self._is_first and is_replaying(self.model):
+        if is_replaying(self.model):
             self._board.note(State.CALLBACKS)
             return
         before = self._update

@@ -1,6 +1,7 @@
 """Workers that become fewer and more, as plain processes."""
 
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -11,6 +12,7 @@ import pytest
 
 from tfdp.elastic import ElasticGroup, ElasticLauncher, Slots
 
+NUMBER = re.compile(r"\d+\.\d\d")
 HEAD = """
 import json, os, pathlib, signal, sys, time
 cluster = json.loads(os.environ['TF_CONFIG'])
@@ -69,6 +71,33 @@ def test_the_others_go_on_and_take_in_who_comes_back(run):
         "attempt 1 of 2",
         "attempt 2 of 3",
     ]
+
+
+def test_it_says_how_long_the_next_update_took(run):
+    code = """
+    from tfdp.board import State, own_board
+    own_board().note(State.TRAINING, update=7 + attempt)
+    time.sleep(0.25)
+    own_board().note(State.CALLBACKS, update=8 + attempt, made=1)
+    if attempt == 0 and index == 1:
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60 if attempt < 1 or attempt == 1 and size == 2 else 0.1)
+    """
+    slots = Slots(1, 3, rejoin_seconds=0, first_pause=1.5, forgiven=0)
+    exit_code, said, _ = run(code, slots)
+    told = [text for text in said if text.startswith("update")]
+    # After a fall, and after those that were left have begun anew with more.
+    assert (exit_code, [text[:15] for text in told]) == (
+        0,
+        ["update 9 after ", "update 10 after"],
+    )
+    for text in told:
+        numbers = [float(each) for each in NUMBER.findall(text)]
+        assert numbers[0] == pytest.approx(sum(numbers[1:]), abs=0.05)
+    (noticing,) = re.findall(r"([\d.]+) noticing", told[0])
+    assert 0.5 < float(noticing) < 5
+    assert "training" in told[1]
 
 
 def test_several_that_are_killed_at_once_are_lost_at_once(run):

@@ -26,6 +26,11 @@ def test_failure_is_judged_after_half_a_second():
     assert culprit(*looks) == (1, 3, 0.5)
 
 
+def test_a_killed_one_is_judged_after_a_tenth_of_a_second():
+    looks = [(0, [None, KILL]), (0.09, [None, KILL]), (0.1, [1, KILL])]
+    assert culprit(*looks) == (1, KILL, 0.1)
+
+
 def test_failure_is_judged_at_once_when_all_have_ended():
     assert culprit((0, [0, 3])) == (1, 3, 0)
 

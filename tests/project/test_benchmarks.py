@@ -318,3 +318,18 @@ def test_the_price_of_local_updates_is_measured_once(tmp_path):
     ]
     assert all(re.match(r"[\d.]+% ", row[2]) for row in table)
     assert run("local_updates.py", *arguments) == output
+
+
+@pytest.mark.long
+@pytest.mark.multi_worker
+def test_the_time_to_the_next_update_is_measured_and_told():
+    output = run("quick_return.py", "--quick", "--only", "tfdp")
+    head, measured, names, parts = rows(output)
+    assert head[2] == "s to the next update"
+    assert measured[:2] == parts[:2] == ["convolutional", "tfdp"]
+    seconds = float(measured[2].partition(" ")[0])
+    assert names[2:5] == ["whole", "noticing", "ending"]
+    whole, *spent = map(float, parts[2:])
+    assert sum(spent) == pytest.approx(whole, abs=0.1)
+    # Of the later of two kills, where the first is their median.
+    assert 0.5 * seconds < whole < 2 * seconds

@@ -4,6 +4,7 @@ Every function is a collective: every worker must make the same call at the
 same point, in cross-replica context and outside of any `tf.function`.
 """
 
+import functools
 import json
 import secrets
 from collections.abc import Mapping
@@ -186,7 +187,7 @@ def _summed(strategy: Any, table: np.ndarray) -> np.ndarray:
     return strategy.reduce("SUM", distributed, axis=None).numpy()
 
 
-@tf.function
+@functools.partial(tf.function, autograph=False)
 def _summed_in_graph(strategy: Any, table: tf.Tensor) -> tf.Tensor:
     replicas_here = strategy.num_replicas_in_sync // strategy.num_workers
 

@@ -10,7 +10,7 @@ from tfdp.backup.callback_states import (
     CallbackStates,
     arrays_of_model,
 )
-from tfdp.backup.courses import Replay, course_of, is_replaying
+from tfdp.backup.courses import Replay, course_of, is_replaying, replay_of
 from tfdp.backup.differences import differences
 from tfdp.backup.handover import Handover
 from tfdp.backup.history import fill_history, history_of

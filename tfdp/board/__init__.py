@@ -6,5 +6,6 @@ know TensorFlow, nor what is written here for.
 
 from tfdp.board.board import own_board
 from tfdp.board.board_folder import BoardFolder
+from tfdp.board.comeback import Comeback
 from tfdp.board.stacks import handles
 from tfdp.board.standing import Standing, State

@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tfdp.board import layout
 from tfdp.board.board_reader import BoardReader
@@ -28,6 +28,7 @@ class BoardFolder:
 
     Attributes:
         path: The folder; `None` where it could not be made.
+        looked: When the launcher last looked at its workers.
 
     Example:
 
@@ -42,6 +43,8 @@ class BoardFolder:
         """Makes the folder."""
         self.path = _private_folder()
         self._last: dict[int, Standing | None] = dict.fromkeys(workers)
+        self.looked = time.monotonic()
+        self._at_first_update: Callable[[Standing], object] | None = None
 
     @property
     def folders(self) -> list[pathlib.Path]:
@@ -98,6 +101,29 @@ class BoardFolder:
         """How many updates the workers have made, by the most of them."""
         standings = self.standings().values()
         return max((each.made for each in standings if each), default=0)
+
+    def hear_first_update(self, listener: Callable[[Standing], object]) -> None:
+        """Has `look` tell of the first update, once.
+
+        Args:
+            listener: Called with where a worker stands that has made one.
+        """
+        self._at_first_update = listener
+
+    def look(self, now: float) -> None:
+        """Sees whether the first update was made, if anybody is to be told.
+
+        Args:
+            now: Seconds, of `time.monotonic`.
+        """
+        self.looked = now
+        if self._at_first_update is None:
+            return
+        for standing in self.standings().values():
+            if standing and standing.made:
+                self._at_first_update(standing)
+                self._at_first_update = None
+                return
 
     def close(self) -> None:
         """Removes the folder. May be called twice."""

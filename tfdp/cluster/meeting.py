@@ -13,7 +13,8 @@ from tfdp.cluster.cluster import Cluster
 from tfdp.cluster.identity import Identity
 from tfdp.machine import ports
 
-_POLL_SECONDS = 0.2
+# Workers that start together are there at once; others take longer.
+_FIRST_POLL_SECONDS, _POLL_SECONDS = 0.01, 0.2
 # Connections at a time of others than workers.
 _STRANGERS = 64
 
@@ -76,6 +77,7 @@ class Meeting:
 
     async def _find(self, peer: int) -> None:
         host, port = ports.split_address(self._peers[peer])
+        pause = _FIRST_POLL_SECONDS
         while peer in self._not_found:
             try:
                 reader, writer = await connections.connected(
@@ -86,7 +88,8 @@ class Meeting:
             else:
                 await self._ask(peer, reader, writer)
             self._note_progress()
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _POLL_SECONDS)
 
     async def _ask(
         self,

@@ -26,21 +26,24 @@ def split_arrays(
     order = in_order(count) if seed is None else shuffled_range(count, seed)
     begins, ends = map(tf.constant, zip(*share.rows(micro_batch), strict=True))
 
+    # Nothing is in there for AutoGraph, which takes long to see that.
+    @tf.autograph.experimental.do_not_convert
     def by_replica(indices: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.Dataset.range(share.replicas).map(
-            lambda replica: indices[begins[replica] : ends[replica]]
-        )
+        @tf.autograph.experimental.do_not_convert
+        def of_one(replica: tf.Tensor) -> tf.Tensor:
+            return indices[begins[replica] : ends[replica]]
+
+        return tf.data.Dataset.range(share.replicas).map(of_one)
+
+    @tf.autograph.experimental.do_not_convert
+    def gathered(indices: tf.Tensor, arrays: Any) -> Any:
+        return tf.nest.map_structure(lambda x: tf.gather(x, indices), arrays)
 
     whole = tf.data.Dataset.from_tensors(arrays).repeat()
     batches = order.batch(micro_batch)
     return Split(
         tf.data.Dataset.zip(batches.flat_map(by_replica), whole)
-        .map(
-            lambda indices, arrays: tf.nest.map_structure(
-                lambda array: tf.gather(array, indices), arrays
-            ),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+        .map(gathered, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(share.replicas),
         order=batches,
         steps=math.ceil(count / micro_batch),

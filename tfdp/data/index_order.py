@@ -68,16 +68,19 @@ def _from_start(drawn: tf.data.Dataset, count: int) -> tf.data.Dataset:
     start = _Start()
     is_shuffled = tf_datasets.kind(drawn) == "Take" and count > 1
 
+    # Nothing is in there for AutoGraph, which takes long to see that.
+    @tf.autograph.experimental.do_not_convert
     def begun(number: tf.Tensor) -> tf.data.Dataset:
         places = tf.data.Dataset.range(start.taken(), count).batch(_CHUNK)
         if not is_shuffled:
             return places
         seed = tf.bitcast(number, tf.int32)
-        return places.map(
-            lambda chunk: tf.random.experimental.index_shuffle(
-                chunk, seed, count - 1
-            )
-        )
+
+        @tf.autograph.experimental.do_not_convert
+        def shuffled(chunk: tf.Tensor) -> tf.Tensor:
+            return tf.random.experimental.index_shuffle(chunk, seed, count - 1)
+
+        return places.map(shuffled)
 
     order = drawn.flat_map(begun).unbatch()
     vars(order)[_START] = start, count

@@ -90,11 +90,14 @@ def by_rows(dataset: tf.data.Dataset, share: Share, steps: int | None) -> Split:
     is_tuple = isinstance(dataset.element_spec, tuple)
     count = share.replicas
 
+    # Nothing is in there for AutoGraph, which takes long to see that.
+    @tf.autograph.experimental.do_not_convert
     def parts(*batch: Any) -> tf.data.Dataset:
         whole = batch if is_tuple else batch[0]
         leaves = tf.nest.flatten(whole)
         total = next(_num_rows(leaf) for leaf in leaves if _has_rows(leaf))
 
+        @tf.autograph.experimental.do_not_convert
         def part(replica: tf.Tensor) -> Any:
             size, larger = total // count, total % count
             begin = replica * size + tf.minimum(replica, larger)

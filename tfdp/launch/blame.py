@@ -10,6 +10,8 @@ import signal
 from collections.abc import Collection, Mapping
 
 _SETTLE_SECONDS = 0.5
+# Those that were killed together end within that.
+_SETTLE_SECONDS_OF_KILLED = 0.1
 _STOPPED_SECONDS = 3.0
 # Looks are this far apart only if this process was itself stopped meanwhile.
 _GAP_SECONDS = 1.0
@@ -39,11 +41,11 @@ class Blame:
     """Finds the culprit among workers that are looked at again and again.
 
     A failure is not judged at once: another worker, which caused it, may be
-    found dead or stopped within half a second. Then is blamed, in this order,
-    who was killed by a signal, who is stopped, and who failed first; of
-    several at the same look, the one with the lowest index. A worker that is
-    stopped for 3 seconds has failed by that, unless this process was stopped
-    as well.
+    found dead or stopped within half a second; where one is found killed, a
+    tenth of a second is enough. Then is blamed, in this order, who was killed
+    by a signal, who is stopped, and who failed first; of several at the same
+    look, the one with the lowest index. A worker that is stopped for 3 seconds
+    has failed by that, unless this process was stopped as well.
 
     Example:
 
@@ -94,8 +96,10 @@ class Blame:
             return self._stopped(now, at_least=_STOPPED_SECONDS)
         since = min(moment for moment, _ in self._failed.values())
         is_over = None not in returncodes.values()
-        if is_over or now - since >= _SETTLE_SECONDS:
-            return self._killed() or self._stopped(now) or self._first()
+        killed = self._killed()
+        settle = _SETTLE_SECONDS_OF_KILLED if killed else _SETTLE_SECONDS
+        if is_over or now - since >= settle:
+            return killed or self._stopped(now) or self._first()
         return None
 
     def _killed(self) -> Culprit | None:

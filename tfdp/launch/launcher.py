@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tfdp.board import Comeback, Standing
 from tfdp.checks import checked_count, checked_number
 from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, signal_name
 from tfdp.launch.worker_group import WorkerGroup
@@ -67,6 +68,7 @@ class Launcher:
         self._signal = 0
         self._remark = ""
         self._restarts = 0
+        self._comeback: Comeback | None = None
 
     @property
     def was_signalled(self) -> bool:
@@ -126,6 +128,7 @@ class Launcher:
         timeout_message = ""
         with self._start_group(len(outcomes)) as group:
             self._group = group
+            group.boards.hear_first_update(self._tell_of_comeback)
             if self._signal:
                 group.end(self._signal)
             try:
@@ -148,7 +151,12 @@ class Launcher:
         pause = self.pause_after(group, failure)
         if pause is None:
             return exit_code, True
+        self._comeback = _comeback(group, failure)
         return self._waited(pause)
+
+    def _tell_of_comeback(self, standing: Standing) -> None:
+        if self._comeback:
+            self.say(self._comeback.words(standing))
 
     def _waited(self, pause: float) -> tuple[int, bool]:
         self._group = None
@@ -206,3 +214,15 @@ class Launcher:
             workers = f"{count} worker{'s' if count > 1 else ''}"
             remark = self._remark and f": {self._remark}"
             self.say(f"{workers} ended after {seconds:.0f} s{remark}")
+
+
+def _comeback(group: WorkerGroup, failure: WorkerFailure | None) -> Comeback:
+    """Returns since when there is no update, and what has followed so far."""
+    boards, ended = group.boards, time.monotonic()
+    standings = boards.standings()
+    if failure is None:
+        last = max((x.updated for x in standings.values() if x), default=0.0)
+        return Comeback(last or ended, last or ended, ended)
+    standing = standings.get(failure.worker)
+    lost = standing.changed if standing else boards.looked
+    return Comeback(lost, boards.looked, ended)

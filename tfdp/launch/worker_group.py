@@ -72,8 +72,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
             (see `ForkServer.takes`). Defaults to `None`: all are started anew.
         grace_seconds: Time between the signal and SIGKILL for a worker that is
             to end; at most 3 after a failure, and in `stop`. Defaults to 5.
-        longest_line: Characters of a line; of a longer one `on_line` gets the
-            parts. Defaults to 65,536.
+        longest_line: Characters of a line, or part of one. Defaults to 65,536.
         stalls: Looks whether there is progress. Defaults to `None`: nobody.
 
     Attributes:
@@ -289,6 +288,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
         while culprit is None and not self._output.error:
             now = time.monotonic()
             codes = self.poll()
+            self.boards.look(now)
             if not self.is_ending:
                 culprit = self.judge(now, codes)
                 if now >= deadline and not self.blame.has_seen_failure:

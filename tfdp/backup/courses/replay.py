@@ -1,5 +1,6 @@
 """Steps that only take data, until a fit is where it was."""
 
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from tfdp.backup.courses.data_position import DataPosition, skip
 from tfdp.upstream.keras import keras_fit
 
 _LONG_SECONDS = 5
+_STEPS_BETWEEN_VOTES = 50
 
 
 class Replay:
@@ -45,6 +47,7 @@ class Replay:
         self._reads = reads
         self._read = 0
         self._seconds = 0.0
+        self._logs: dict[str, Any] | None = None
         self._restore: Callable[[], None] | None = restore
         self._fit = keras_fit.fit_under_way()
         self._train = model.train_function
@@ -72,6 +75,15 @@ class Replay:
         """Whether the step to come is the first to train."""
         return self._restore is None and self._left <= 0
 
+    @property
+    def is_far(self) -> bool:
+        """Whether the next vote of all workers may wait for a later step.
+
+        Each would take longer than a step that only takes data.
+        """
+        steps = -(-self._left // self._model.steps_per_execution)
+        return self._left > 0 and steps % _STEPS_BETWEEN_VOTES > 0
+
     def _step(self, iterator: Any) -> Any:
         if keras_fit.fit_under_way() is not self._fit:
             # That one was aborted before it got here.
@@ -86,7 +98,10 @@ class Replay:
             per_step = self._model.steps_per_execution
             self._skip(iterator, min(per_step, self._left))
             self._left -= per_step
-            return self._model.get_metrics_result()
+            if self._logs is None:
+                # The same as long as nothing is trained.
+                self._logs = self._model.get_metrics_result()
+            return dict(self._logs)
         self.stop()
         return self._train(iterator)
 
@@ -104,5 +119,18 @@ def is_replaying(model: keras.Model) -> bool:
     Args:
         model: The model that is fitted.
     """
-    step = getattr(model.train_function, "__self__", None)
-    return isinstance(step, Replay)
+    return replay_of(model) is not None
+
+
+def replay_of(model: keras.Model) -> Replay | None:
+    """Returns what stands in for the training step; `None` where it does not.
+
+    Args:
+        model: The model that is fitted.
+    """
+    if model.train_function is None:
+        return None
+    # On several workers it is wrapped, to name one that is lost.
+    function = inspect.unwrap(model.train_function)
+    step = getattr(function, "__self__", None)
+    return step if isinstance(step, Replay) else None
