@@ -14,8 +14,9 @@ import pytest
 
 from tfdp.cluster.cluster import Cluster
 from tfdp.cluster.identity import Identity
-from tfdp.cluster.rendezvous import meet, unreachable
+from tfdp.cluster.rendezvous import meet, unreachable, wait_for_leader
 from tfdp.machine import listening as sockets
+from tfdp.machine import ports
 
 
 def listening(host="127.0.0.1"):
@@ -424,3 +425,30 @@ def test_a_worker_that_waits_can_be_ended(addresses, number):
         begin = time.monotonic()
         assert process.wait(30) == -number
     assert time.monotonic() - begin < 20
+
+
+def test_who_connects_to_the_leader_waits_until_it_speaks(addresses):
+    cluster = Cluster.of(addresses, 1)
+    said = []
+
+    def lead(server):
+        # As a meeting that ends, and TensorFlow after it.
+        for words in (b"", b"hello"):
+            connection, _ = server.accept()
+            said.append(words)
+            connection.sendall(words)
+            connection.close()
+
+    with socket.create_server(ports.split_address(addresses[0])) as server:
+        thread = threading.Thread(target=lead, args=(server,))
+        thread.start()
+        wait_for_leader(cluster, seconds=60)
+        thread.join(60)
+    assert said == [b"", b"hello"]
+
+
+def test_nobody_waits_for_a_leader_that_does_not_come(addresses):
+    begin = time.monotonic()
+    wait_for_leader(Cluster.of(addresses, 1), seconds=0.1)
+    assert 0.1 <= time.monotonic() - begin < 10
+    wait_for_leader(Cluster.of(addresses, 0), seconds=1e6)

@@ -12,5 +12,5 @@ from tfdp.cluster.lost_workers import (
     naming_lost_workers,
 )
 from tfdp.cluster.nodes import Nodes, free_addresses
-from tfdp.cluster.rendezvous import meet, unreachable
+from tfdp.cluster.rendezvous import meet, unreachable, wait_for_leader
 from tfdp.cluster.tf_config import tf_config_text

@@ -5,6 +5,7 @@ ever listens at a worker's address for that worker.
 """
 
 import concurrent.futures
+import contextlib
 import datetime
 import socket
 import time
@@ -16,6 +17,7 @@ from tfdp.cluster.meeting import Meeting
 from tfdp.machine import listening, ports
 
 _POLL_SECONDS = 0.2
+_LEADER_POLL_SECONDS, _LEADER_SECONDS = 0.01, 0.25
 
 
 def meet(cluster: Cluster, *, timeout: float) -> None:
@@ -65,6 +67,30 @@ def meet(cluster: Cluster, *, timeout: float) -> None:
             "`tfdp launch --start-timeout SECONDS`, or the variable "
             "TFDP_START_TIMEOUT."
         )
+
+
+def wait_for_leader(cluster: Cluster, *, seconds: float = 2.0) -> None:
+    """Waits until TensorFlow listens where all connect to, or for a while.
+
+    Who tries before that tries again after a second. Nobody who listens for
+    a meeting says anything unasked, as TensorFlow does.
+
+    Args:
+        cluster: Who the workers are, which have met.
+        seconds: For how long. Defaults to 2.
+    """
+    leader = cluster.workers[0]
+    if leader == cluster.address:
+        return
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        with contextlib.suppress(OSError):
+            place = ports.split_address(leader)
+            with socket.create_connection(place, left) as connection:
+                connection.settimeout(min(left, _LEADER_SECONDS))
+                if connection.recv(1):
+                    return
+        time.sleep(_LEADER_POLL_SECONDS)
 
 
 def unreachable(cluster: Cluster) -> list[str]:

@@ -12,7 +12,13 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from tfdp.board import State, own_board
-from tfdp.cluster import Cluster, exit_in_time, meet, unreachable
+from tfdp.cluster import (
+    Cluster,
+    exit_in_time,
+    meet,
+    unreachable,
+    wait_for_leader,
+)
 from tfdp.groups import count_of
 from tfdp.settings import is_asynchronous, start_timeout
 from tfdp.upstream.tensorflow import tf_runtime, tf_start
@@ -55,6 +61,8 @@ def joined(
             },
             seconds=heartbeat_timeout,
         )
+        with own_board().during(State.MEETING, "TensorFlow on the chief"):
+            wait_for_leader(cluster)
     if cluster.visible_gpus is not None:
         gpus = tf.config.list_physical_devices("GPU")
         tf.config.set_visible_devices(
