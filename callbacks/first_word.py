@@ -73,7 +73,7 @@ class FirstWord(keras.callbacks.Callback):
         if not self._board.is_open:
             return
         if self._is_first and is_replaying(self.model):
-            self._board.note(State.CALLBACKS)
+            self._board.note(State.REPLAYING)
             return
         before = self._update
         self._steps += batch - self._begin + 1

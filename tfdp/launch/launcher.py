@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tfdp.checks import checked_count, checked_number
+from tfdp.launch.journal import Journal
 from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, signal_name
 from tfdp.launch.worker_group import WorkerGroup
 
@@ -67,6 +68,7 @@ class Launcher:
         self._signal = 0
         self._remark = ""
         self._restarts = 0
+        self._journal = Journal(say)
 
     def run(self) -> int:
         """Runs the workers until they have succeeded, or may not go on.
@@ -112,8 +114,10 @@ class Launcher:
     def _attempt(self, outcomes: list[list[WorkerOutcome]]) -> tuple[int, bool]:
         failure: WorkerFailure | None = None
         timeout_message = ""
+        self._journal.expect()
         with self._start_group(len(outcomes)) as group:
             self._group = group
+            self._journal.begin(group.boards, workers=len(group.pids))
             if self._signal:
                 group.end(self._signal)
             try:
@@ -121,6 +125,7 @@ class Launcher:
             except TimeoutError as error:
                 timeout_message = str(error)
             outcomes.append(group.outcomes)
+        self._journal.end(group.boards, failure)
         if self._signal:
             return 128 + self._signal, True
         if timeout_message:
@@ -188,6 +193,9 @@ class Launcher:
                 prefix = f"attempt {attempt}, " if len(outcomes) > 1 else ""
                 for outcome in group:
                     self.say(f"{prefix}{outcome}")
+            goodput = self._journal.goodput
+            if len(outcomes) > 1 and goodput.made:
+                self.say(f"goodput: {goodput}")
         if self._remark or (exit_code == 0 and len(outcomes) == 1):
             count = len({outcome.worker for outcome in outcomes[-1]})
             seconds = time.monotonic() - self._started
