@@ -1,5 +1,6 @@
 """Steps that only take data, until a fit is where it was."""
 
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any
@@ -104,5 +105,6 @@ def is_replaying(model: keras.Model) -> bool:
     Args:
         model: The model that is fitted.
     """
-    step = getattr(model.train_function, "__self__", None)
-    return isinstance(step, Replay)
+    # What names lost workers may be around it.
+    step = inspect.unwrap(model.train_function)
+    return isinstance(getattr(step, "__self__", None), Replay)
