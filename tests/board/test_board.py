@@ -71,7 +71,7 @@ def test_states_share_out_the_time(path):
     found = BoardReader(path).read()
     spent = [found.seconds_in(state, clock.now) for state in State]
     assert sum(spent) == clock.now - 1.0
-    assert spent[State.SAVING] == 9 + 19
+    assert spent[State.SAVING] == 9 + (9 + len(State))
 
 
 def test_a_block_of_waiting_ends_in_the_state_before(path):

@@ -104,10 +104,12 @@ class BoardFolder:
         if self.path is not None:
             found = []
             for worker in self._last:
-                with contextlib.suppress(OSError):
-                    file = self.path / f"worker-{worker}{layout.LOGS}"
-                    found += file.read_text(encoding="utf-8").splitlines()
-            self._logs = list(dict.fromkeys(map(json.loads, found)))
+                file = self.path / f"worker-{worker}{layout.LOGS}"
+                # A worker may have been killed in the middle of a line.
+                with contextlib.suppress(OSError, ValueError):
+                    for line in file.read_text(encoding="utf-8").splitlines():
+                        found.append(str(json.loads(line)))
+            self._logs = list(dict.fromkeys(found))
         return self._logs
 
     @property

@@ -1,7 +1,6 @@
 """How well a job has used its time."""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Iterable, Mapping
 
@@ -149,8 +148,10 @@ class Goodput:
 def _least_begun(attempts: list[Attempt]) -> list[float]:
     """For each, the fewest updates that any later one has begun from."""
     begun = [each.begun if each.has_trained else math.inf for each in attempts]
-    least = itertools.accumulate([*begun[:0:-1]], min, initial=math.inf)
-    return list(least)[::-1]
+    return [
+        min(begun[place:], default=math.inf)
+        for place in range(1, len(begun) + 1)
+    ]
 
 
 def _gap(before: Attempt | None, attempt: Attempt) -> tuple[float, float]:
