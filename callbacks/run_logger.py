@@ -46,6 +46,11 @@ class RunLogger(keras.callbacks.Callback):
     | `throughput/…` | those of `callbacks.ThroughputMonitor`               |
     | `asynchrony/…` | updates, staleness and waiting of each worker        |
 
+    Beside `callbacks.DataParallel` it also says how the time since the start
+    of the process was spent, and under `tfdp launch` the launcher adds when
+    workers were started, lost and ended: from this `tfdp report` has the
+    goodput.
+
     Put it after all monitors of `tfdp.callbacks`, whose figures it writes, and
     not into `callbacks.ChiefOnly`: it keeps to the chief by itself.
 

@@ -7,7 +7,7 @@ import run_logs
 from click.testing import CliRunner
 
 from tfdp.cli import main
-from tfdp.report import PARTS
+from tfdp.report.goodput import PARTS
 
 
 @pytest.fixture

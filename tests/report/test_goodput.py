@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tfdp.report import logged_goodput
 from tfdp.report.charts.goodput_chart import goodput_chart
-from tfdp.report.goodput import PARTS, Attempt, Goodput, LoggedAttempts
+from tfdp.report.goodput import PARTS, Attempt, Goodput
+from tfdp.report.goodput.attempts import LoggedAttempts
 from tfdp.report.run import Run
 
 START = {"kind": "start", "time": 10.0, "attempt": "a", "launched": 9.0}

@@ -5,14 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from tfdp.report import (
-    PARTS,
-    duration,
-    logged_goodput,
-    percent,
-    read,
-    shortened,
-)
+from tfdp.report import logged_goodput, read, shortened
 
 _LONGEST = 40
 
@@ -104,11 +97,9 @@ def _print_goodput(runs: Sequence[str]) -> None:
             click.echo(f"{run}: goodput unknown, as its log tells no starts")
             continue
         click.echo(f"{run}: goodput {goodput}")
-        for part, seconds in goodput.parts.items():
-            share = percent(seconds / goodput.seconds if seconds else 0.0)
-            time = duration(seconds)
-            click.echo(f"  {part:<10}  {time:>12}  {share:>5}  {PARTS[part]}")
-        click.echo(f"  {'sum':<10}  {duration(goodput.seconds):>12}")
+        for part, time, share, words in goodput.rows():
+            line = f"  {part:<10}  {time:>12}  {share:>5}  {words}"
+            click.echo(line.rstrip())
 
 
 def _warn(complaints: Sequence[str]) -> None:

@@ -43,8 +43,7 @@ def results(run: Run) -> Facts:
         ("from begin to end", duration(run.duration)),
     ]
     if run.goodput:
-        share = percent(run.goodput.share)
-        found.append(("of the time, goodput", share))
+        found.append(("goodput", percent(run.goodput.share)))
     last: Line = (run.lines("epoch") or run.lines("update") or [{}])[-1]
     known = [key for key in _RESULTS if number(last, key) is not None]
     for key in known[:_MOST_RESULTS]:

@@ -133,7 +133,7 @@ def _parts(runs: Sequence[Run]) -> dict[str, Charts]:
     speed = [line_chart(figure, names) for figure in speed_figures(runs)]
     means = [scaling_chart(scalings(runs), names), breakdown_chart(runs)]
     parts = {
-        "Goodput": _named([chart] if (chart := goodput_chart(runs)) else []),
+        "Time": _named([chart] if (chart := goodput_chart(runs)) else []),
         "Speed": _named([chart for chart in means if chart] + speed),
         "Asynchrony": _named(staleness_charts(worker_parts(runs))),
         "Learning": _named(learning),

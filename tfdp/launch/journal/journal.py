@@ -4,13 +4,36 @@ import json
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from tfdp.board import BoardFolder
-from tfdp.launch.worker_failure import WorkerFailure
 from tfdp.report.goodput import Attempt, Goodput
 
 _CHIEF = 0
+
+
+class Loss(Protocol):
+    """Of a worker, for which all have ended."""
+
+    @property
+    def worker(self) -> int:
+        """Its index."""
+
+    @property
+    def exit_code(self) -> int:
+        """Its exit code."""
+
+    @property
+    def stopped_seconds(self) -> float | None:
+        """How long it had been stopped."""
+
+    @property
+    def stalled_seconds(self) -> float | None:
+        """How long it had made no progress."""
+
+    @property
+    def lost_at(self) -> float | None:
+        """When it was lost, by the clock of the boards."""
 
 
 class Journal:
@@ -34,6 +57,7 @@ class Journal:
     >>> journal = Journal(print)
     >>> journal.expect()
     >>> boards = BoardFolder([0])
+    >>> variables = boards.begin(0)
     >>> journal.begin(boards, workers=1)
     >>> boards.close()
     >>> journal.end(boards)
@@ -87,7 +111,7 @@ class Journal:
     def end(
         self,
         boards: BoardFolder,
-        failure: WorkerFailure | None = None,
+        failure: Loss | None = None,
     ) -> None:
         """Notes that all of them have ended.
 

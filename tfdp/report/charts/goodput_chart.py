@@ -38,7 +38,7 @@ def goodput_chart(runs: Sequence[Run]) -> Chart | None:
     return Chart(
         "goodput",
         "Goodput",
-        _caption(bars, parts),
+        _caption(bars),
         ["Run", *(part.capitalize() for part in parts), "Sum", "Goodput"],
         [_row(name, goodput, parts) for name, goodput in bars.items()],
         spec_of(
@@ -51,12 +51,12 @@ def goodput_chart(runs: Sequence[Run]) -> Chart | None:
     )
 
 
-def _caption(bars: dict[str, Goodput], parts: Sequence[str]) -> str:
+def _caption(bars: dict[str, Goodput]) -> str:
     said = [
         f"{f'{name}: ' if len(bars) > 1 else ''}{goodput}"
         for name, goodput in bars.items()
     ]
-    said += [f"{part.capitalize()}: {PARTS[part]}." for part in parts]
+    said.append("Updates that were lost and made again count once.")
     return " ".join(said).replace(" %", "\N{NO-BREAK SPACE}%")
 
 

@@ -5,5 +5,5 @@ ended, as a launcher or a run log tells them. Must not know either.
 """
 
 from tfdp.report.goodput.attempt import Attempt
-from tfdp.report.goodput.attempts import LoggedAttempts, logged_goodput
+from tfdp.report.goodput.attempts import logged_goodput
 from tfdp.report.goodput.goodput import PARTS, Goodput

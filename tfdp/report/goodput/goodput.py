@@ -118,6 +118,15 @@ class Goodput:
         """The share of updates that remain; `None` where no time passed."""
         return self.parts["updates"] / self.seconds if self.seconds else None
 
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Returns each part: its time, its share, what it is; and the sum."""
+        whole = self.seconds or 1.0
+        parts = [
+            (part, duration(seconds), percent(seconds / whole), PARTS[part])
+            for part, seconds in self.parts.items()
+        ]
+        return [*parts, ("sum", duration(self.seconds), "", "")]
+
     def __str__(self) -> str:
         """Says the share, and where the rest went, most first."""
         rest = sorted(
