@@ -101,7 +101,7 @@ class FirstWord(keras.callbacks.Callback):
         if not self._board.is_open:
             return
         if is_replaying(self.model):
-            self._board.note(State.CALLBACKS)
+            self._board.note(State.REPLAYING)
             return
         before = self._update
         self._steps += batch - self._begin + 1

@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 import keras
 
+from tfdp.backup import is_replaying
 from tfdp.board import State, own_board
 from tfdp.strategy import no_batches
 
@@ -53,10 +54,11 @@ class LastWord(keras.callbacks.Callback):
     ) -> None:
         """Tells of the begin of a step."""
         self._edges.begin_step()
-        # The first one of an epoch may wait long for its data.
-        state = State.PAUSE if self._is_first else State.TRAINING
+        state = State.TRAINING
+        if self._is_first:
+            self._is_first = is_replaying(self.model)
+            state = State.REPLAYING if self._is_first else State.FIRST_STEP
         self._board.note(state, step=self._steps + 1)
-        self._is_first = False
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None

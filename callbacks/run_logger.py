@@ -10,9 +10,18 @@ import keras
 
 from tfdp.callbacks.apart import ExchangeWatch
 from tfdp.callbacks.backup_and_restore import BackupAndRestore
+from tfdp.callbacks.first_word import FirstWord
 from tfdp.checks import checked_count
 from tfdp.optimizer import UpdateCount
-from tfdp.run_log import EventFile, RunLog, numbers_in, opened, run_header
+from tfdp.run_log import (
+    EventFile,
+    RunLog,
+    TimeAccount,
+    numbers_in,
+    opened,
+    run_header,
+    time_account,
+)
 from tfdp.throughput import room_words
 from tfdp.upstream.keras import keras_fit
 
@@ -36,6 +45,11 @@ class RunLogger(keras.callbacks.Callback):
     | `{name}`       | figures of monitors: `learning_rate`, `loss_scale`   |
     | `throughput/…` | those of `callbacks.ThroughputMonitor`               |
     | `asynchrony/…` | updates, staleness and waiting of each worker        |
+
+    Beside `callbacks.DataParallel` it also says how the time since the start
+    of the process was spent, and under `tfdp launch` the launcher adds when
+    workers were started, lost and ended: from this `tfdp report` has the
+    goodput.
 
     Put it after all monitors of `tfdp.callbacks`, whose figures it writes, and
     not into `callbacks.ChiefOnly`: it keeps to the chief by itself.
@@ -106,6 +120,7 @@ class RunLogger(keras.callbacks.Callback):
         self._updates = UpdateCount(self.model)
         self._exchanges = ExchangeWatch(self.model.distribute_strategy)
         self._log = self._events = None
+        self._account: TimeAccount | None = None
         self._has_begun = False
         self._due = math.inf
         self._seen = self._at_once = 0
@@ -113,6 +128,9 @@ class RunLogger(keras.callbacks.Callback):
         if getattr(self.model.distribute_strategy, "is_chief", True):
             self._log = RunLog(self.log_dir)
             self._events = opened(self.log_dir, self.tensorboard)
+            if any(isinstance(each, FirstWord) for each in callbacks or []):
+                path = str(self._log.path)
+                self._account = time_account(path, self._clock())
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -131,6 +149,8 @@ class RunLogger(keras.callbacks.Callback):
             units = [m.unit for m in self._monitors if hasattr(m, "unit")]
             header = run_header(self.model, unit=[*units, "samples"][0])
             self._append("run", {**self._place(), **header})
+            if self._log is not None and self._account is not None:
+                self._log.append(self._account.start(header["workers"]))
         self._at_once = self.model.steps_per_execution
         self._seen = 0
         self._plan()
@@ -157,6 +177,7 @@ class RunLogger(keras.callbacks.Callback):
         figures = {k: found.get(k, x) for k, x in self._figures().items()}
         self._write_update(figures)
         self._append("epoch", {**self._place(), "seconds": seconds}, found)
+        self._write_spent()
         self._write_exchanges()
         for backups in self._backups:
             self._append("backups", {**self._place(), **backups.pauses.row()})
@@ -180,6 +201,7 @@ class RunLogger(keras.callbacks.Callback):
             if self._exchanges.of_fit is not None:
                 end["room_words"] = room_words(self._exchanges.of_fit)
             self._append("end", end)
+            self._write_spent()
         if self._events is not None:
             self._events.close()
         self._log = self._events = None
@@ -210,6 +232,7 @@ class RunLogger(keras.callbacks.Callback):
             return
         found = numbers_in(self._step_logs)
         self._append("update", self._place(), {**found, **figures})
+        self._write_spent()
         of_step = {f"train/{k}": x for k, x in found.items()}
         self._show({**of_step, **figures}, self._update)
         self._shown = self._update
@@ -218,6 +241,10 @@ class RunLogger(keras.callbacks.Callback):
         for row in window.rows():
             self._append("window", row)
         self._show(window.scalars(), window.update)
+
+    def _write_spent(self) -> None:
+        if self._log is not None and self._account is not None:
+            self._log.append(self._account.spent())
 
     def _write_exchanges(self) -> None:
         self._exchanges.end_epoch()

@@ -71,7 +71,7 @@ def test_states_share_out_the_time(path):
     found = BoardReader(path).read()
     spent = [found.seconds_in(state, clock.now) for state in State]
     assert sum(spent) == clock.now - 1.0
-    assert spent[State.SAVING] == 9 + 19
+    assert spent[State.SAVING] == 9 + (9 + len(State))
 
 
 def test_a_block_of_waiting_ends_in_the_state_before(path):
@@ -375,3 +375,54 @@ def test_the_updates_of_a_folder_are_those_of_who_has_made_the_most():
     assert folder.updates_made == 3
     folder.close()
     assert folder.updates_made == 3
+
+
+def test_a_board_without_a_file_may_be_kept_in_memory():
+    clock = Clock()
+    board = Board(None, clock=clock)
+    assert board.standing is None
+    board.keep(begun=clock.now - 3)
+    board.note(State.TRAINING, update=5, made=2)
+    clock.now += 2
+    assert board.is_open
+    assert board.name == ""
+    found = board.standing
+    assert (found.state, found.update, found.made) == (State.TRAINING, 5, 2)
+    spent = found.seconds_until(clock.now)
+    assert spent == {"starting": 3.0, "training": 2.0}
+    board.keep(begun=0.0)
+    assert board.standing == found
+    board.tell_log("run.jsonl")
+
+
+def test_a_board_with_a_file_is_not_kept_elsewhere(path):
+    board = Board(path)
+    board.keep(begun=0.0)
+    board.note(State.TRAINING, step=7)
+    assert BoardReader(path).read().step == 7
+    assert board.name == pathlib.Path(path).parent.name
+
+
+@pytest.mark.parametrize("stop", [0.5, 3.0, 6.0, 7.5, 10.0, 20.0])
+def test_what_is_after_a_moment_is_left_out(stop):
+    spent = [0.0] * 16
+    spent[State.STARTING], spent[State.TRAINING] = 3.0, 2.0
+    spent[State.WAITING] = 4.0
+    standing = Standing(state=State.CALLBACKS, since=9.0, spent=tuple(spent))
+    assert standing.begun == 0.0
+    found = standing.seconds_until(stop)
+    assert sum(found.values()) == pytest.approx(stop)
+    assert min(found.values()) > 0
+    if 5 <= stop <= 9:
+        # Whoever waits for one that is lost has done all else before.
+        assert found.get("waiting", 0.0) == stop - 5
+    if stop > 9:
+        assert found["callbacks"] == stop - 9
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_step_is_under_way_from_its_begin(state):
+    standing = Standing(state=state, since=9.0)
+    steps = (State.TRAINING, State.FIRST_STEP)
+    assert standing.unfinished_at(11.0) == (2.0 if state in steps else 0.0)
+    assert standing.unfinished_at(8.0) == 0.0

@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import math
+import pathlib
+import sys
+import time
 import types
 
 import keras
@@ -14,6 +17,7 @@ from killed import KillAt, Killed
 from places import SHARED
 
 import tfdp
+from tfdp.report import logged_goodput
 from tfdp.upstream.keras import inspection
 
 SCRIPT = SHARED / "run_logger.py"
@@ -109,7 +113,10 @@ def logger(folder, **options):
 def read(folder, *kinds):
     lines = (folder / "run.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    return [row for row in rows if not kinds or row["kind"] in kinds]
+    if kinds:
+        return [row for row in rows if row["kind"] in kinds]
+    # Those that tell where the time went are a matter of their own.
+    return [row for row in rows if row["kind"] not in ("start", "spent")]
 
 
 def events(folder):
@@ -239,9 +246,15 @@ def test_the_device_is_read_when_a_line_is_due(
 ):
     reads = []
     updates = inspection.updates
-    monkeypatch.setattr(
-        inspection, "updates", lambda *a: reads.append(1) or updates(*a)
-    )
+
+    def counted(*args):
+        by = pathlib.Path(sys._getframe(1).f_code.co_filename).stem
+        # The board has its own, once a second.
+        if by != "first_word":
+            reads.append(by)
+        return updates(*args)
+
+    monkeypatch.setattr(inspection, "updates", counted)
     model = make_model(two_replicas)
     fit(model, logger(tmp_path, every=10), batches=44, epochs=1)
     # At 0, 10 and 20, and at the ends of the epoch and of the fit.
@@ -522,3 +535,41 @@ def test_of_several_workers_the_chief_writes(tmp_path):
     for worker in reports:
         assert worker["loss"] == [row["loss"] for row in read(folder, "epoch")]
     assert events(folder)["learning_rate"].keys() == {2, 3, 4, 6}
+
+
+def test_one_process_tells_where_its_time_went(two_replicas, tmp_path):
+    class Naps(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            time.sleep(0.02)
+
+    fit(make_model(two_replicas), logger(tmp_path / "before"), epochs=1)
+    data = problem.dataset(6 * BATCH, BATCH)
+    models = [make_model(two_replicas) for _ in range(2)]
+    begun = time.monotonic()
+    for model in models:
+        fit(
+            model,
+            Naps(),
+            tfdp.callbacks.RunLogger(tmp_path / "run", every=2),
+            validation_data=data,
+        )
+    passed = time.monotonic() - begun
+    goodput, complaints = logged_goodput(tmp_path / "run")
+    assert complaints == []
+    # Of the fit that was logged elsewhere nothing is told.
+    assert 0.95 * passed < goodput.seconds <= passed
+    assert (goodput.made, goodput.starts, goodput.losses) == (12, 1, 0)
+    assert goodput.parts["updates"] > 0.02 * 2 * 2 * 4
+    assert goodput.parts["tracing"] > 0
+    assert goodput.parts["validation"] > 0
+    assert goodput.parts["starting"] == 0
+
+
+def test_without_data_parallel_nothing_is_told_of_time(tmp_path):
+    model = problem.make_model()
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    callback = tfdp.callbacks.RunLogger(tmp_path)
+    data = problem.dataset(BATCH, BATCH)
+    model.fit(data, verbose=0, callbacks=[callback])
+    assert read(tmp_path, "start", "spent") == []
+    assert logged_goodput(tmp_path) == (None, [])

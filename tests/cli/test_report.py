@@ -7,6 +7,7 @@ import run_logs
 from click.testing import CliRunner
 
 from tfdp.cli import main
+from tfdp.report.goodput import PARTS
 
 
 @pytest.fixture
@@ -92,3 +93,51 @@ def test_long_names_are_shortened_in_the_table(folders, tmp_path):
     assert one.startswith(39 * "a" + "…  ")
     assert len(head) == len(one) == len(two) < 120
     assert 200 * "a" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A run of which two lines on starts and ends are damaged."""
+    *lines, last = run_logs.trained(1, 1, updates=40, every=20)
+    lines.insert(2, {"kind": "spent", "time": "noon", "attempt": "a"})
+    return run_logs.write(tmp_path / "damaged", [*lines, {**last, "made": -1}])
+
+
+def test_goodput_is_printed_with_the_table(folders, tmp_path):
+    result = report(*folders, "--output", tmp_path / "out")
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    (said,) = [line for line in lines if line.startswith("two: goodput ")]
+    assert said.endswith("1 start, 200 updates.")
+
+
+def test_goodput_alone_writes_nothing(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    old = run_logs.write(tmp_path / "old", [run_logs.begin()])
+    result = report("--goodput", folders[0], old)
+    assert result.exit_code == 0
+    assert set(tmp_path.iterdir()) == before | {old}
+    first, *parts, last = result.output.splitlines()
+    assert first.startswith(f"{folders[0]}: goodput ")
+    assert last == f"{old}: goodput unknown, as its log tells no starts"
+    rows = [line.split() for line in parts]
+    assert [row[0] for row in rows] == [*PARTS, "sum"]
+    seconds = [float(row[1]) for row in rows]
+    assert all(row[2] == "s" for row in rows)
+    assert sum(seconds[:-1]) == pytest.approx(seconds[-1], abs=0.5)
+
+
+@pytest.mark.parametrize("options", [["--goodput"], []])
+def test_damaged_lines_are_told_and_not_fatal(damaged, tmp_path, options):
+    result = report(damaged, *options, "--output", tmp_path / "out")
+    assert result.exit_code == 0
+    assert result.output.count("Warning: A line on starts and ends must") == 2
+    assert "line 3: \"time\" is 'noon'" in result.output
+    assert '"made" is -1. It is passed over.' in result.output
+
+
+def test_goodput_of_a_folder_without_a_log_is_refused(tmp_path):
+    result = report("--goodput", tmp_path)
+    assert result.exit_code == 1
+    assert "no run.jsonl in it" in result.output

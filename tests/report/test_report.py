@@ -54,6 +54,7 @@ def test_every_chart_is_an_image(written):
     assert first.name == PAGE
     assert {path.stem for path in images} == {
         *("scaling", "breakdown", "throughput", "throughput_by_worker"),
+        "goodput",
         *("throughput_by_replica", "step_time", "memory", "metric_loss"),
         *("metric_accuracy", "learning_rate", "loss_scale", "noise_scale"),
         "skipped_updates",

@@ -96,6 +96,8 @@ def trained(
         devices=["GPU"] * replicas,
         strategy=("MultiWorker" if workers > 1 else "") + "MirroredStrategy",
     )
+    started = {"kind": "start", "time": begun - 9, "attempt": "a"}
+    yield {**started, "launched": begun - 10, "workers": workers}
     now = begun + 3
     exchange = 0.0015 * math.log2(2 * replicas)
     scale, skipped = 32768.0, 0
@@ -164,6 +166,23 @@ def trained(
         "update": updates,
         "limit": "communication",
         "words": WORDS,
+    }
+    steps = now - begun - 3
+    yield {
+        "kind": "exit",
+        "time": now + 2,
+        "attempt": "a",
+        "spent": {
+            "starting": 8.0,
+            "meeting": 1.0,
+            "tracing": 3.0,
+            "training": 0.8 * steps,
+            "callbacks": 0.1 * steps,
+            "validating": 0.07 * steps,
+            "saving": 0.02 * steps,
+        },
+        "update": updates,
+        "made": updates,
     }
 
 

@@ -4,7 +4,7 @@ Worker and launcher share the file's memory, and the machine's clock. Must not
 know TensorFlow, nor what is written here for.
 """
 
-from tfdp.board.board import own_board
+from tfdp.board.board import Board, own_board
 from tfdp.board.board_folder import BoardFolder
 from tfdp.board.comeback import Comeback
 from tfdp.board.stacks import handles

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import mmap
 import os
 import sys
@@ -10,11 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 
 from tfdp.board import layout
+from tfdp.board.layout import LOGS
 from tfdp.board.stacks import SUFFIX, offer_stacks, still_offered
 from tfdp.board.standing import Standing, State, packed
 from tfdp.settings import board_file
 
-_STEPS = (State.PAUSE, State.TRAINING, State.VALIDATING)
+_STEPS = (
+    *(State.PAUSE, State.FIRST_STEP, State.TRAINING),
+    *(State.REPLAYING, State.VALIDATING),
+)
 
 
 class Board:
@@ -53,6 +58,7 @@ class Board:
         self._made = self._step = self._stacks_signal = 0
         self._spent: list[float] = []
         self._map: mmap.mmap | None = None
+        self._path = path
         self._clock = clock
         # What backs up in a thread writes here too.
         self._lock = threading.RLock()
@@ -66,12 +72,55 @@ class Board:
         if found.pid not in (0, os.getpid()):
             self._map = None
             return
-        self._begin(found, path)
+        self._begin(found)
 
     @property
     def is_open(self) -> bool:
         """Whether anybody sees what is written."""
         return self._map is not None
+
+    @property
+    def name(self) -> str:
+        """What its launcher calls the workers started together.
+
+        Nothing where this worker's launcher does not see the board.
+        """
+        if self._path is None or self._map is None:
+            return ""
+        return os.path.basename(os.path.dirname(self._path))
+
+    @property
+    def standing(self) -> Standing | None:
+        """Where this worker stands; `None` where nothing is written."""
+        return None if self._map is None else layout.newest(self._map[:])
+
+    def keep(self, begun: float) -> None:
+        """Writes to memory of this process, where there is no file.
+
+        Args:
+            begun: Since when the state is what it is.
+        """
+        if self._map is not None:
+            return
+        self._path = None
+        self._map = mmap.mmap(-1, layout.LENGTH)
+        found = Standing(state=self.state, since=begun, changed=begun)
+        self._map[:] = layout.blank(found)
+        self._begin(found)
+
+    def tell_log(self, path: str) -> None:
+        """Tells the launcher where this worker logs its run.
+
+        Args:
+            path: The file.
+        """
+        if self._path is None or self._map is None:
+            return
+        with (
+            contextlib.suppress(OSError),
+            open(self._path + LOGS, "a", encoding="utf-8") as file,
+        ):
+            file.write(json.dumps(os.path.abspath(path)) + "\n")
 
     def note(
         self,
@@ -196,16 +245,17 @@ class Board:
             raise ValueError("nothing whole in it")
         return found
 
-    def _begin(self, found: Standing, path: str) -> None:
+    def _begin(self, found: Standing) -> None:
         self._pid = os.getpid()
         self._sequence = found.sequence
         self._epoch = self._update = self._samples = self._backup = -1
         self._since = found.since
         self._spent = list(found.spent)
-        self._stacks_signal = offer_stacks(path + SUFFIX)
+        if self._path is not None:
+            self._stacks_signal = offer_stacks(self._path + SUFFIX)
         # A child has the same memory.
         os.register_at_fork(after_in_child=self._leave)
-        self.note(State.STARTING)
+        self.note(self.state)
 
     def _leave(self) -> None:
         self._map = None

@@ -1,5 +1,7 @@
 """A private folder for the boards of a launcher's workers."""
 
+import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -29,6 +31,7 @@ class BoardFolder:
     Attributes:
         path: The folder; `None` where it could not be made.
         looked: When the launcher last looked at its workers.
+        name: Its name, which no other one has; may be empty.
 
     Example:
 
@@ -42,7 +45,9 @@ class BoardFolder:
     def __init__(self, workers: Iterable[int]) -> None:
         """Makes the folder."""
         self.path = _private_folder()
+        self.name = "" if self.path is None else self.path.name
         self._last: dict[int, Standing | None] = dict.fromkeys(workers)
+        self._logs: list[str] = []
         self.looked = time.monotonic()
         self._at_first_update: Callable[[Standing], object] | None = None
 
@@ -97,6 +102,20 @@ class BoardFolder:
         return dict(self._last)
 
     @property
+    def logs(self) -> list[str]:
+        """The files that workers have told of as logs of their runs."""
+        if self.path is not None:
+            found = []
+            for worker in self._last:
+                file = self.path / f"worker-{worker}{layout.LOGS}"
+                # A worker may have been killed in the middle of a line.
+                with contextlib.suppress(OSError, ValueError):
+                    for line in file.read_text(encoding="utf-8").splitlines():
+                        found.append(str(json.loads(line)))
+            self._logs = list(dict.fromkeys(found))
+        return self._logs
+
+    @property
     def updates_made(self) -> int:
         """How many updates the workers have made, by the most of them."""
         standings = self.standings().values()
@@ -128,6 +147,7 @@ class BoardFolder:
     def close(self) -> None:
         """Removes the folder. May be called twice."""
         self.standings()
+        _ = self.logs
         if self.path is not None:
             shutil.rmtree(self.path, ignore_errors=True)
             self.path = None

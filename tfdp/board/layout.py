@@ -11,6 +11,8 @@ from tfdp.board.standing import SIZE, Standing
 _HEADING = struct.Struct("<12sI")
 _NAME = b"tfdp board"
 _VERSION = 1
+# What a worker tells of the logs that it writes is in a file of this ending.
+LOGS = ".logs"
 LENGTH = _HEADING.size + 2 * SIZE
 
 

@@ -15,13 +15,15 @@ SIZE = _RECORD.size + _CHECK.size
 
 
 class State(enum.IntEnum):
-    """What a worker is doing; those from `PAUSE` to `SAVING` are of a `fit`.
+    """What a worker is doing; all but the first two and `ENDED` are of a `fit`.
 
     `STARTING` is all that a program does before its first `fit`, but for
     meeting the other workers, and `ENDED` all that comes after one. `PAUSE` is
-    between epochs, up to the end of the first step; `TRACING` a step for which
-    a graph is made; `CALLBACKS` what callbacks do after a step. `WAITING` is
-    for what all workers do together outside of steps, as a vote.
+    between epochs, `FIRST_STEP` the first step of one, which may wait long for
+    its data; `TRACING` a step for which a graph is made; `CALLBACKS` what
+    callbacks do after a step; `REPLAYING` passing over what was trained on
+    before the program was started again. `WAITING` is for what all workers do
+    together outside of steps, as a vote.
     """
 
     STARTING = 0
@@ -34,6 +36,8 @@ class State(enum.IntEnum):
     VALIDATING = 7
     SAVING = 8
     ENDED = 9
+    FIRST_STEP = 10
+    REPLAYING = 11
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +100,53 @@ class Standing:
         """
         present = now - self.since if self.since and state is self.state else 0
         return self.spent[state] + max(present, 0.0)
+
+    @property
+    def begun(self) -> float:
+        """When the board was made."""
+        return self.since - sum(self.spent)
+
+    def seconds_until(self, stop: float) -> dict[str, float]:
+        """Returns how the time from `begun` to a moment was spent.
+
+        What was noted after that moment is left out: of waiting and of steps
+        first, as in them workers miss one that is lost.
+
+        Args:
+            stop: The moment.
+
+        Returns:
+            Seconds by the name of the state, in small letters; none is
+            negative, and their sum is `stop - begun`.
+
+        Example:
+
+        >>> spent = (2.0, *[0.0] * 15)
+        >>> standing = Standing(state=State.MEETING, since=12.0, spent=spent)
+        >>> standing.seconds_until(15.0)
+        {'starting': 2.0, 'meeting': 3.0}
+        """
+        spent = {state: self.seconds_in(state, stop) for state in State}
+        excess = sum(spent.values()) - max(stop - self.begun, 0.0)
+        for state in (State.WAITING, State.TRAINING, *State):
+            taken = min(spent[state], max(excess, 0.0))
+            spent[state] -= taken
+            excess -= taken
+        return {
+            state.name.lower(): seconds
+            for state, seconds in spent.items()
+            if seconds > 0
+        }
+
+    def unfinished_at(self, moment: float) -> float:
+        """Returns for how long a step has been under way.
+
+        Args:
+            moment: The time.
+        """
+        if self.state not in (State.TRAINING, State.FIRST_STEP):
+            return 0.0
+        return max(moment - self.since, 0.0)
 
     def packed(self) -> bytes:
         """Returns it as bytes, which tell whether all of them are there."""

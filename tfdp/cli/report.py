@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from tfdp.report import read, shortened
+from tfdp.report import logged_goodput, read, shortened
 
 _LONGEST = 40
 
@@ -27,8 +27,18 @@ _LONGEST = 40
     metavar="NAME",
     help="What to call a run; once for each, in their order.",
 )
+@click.option(
+    "--goodput",
+    "is_goodput",
+    is_flag=True,
+    help="Only print what share of the time was updates that remain, and where "
+    "the rest went; writes nothing.",
+)
 def report(
-    runs: Sequence[str], output: pathlib.Path, names: Sequence[str]
+    runs: Sequence[str],
+    output: pathlib.Path,
+    names: Sequence[str],
+    is_goodput: bool,
 ) -> None:
     """Draws what the logs of one or several training runs say.
 
@@ -37,12 +47,20 @@ def report(
     chart. Several runs share the axes, with their speed-up over the run with
     the fewest replicas.
 
-    Example: tfdp report runs/one_gpu runs/four_gpus --output report
+    \b
+    Examples:
+      tfdp report runs/one_gpu runs/four_gpus --output report
+      tfdp report --goodput runs/four_gpus
     """
+    if is_goodput:
+        _print_goodput(runs)
+        return
     try:
         found = read(runs, names)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+    for run in found:
+        _warn(run.complaints)
     try:
         from tfdp.report.page import summary, write_report
     except ModuleNotFoundError as error:
@@ -63,7 +81,30 @@ def report(
     for run in found:
         if run.end and run.end.get("words"):
             click.echo(f"{run.name}: {run.end['words']}")
+        if run.goodput:
+            click.echo(f"{run.name}: goodput {run.goodput}")
     click.echo(f"{page} and {len(images)} images")
+
+
+def _print_goodput(runs: Sequence[str]) -> None:
+    for run in runs:
+        try:
+            goodput, complaints = logged_goodput(run)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+        _warn(complaints)
+        if goodput is None:
+            click.echo(f"{run}: goodput unknown, as its log tells no starts")
+            continue
+        click.echo(f"{run}: goodput {goodput}")
+        for part, time, share, words in goodput.rows():
+            line = f"  {part:<10}  {time:>12}  {share:>5}  {words}"
+            click.echo(line.rstrip())
+
+
+def _warn(complaints: Sequence[str]) -> None:
+    for complaint in complaints:
+        click.echo(f"Warning: {complaint}", err=True)
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

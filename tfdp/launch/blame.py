@@ -29,12 +29,17 @@ class Culprit:
             ended.
         stalled_seconds: How long it has made no progress; `None` where that
             is not why.
+        lost_at: When it was lost, as far as that is known, by the clock of who
+            looks.
     """
 
     worker: int
     returncode: int
     stopped_seconds: float | None = None
     stalled_seconds: float | None = None
+    lost_at: float | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
 
 class Blame:
@@ -94,13 +99,16 @@ class Blame:
                 self._failed.setdefault(worker, (now, code))
         if not self._failed:
             return self._stopped(now, at_least=_STOPPED_SECONDS)
-        since = min(moment for moment, _ in self._failed.values())
         is_over = None not in returncodes.values()
         killed = self._killed()
         settle = _SETTLE_SECONDS_OF_KILLED if killed else _SETTLE_SECONDS
-        if is_over or now - since >= settle:
+        if is_over or now - self._since >= settle:
             return killed or self._stopped(now) or self._first()
         return None
+
+    @property
+    def _since(self) -> float:
+        return min(moment for moment, _ in self._failed.values())
 
     def _killed(self) -> Culprit | None:
         killed = [
@@ -108,12 +116,16 @@ class Blame:
             for worker, (moment, code) in self._failed.items()
             if code < 0 and code != -signal.SIGABRT
         ]
-        return Culprit(*min(killed)[1:]) if killed else None
+        if not killed:
+            return None
+        return Culprit(*min(killed)[1:], lost_at=self._since)
 
     def _stopped(self, now: float, at_least: float = 0.0) -> Culprit | None:
         for worker, since in sorted(self._stopped_since.items()):
             if now - since >= at_least:
-                return Culprit(worker, -signal.SIGSTOP, now - since)
+                return Culprit(
+                    worker, -signal.SIGSTOP, now - since, lost_at=since
+                )
         return None
 
     def _first(self) -> Culprit:
@@ -121,4 +133,4 @@ class Blame:
             (moment, code > 0, worker, code)
             for worker, (moment, code) in self._failed.items()
         )
-        return Culprit(worker, code)
+        return Culprit(worker, code, lost_at=self._since)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tfdp.board import Comeback, Standing
 from tfdp.checks import checked_count, checked_number
+from tfdp.launch.journal import Journal
 from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, signal_name
 from tfdp.launch.worker_group import WorkerGroup
 
@@ -69,6 +70,7 @@ class Launcher:
         self._remark = ""
         self._restarts = 0
         self._comeback: Comeback | None = None
+        self._journal = Journal(say)
 
     @property
     def was_signalled(self) -> bool:
@@ -115,6 +117,14 @@ class Launcher:
         self.say(f"restart {self._restarts} of {self._max_restarts}")
         return 0.0
 
+    def size_of(self, group: WorkerGroup) -> int:
+        """Returns how many workers a group has, wherever they are.
+
+        Args:
+            group: One that has begun.
+        """
+        return len(group.pids)
+
     def holds_back(self, now: float) -> bool:
         """Whether the next group may not begin yet, though its time has come.
 
@@ -126,9 +136,11 @@ class Launcher:
     def _attempt(self, outcomes: list[list[WorkerOutcome]]) -> tuple[int, bool]:
         failure: WorkerFailure | None = None
         timeout_message = ""
+        self._journal.expect()
         with self._start_group(len(outcomes)) as group:
             self._group = group
             group.boards.hear_first_update(self._tell_of_comeback)
+            self._journal.begin(group.boards, workers=self.size_of(group))
             if self._signal:
                 group.end(self._signal)
             try:
@@ -136,6 +148,7 @@ class Launcher:
             except TimeoutError as error:
                 timeout_message = str(error)
             outcomes.append(group.outcomes)
+        self._journal.end(group.boards, failure)
         if self._signal:
             return 128 + self._signal, True
         if timeout_message:
@@ -208,6 +221,9 @@ class Launcher:
                 prefix = f"attempt {attempt}, " if len(outcomes) > 1 else ""
                 for outcome in group:
                     self.say(f"{prefix}{outcome}")
+            goodput = self._journal.goodput
+            if len(outcomes) > 1 and goodput.made:
+                self.say(f"goodput: {goodput}")
         if self._remark or (exit_code == 0 and len(outcomes) == 1):
             count = len({outcome.worker for outcome in outcomes[-1]})
             seconds = time.monotonic() - self._started

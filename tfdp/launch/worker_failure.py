@@ -31,6 +31,7 @@ class WorkerFailure:
             is not why it was ended.
         remark: A sentence about the cause; empty where nothing is known.
         fate: What has become of it, or of the others, then.
+        lost_at: When it was lost, by `time.monotonic`, as far as that is known.
 
     Example:
 
@@ -48,6 +49,9 @@ class WorkerFailure:
     remark: str = ""
     fate: str = _ENDED_TOGETHER
     stalled_seconds: float | None = None
+    lost_at: float | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
     @classmethod
     def of(
@@ -61,6 +65,7 @@ class WorkerFailure:
         is_out_of_memory: bool = False,
         remark: str = "",
         fate: str = _ENDED_TOGETHER,
+        lost_at: float | None = None,
     ) -> "WorkerFailure":
         """Returns the failure that a return code means.
 
@@ -77,6 +82,8 @@ class WorkerFailure:
             remark: A sentence about where it was. Defaults to nothing.
             fate: What has become of it, or of the others, then. Defaults to
                 the end of all.
+            lost_at: When it was lost, by `time.monotonic`. Defaults to `None`:
+                that is not known.
 
         Returns:
             The failure.
@@ -96,13 +103,21 @@ class WorkerFailure:
                 remark=remark,
                 fate=fate,
                 stalled_seconds=stalled_seconds,
+                lost_at=lost_at,
             )
         if returncode == -signal.SIGKILL:
             memory = _OUT_OF_MEMORY if is_out_of_memory else _HINT_AT_MEMORY
             remark = f"{remark} {memory}".strip()
         name = signal_name(-returncode)
         return cls(
-            worker, 128 - returncode, name, lines, stopped_seconds, remark, fate
+            worker,
+            128 - returncode,
+            name,
+            lines,
+            stopped_seconds,
+            remark,
+            fate,
+            lost_at=lost_at,
         )
 
     def __str__(self) -> str:

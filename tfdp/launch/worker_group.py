@@ -128,7 +128,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
         restart_count = checked_count("restart_count", restart_count, minimum=0)
         most = {"minimum": 0, "maximum": 10**6}
         keep_lines = checked_count("keep_lines", keep_lines, **most)
-        grace_seconds = checked_number(
+        self._grace_seconds = checked_number(
             "grace_seconds", grace_seconds, zero_allowed=True
         )
         indices = range(first_index, first_index + num_workers)
@@ -144,7 +144,6 @@ class WorkerGroup(contextlib.AbstractContextManager):
             are_all_here=len(addresses) == num_workers,
             is_asynchronous=self.is_asynchronous,
         )
-        self._grace_seconds = grace_seconds
         self._kill_at = math.inf
         self._oom_kills = oom_kills()
         self._stalls = stalls
@@ -386,6 +385,7 @@ class WorkerGroup(contextlib.AbstractContextManager):
             culprit.stopped_seconds,
             last_lines=self._output.last_lines[culprit.worker],
             stalled_seconds=culprit.stalled_seconds,
+            lost_at=culprit.lost_at,
             is_out_of_memory=self._oom_kills > kills_before,
             remark=remark,
             fate=fate,

@@ -5,4 +5,5 @@ that draw are those of the extra `report`.
 """
 
 from tfdp.report.comparison import read
+from tfdp.report.goodput import logged_goodput
 from tfdp.report.words import shortened

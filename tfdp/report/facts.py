@@ -5,7 +5,14 @@ import datetime
 
 from tfdp.report.log_lines import Line, number
 from tfdp.report.run import Run
-from tfdp.report.words import duration, figure, milliseconds, rate, title
+from tfdp.report.words import (
+    duration,
+    figure,
+    milliseconds,
+    percent,
+    rate,
+    title,
+)
 
 _PACKAGES = {"tfdp": "tfdp", "tensorflow": "TensorFlow", "keras": "Keras"}
 _PACKAGES |= {"python": "Python"}
@@ -35,6 +42,8 @@ def results(run: Run) -> Facts:
         ("updates", f"{run.updates:,}"),
         ("from begin to end", duration(run.duration)),
     ]
+    if run.goodput:
+        found.append(("goodput", percent(run.goodput.share)))
     last: Line = (run.lines("epoch") or run.lines("update") or [{}])[-1]
     known = [key for key in _RESULTS if number(last, key) is not None]
     for key in known[:_MOST_RESULTS]:

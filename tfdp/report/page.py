@@ -16,6 +16,7 @@ from tfdp.report.asynchrony import worker_parts
 from tfdp.report.charts.breakdown_chart import breakdown_chart
 from tfdp.report.charts.chart import Chart, script
 from tfdp.report.charts.colors import series, style
+from tfdp.report.charts.goodput_chart import goodput_chart
 from tfdp.report.charts.line_chart import line_chart
 from tfdp.report.charts.scaling_chart import scaling_chart
 from tfdp.report.charts.staleness_chart import staleness_charts
@@ -132,6 +133,7 @@ def _parts(runs: Sequence[Run]) -> dict[str, Charts]:
     speed = [line_chart(figure, names) for figure in speed_figures(runs)]
     means = [scaling_chart(scalings(runs), names), breakdown_chart(runs)]
     parts = {
+        "Time": _named([chart] if (chart := goodput_chart(runs)) else []),
         "Speed": _named([chart for chart in means if chart] + speed),
         "Asynchrony": _named(staleness_charts(worker_parts(runs))),
         "Learning": _named(learning),

@@ -6,6 +6,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from tfdp.report.goodput import Goodput, logged_goodput
 from tfdp.report.log_lines import Line, fits, number
 
 # Of the time of a replica, in the order of a step.
@@ -66,10 +67,15 @@ class Run:
         name: What to call it.
         fits: The lines of each of its fits, first that of its begin. Several
             where it was resumed.
+        goodput: How well its time was used; `None` where that is not known.
+        complaints: A sentence for each line that tells of no start or end,
+            though it should.
     """
 
     name: str
     fits: Sequence[Sequence[Line]]
+    goodput: Goodput | None = None
+    complaints: Sequence[str] = ()
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str], name: str = "") -> "Run":
@@ -85,7 +91,8 @@ class Run:
         Raises:
             ValueError: If the folder has no log, or a malformed one.
         """
-        return cls(name or pathlib.Path(folder).resolve().name, fits(folder))
+        name = name or pathlib.Path(folder).resolve().name
+        return cls(name, fits(folder), *logged_goodput(folder))
 
     def lines(self, kind: str) -> list[Line]:
         """Returns the lines of a kind, such as "update" or "epoch"."""

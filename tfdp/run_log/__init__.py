@@ -7,3 +7,4 @@ here; neither knows the other.
 from tfdp.run_log.event_file import EventFile, opened
 from tfdp.run_log.header import run_header
 from tfdp.run_log.run_log import RunLog, numbers_in
+from tfdp.run_log.time_account import TimeAccount, time_account

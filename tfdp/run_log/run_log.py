@@ -26,9 +26,16 @@ class RunLog:
     | `staleness` | then, if asynchronous | one row of it for each worker     |
     | `backups`   | then, if there are    | how many, and seconds of waiting  |
     | `end`       | the fit ends          | `limit`, `words`: what limited it |
+    | `start`     | workers start         | `attempt`, the name of the start  |
+    | `spent`     | with updates, epochs  | seconds in each state since then  |
+    |             | and ends              |                                   |
+    | `loss`      | a worker is lost      | which one, and its exit code      |
+    | `exit`      | all workers end       | as `spent`                        |
 
-    All have `update`, the updates made so far, skipped ones included; all but
-    ends have `epoch`, counted from 0. What is no finite number is `null`.
+    All but the last four have `update`, the updates made so far, skipped ones
+    included, and all of these but ends `epoch`, counted from 0. The last four
+    are of a start of the workers instead, by its `attempt`, and losses and
+    exits are written by their launcher. What is no finite number is `null`.
     `docs/throughput.md` lists the keys.
 
     A row is in the file once `append` returns. A program that is killed while

@@ -9,6 +9,7 @@ PAUSED = [
     State.STARTING,
     State.MEETING,
     State.PAUSE,
+    State.FIRST_STEP,
     State.TRACING,
     State.VALIDATING,
     State.SAVING,

@@ -8,6 +8,7 @@ from tfdp.elastic.nodes.orders import Report
 from tfdp.elastic.nodes.peer import Peer
 from tfdp.elastic.nodes.post import Post
 from tfdp.elastic.nodes.roster import Roster
+from tfdp.launch import WorkerGroup
 
 
 class Deposed(Exception):
@@ -83,6 +84,10 @@ class LeadingLauncher(ElasticLauncher):
         """Whether more workers are ready than train, or another is to lead."""
         self._look()
         return self._smaller or super().could_grow(now)
+
+    def size_of(self, group: WorkerGroup) -> int:
+        """Returns how many workers an attempt has, on all machines."""
+        return len(self.used)
 
     def start(self, restart_count: int) -> ElasticGroup:
         """Starts the workers of an attempt, here and elsewhere."""

@@ -61,6 +61,8 @@ class Report:
         told["outcomes"] = list(told["outcomes"])
         if self.failure:
             lines = self.failure.last_lines
+            # A moment of this machine's clock, which others do not know.
+            told["failure"]["lost_at"] = None
             told["failure"]["last_lines"] = [x[:_LONGEST_LINE] for x in lines]
         return told
 

@@ -22,11 +22,16 @@ _OF_KERNEL = {
     psutil.STATUS_DISK_SLEEP: "in the kernel, where nothing reaches it",
 }
 # Where tfdp's own lines tell nothing.
-_STEPS = (State.PAUSE, State.TRACING, State.TRAINING, State.VALIDATING)
+_STEPS = (
+    *(State.PAUSE, State.FIRST_STEP, State.TRACING, State.TRAINING),
+    *(State.REPLAYING, State.VALIDATING),
+)
 _DOING = {
     State.STARTING: "before its `fit`",
     State.MEETING: "meeting",
-    State.PAUSE: "between epochs, or in the first step of one",
+    State.PAUSE: "between epochs",
+    State.FIRST_STEP: "in the first step of an epoch",
+    State.REPLAYING: "passing over what was trained on before",
     State.TRACING: "in a step for which a graph is made",
     State.TRAINING: "in a step",
     State.CALLBACKS: "in callbacks after a step",

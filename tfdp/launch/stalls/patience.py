@@ -18,6 +18,7 @@ _LONG = frozenset(
         State.STARTING,
         State.MEETING,
         State.PAUSE,
+        State.FIRST_STEP,
         State.TRACING,
         State.VALIDATING,
         State.SAVING,

@@ -116,7 +116,12 @@ class StallWatch:
         if not self._ends:
             return None
         late = stall.late or stall.findings
-        return Culprit(late[0].worker, EXIT_CODE, stalled_seconds=silence)
+        return Culprit(
+            late[0].worker,
+            EXIT_CODE,
+            stalled_seconds=silence,
+            lost_at=now - silence,
+        )
 
     def _tell(self, stall: Stall) -> None:
         try:
