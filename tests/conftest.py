@@ -25,6 +25,8 @@ def pytest_configure(config):
     tfdp.testing.logical_cpus(4)
     # Tests run beside each other, and their sums are small.
     tf.config.threading.set_intra_op_parallelism_threads(1)
+    # Workers in one process wait for each other in the same pool of threads.
+    tf.config.threading.set_inter_op_parallelism_threads(8)
     # What was imported lives as long as the process.
     gc.collect()
     gc.freeze()
