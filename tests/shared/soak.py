@@ -17,6 +17,8 @@ import elastic
 import launched_job
 import torment
 
+from tfdp.report import logged_goodput
+
 EVERY_SECONDS = 25
 TOLERANCE = 1e-5
 # Of the updates that an undisturbed training would make in that time.
@@ -34,6 +36,7 @@ class Result:
     left: list
     weights: float
     losses: float
+    goodput: object
 
     @property
     def seconds(self):
@@ -101,7 +104,13 @@ def run(folder, optimizer, epochs, kinds=(), every=EVERY_SECONDS, log=None):
                 folder, optimizer, epochs=epochs, samples=launched_job.SAMPLES
             )
         return Result(
-            tormentor.faults, job, exit_code, job.left(), weights, losses
+            tormentor.faults,
+            job,
+            exit_code,
+            job.left(),
+            weights,
+            losses,
+            None if exit_code else logged_goodput(folder / "log")[0],
         )
 
 
@@ -159,6 +168,7 @@ def tell(result, undisturbed):
         f"Throughput: {result.rate / undisturbed.rate:.1%} of undisturbed "
         f"({result.rate:.2f} of {undisturbed.rate:.2f} updates/s)"
     )
+    print(f"By the log of the run, {result.goodput}")
     spent = result.seconds_with()
     shares = [
         f"{spent[size] / result.seconds:.1%} "

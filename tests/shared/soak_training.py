@@ -19,7 +19,7 @@ import psutil
 import tensorflow as tf
 
 import tfdp
-from tfdp.callbacks import BackupAndRestore, DataParallel
+from tfdp.callbacks import BackupAndRestore, DataParallel, RunLogger
 
 folder, name, epochs = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 cluster = tfdp.Cluster.from_environment()
@@ -119,6 +119,7 @@ history = model.fit(
     callbacks=[
         DataParallel(),
         BackupAndRestore(folder / "backups"),
+        RunLogger(folder / "log", every=100),
         Slow(),
     ],
 ).history
