@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from grids import later
 
 import tfdp
 
@@ -119,25 +118,17 @@ def distance(one, other):
 
 @pytest.mark.parametrize(
     ("hook", "at"),
-    later(
-        [
-            ("on_train_begin", None),
-            ("on_train_end", None),
-            ("on_epoch_begin", None),
-            ("on_epoch_begin", 0),
-            ("on_epoch_end", None),
-            # Of the last epoch.
-            ("on_epoch_end", 2),
-            ("on_test_begin", None),
-            ("on_test_end", None),
-        ],
-        [
-            ("on_train_end", None),
-            ("on_epoch_begin", None),
-            ("on_epoch_end", 2),
-            ("on_test_begin", None),
-        ],
-    ),
+    [
+        pytest.param("on_train_begin", None, marks=pytest.mark.long),
+        ("on_train_end", None),
+        ("on_epoch_begin", None),
+        pytest.param("on_epoch_begin", 0, marks=pytest.mark.long),
+        pytest.param("on_epoch_end", None, marks=pytest.mark.long),
+        # Of the last epoch.
+        ("on_epoch_end", 2),
+        ("on_test_begin", None),
+        pytest.param("on_test_end", None, marks=pytest.mark.long),
+    ],
 )
 def test_what_is_set_at_an_edge_counts(strategy, undisturbed, hook, at):
     model = compiled(strategy)
