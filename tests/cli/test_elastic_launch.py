@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from tfdp.cli.launch import launch
-from tfdp.cli.worker_range import WorkerRange
+from tfdp.cli.worker_range import WorkerRange, Workers
 
 
 @pytest.fixture
@@ -22,8 +22,10 @@ def said(tmp_path):
 
 
 def test_numbers_and_ranges_are_workers():
-    assert WorkerRange().convert("3", None, None) == range(3, 4)
-    assert WorkerRange().convert("1:4", None, None) == range(1, 5)
+    convert = WorkerRange().convert
+    assert convert("3", None, None) == Workers(3, 3)
+    assert convert("1:4", None, None) == Workers(1, 4, may_change=True)
+    assert convert("2:2", None, None) == Workers(2, 2, may_change=True)
 
 
 @pytest.mark.parametrize(

@@ -198,3 +198,23 @@ def test_time_passes_while_all_wait():
     )
     assert launcher.run() == 124
     assert "the 2 s of all attempts have passed" in said
+
+
+def test_nobody_is_ended_after_the_training():
+    code = """
+    from tfdp.board import State, own_board
+    own_board().note(State.ENDED, made=5)
+    time.sleep(2)
+    """
+    command = [sys.executable, "-c", HEAD + textwrap.dedent(code)]
+    with ElasticGroup(
+        command, 2, could_grow=lambda now: group_has_noted(), settle_seconds=0
+    ) as group:
+
+        def group_has_noted():
+            return group.updates_made > 0
+
+        assert group.wait(50) is None
+    assert group.updates_made == 5
+    assert not group.begins_anew
+    assert [outcome.returncode for outcome in group.outcomes] == [0, 0]

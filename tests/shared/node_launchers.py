@@ -69,11 +69,13 @@ class Machines:
         self.running = {}
         self.logs = {}
 
-    def start(self, rank, *, script=None, args=(), env=None, name=None):
+    def start(self, rank, *, script=None, args=(), env=None, workers=None):
         """Starts the launcher of a machine."""
-        name = name or f"{rank}.{len(self.logs)}"
+        name = f"{rank}.{len(self.logs)}"
         self.logs[name] = self.folder / f"{name}.log"
         command = [sys.executable, "-m", "tfdp.cli", "launch", *self.options]
+        if workers:
+            command += ["--workers", workers]
         command += ["--nodes", ",".join(self.addresses), "--node-rank", rank]
         command += [script or self.script, *args]
         with self.logs[name].open("w") as log:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from tfdp.board import layout
 from tfdp.board.board_reader import BoardReader
 from tfdp.board.stacks import SUFFIX
-from tfdp.board.standing import Standing
+from tfdp.board.standing import Standing, State
 from tfdp.settings import BOARD
 
 # In memory, where the system has such a folder.
@@ -120,6 +120,12 @@ class BoardFolder:
         """How many updates the workers have made, by the most of them."""
         standings = self.standings().values()
         return max((each.made for each in standings if each), default=0)
+
+    @property
+    def are_past_training(self) -> bool:
+        """Whether a worker has come to what follows its `fit`."""
+        standings = self.standings().values()
+        return any(s and s.state is State.ENDED for s in standings)
 
     def hear_first_update(self, listener: Callable[[Standing], object]) -> None:
         """Has `look` tell of the first update, once.

@@ -60,7 +60,7 @@ class LaunchJob:
         elif self._roster:
             self._count = self._roster.slots_per_node
         elif options.workers:
-            self._count = options.workers[-1]
+            self._count = options.workers.most
         self._is_preloaded = options.is_preloaded()
         self._max_restarts = options.most_restarts()
         try:
@@ -105,7 +105,8 @@ class LaunchJob:
 
     def _exit_code_of_node(self, roster: Roster, limits: dict[str, Any]) -> int:
         options = self._options
-        program = program_of(options.script, options.args)
+        workers = str(options.workers)
+        program = program_of(options.script, options.args, workers)
         with Post(roster, options.secret(), program) as post:
             return NodeLauncher(
                 self._start,

@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import sys
+from typing import cast
 
 import click
 
 from tfdp.cli.rendezvous import appointment_of
 from tfdp.cli.worker_lines import say
+from tfdp.cli.worker_range import Workers
 from tfdp.cluster import Nodes
 from tfdp.cluster.roll_call import Appointment
 from tfdp.elastic import Slots
@@ -35,7 +37,7 @@ class LaunchOptions:
         click.UsageError: From each method, if options do not go together.
     """
 
-    workers: range | None
+    workers: Workers | None
     rejoin_seconds: float | None
     nodes: str | None
     node_rank: int | None
@@ -62,7 +64,7 @@ class LaunchOptions:
         return appointment_of(
             self.rendezvous,
             self.workers_total,
-            self.workers[-1] if self.workers else None,
+            self.workers.most if self.workers else None,
             self.script,
             apart={
                 "--nodes": self.nodes is not None,
@@ -74,7 +76,7 @@ class LaunchOptions:
     def slots(self) -> Slots | None:
         """Returns the slots of workers, if there may be fewer and more."""
         workers = self.workers
-        if workers is None or len(workers) == 1:
+        if workers is None or not workers.may_change:
             if self.rejoin_seconds is not None:
                 raise click.UsageError(
                     "Who is left waits for others where there may be fewer. "
@@ -91,32 +93,34 @@ class LaunchOptions:
                 raise click.UsageError(
                     "Workers become fewer and more on one machine or on "
                     "--nodes, where they wait for each other. Received: "
-                    f"--workers {workers[0]}:{workers[-1]} and {option}. Give "
-                    "one number of workers."
+                    f"--workers {workers} and {option}. Give one number of "
+                    "workers."
                 )
         patience = self.rejoin_seconds
         return Slots(
-            workers[0],
-            workers[-1],
+            workers.least,
+            workers.most,
             rejoin_seconds=_REJOIN_SECONDS if patience is None else patience,
         )
 
     def roster(self) -> Roster | None:
         """Returns who the machines are, if some of them may be missing."""
         nodes, rank, workers = self.nodes, self.node_rank, self.workers
-        if nodes is None or rank is None or not workers or len(workers) == 1:
+        if nodes is None or rank is None or not self._may_change:
             return None
+        workers = cast(Workers, workers)
         addresses = tuple(nodes.split(","))
-        slots_per_node, rest = divmod(workers[-1], len(addresses))
+        slots_per_node, rest = divmod(workers.most, len(addresses))
         if rest:
             raise click.UsageError(
                 "All nodes have equally many workers; MIN:MAX are those of "
-                f"all together. Received: --workers {workers[0]}:{workers[-1]} "
-                f"and {len(addresses)} nodes. Use a MAX that they divide."
+                f"all together. Received: --workers {workers} and "
+                f"{len(addresses)} nodes. Use a MAX that they divide."
             )
         if self.isolated:
             raise click.UsageError(_NOT_ISOLATED)
         try:
+            self._check_no_secret_is_shown()
             roster = Roster(addresses, rank, slots_per_node)
             check_secret(
                 self.secret(),
@@ -149,7 +153,7 @@ class LaunchOptions:
                     "'--rendezvous', to join machines)."
                 )
             return None
-        count = self.workers[-1] if self.workers else 1
+        count = self.workers.most if self.workers else 1
         try:
             place = Nodes(tuple(nodes.split(",")), rank, count)
         except ValueError as error:
@@ -169,8 +173,7 @@ class LaunchOptions:
             return self.max_restarts
         if self.asynchronous:
             return _RESTARTS_ALONE
-        is_elastic = self.workers is not None and len(self.workers) > 1
-        return _RESTARTS_OF_SLOTS if is_elastic else 0
+        return _RESTARTS_OF_SLOTS if self._may_change else 0
 
     def is_preloaded(self) -> bool:
         """Returns whether workers are forked."""
@@ -182,9 +185,12 @@ class LaunchOptions:
             )
         if self.preload is not None:
             return self.preload
-        is_elastic = self.workers is not None and len(self.workers) > 1
         is_possible = sys.platform == "linux" and self.cpus_per_worker is None
-        return is_elastic and is_possible
+        return self._may_change and is_possible
+
+    @property
+    def _may_change(self) -> bool:
+        return self.workers is not None and self.workers.may_change
 
     def check(self, count: int, place: Nodes | None) -> None:
         """Checks what else does not go together.
@@ -222,15 +228,18 @@ class LaunchOptions:
                 "the server gives up who hangs. Received: --asynchronous and "
                 f"{option}. Leave it out."
             )
-        if SECRET in self.variables:
-            raise ValueError(
-                "The secret of an asynchronous job must not be an argument, "
-                "which others on this machine can read. Received: --env "
-                f"{SECRET}=(not shown). Leave it out: one is drawn, unless "
-                f"with --nodes; then export {SECRET}."
-            )
+        self._check_no_secret_is_shown()
         secret = worker_variables().get(SECRET, "")
         check_secret(secret, are_all_here=are_all_here)
+
+    def _check_no_secret_is_shown(self) -> None:
+        if SECRET in self.variables:
+            raise ValueError(
+                "The secret of a job must not be an argument, which others on "
+                f"this machine can read. Received: --env {SECRET}=(not shown). "
+                "Leave it out: one is drawn, unless with --nodes; then export "
+                f"{SECRET}."
+            )
 
     def start_seconds(self) -> float:
         """Returns how long workers wait for each other at the start."""

@@ -1,5 +1,6 @@
 """How many workers a machine has, as an option: `4`, or `1:4`."""
 
+import dataclasses
 from typing import Any
 
 import click
@@ -7,15 +8,39 @@ import click
 from tfdp.launch import MOST_WORKERS
 
 
-class WorkerRange(click.ParamType):
-    """A number of workers, or the least and the most of them.
+@dataclasses.dataclass(frozen=True)
+class Workers:
+    """How many workers there are to be.
 
-    Its values are a `range` of all numbers that will do.
+    Args:
+        least: With how many training may go on.
+        most: How many there are at most.
+        may_change: Whether some may be lost, and come back.
 
     Example:
 
-    >>> WorkerRange().convert("2:4", None, None)
-    range(2, 5)
+    >>> str(Workers(1, 4, may_change=True)), str(Workers(2, 2))
+    ('1:4', '2')
+    """
+
+    least: int
+    most: int
+    may_change: bool = False
+
+    def __str__(self) -> str:
+        """Says it as the option does."""
+        return (
+            f"{self.least}:{self.most}" if self.may_change else f"{self.most}"
+        )
+
+
+class WorkerRange(click.ParamType):
+    """A number of workers, or the least and the most of them.
+
+    Example:
+
+    >>> print(WorkerRange().convert("2:4", None, None))
+    2:4
     """
 
     name = "N|MIN:MAX"
@@ -25,8 +50,8 @@ class WorkerRange(click.ParamType):
         value: Any,
         param: click.Parameter | None,
         ctx: click.Context | None,
-    ) -> range:
-        """Returns the numbers that a text names.
+    ) -> Workers:
+        """Returns what a text says.
 
         Args:
             value: The text.
@@ -36,7 +61,7 @@ class WorkerRange(click.ParamType):
         Raises:
             click.BadParameter: If they are none.
         """
-        if isinstance(value, range):
+        if isinstance(value, Workers):
             return value
         parts = str(value).split(":")
         try:
@@ -67,7 +92,7 @@ class WorkerRange(click.ParamType):
                 param,
                 ctx,
             )
-        return range(least, most + 1)
+        return Workers(least, most, may_change=len(parts) > 1)
 
 
 def _rule(value: Any, way: str) -> str:

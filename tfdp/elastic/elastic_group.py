@@ -15,8 +15,9 @@ class ElasticGroup(WorkerGroup):
     """A group that is ended where more workers could train.
 
     They are told by SIGTERM, at which a program with `BackupAndRestore` saves
-    a backup. Where one has failed, the others are killed at once: they wait
-    for it in an update that will not be, and go on from their last backup.
+    a backup; after its `fit` they are left alone. Where one has failed, the
+    others are killed at once: they wait for it in an update that will not be,
+    and go on from their last backup.
 
     Args:
         *args: As for `WorkerGroup`.
@@ -89,7 +90,16 @@ class ElasticGroup(WorkerGroup):
             codes: Exit code of each worker here; `None` while it runs.
         """
         has_failed = self.blame.has_seen_failure
-        return not has_failed and all(c is None for c in codes.values())
+        all_run = all(code is None for code in codes.values())
+        return all_run and not (has_failed or self.is_past_training)
+
+    @property
+    def is_past_training(self) -> bool:
+        """Whether a worker has come to what follows its `fit`.
+
+        Nobody would save a backup there, and all would begin from nothing.
+        """
+        return self.boards.are_past_training
 
     def begin_anew(self) -> None:
         """Ends the workers so that another group begins."""

@@ -85,6 +85,13 @@ def _tell_of_late_variables() -> None:
             return
         name, value = map(os.fsdecode, values)
         is_read = name.startswith(_READ_BY_IMPORTS) and name != "TF_CONFIG"
+        keras = sys.modules.get("keras")
+        if (
+            name == "KERAS_BACKEND"
+            and keras
+            and value == keras.config.backend()
+        ):
+            return
         if is_read and name not in told and os.environ.get(name) != value:
             told.add(name)
             print(

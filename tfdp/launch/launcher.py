@@ -208,9 +208,10 @@ class Launcher:
         if is_first:
             # It may have come while this very stream was written to.
             with contextlib.suppress(RuntimeError, OSError):
+                told = "the workers are told; a second signal kills them"
                 self.say(
-                    f"{signal_name(number)}: the workers are told; a second "
-                    "signal kills them"
+                    f"{signal_name(number)}: "
+                    f"{told if self._group else 'there is no worker now'}"
                 )
 
     def _summarize(

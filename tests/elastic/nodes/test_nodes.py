@@ -2,9 +2,12 @@
 
 import contextlib
 import signal
+import time
 
 import pytest
 from node_launchers import Machines
+
+from tfdp.elastic.nodes import Post, Roster
 
 TRAIN = "train(until='end')"
 PLAIN = ("--no-preload",)
@@ -159,6 +162,7 @@ def test_another_program_is_refused_and_disturbs_nobody(machines, tmp_path):
     for changes, rule in (
         ({"script": other}, "one program. Received: script '"),
         ({"args": ["--rate", "1"]}, "Received: arguments '"),
+        ({"workers": "2:3"}, "Received: --workers '2:3' here, '1:3' there"),
     ):
         name = job.start(2, **changes)
         assert job.wait(name) == 2
@@ -199,3 +203,74 @@ def test_a_leader_that_was_stopped_takes_over_again(machines):
     job.hear(first, r"\[worker 0\] attempt [1-9] of 2")
     job.end()
     assert (job.wait(first), job.wait(second)) == (0, 0)
+
+
+def test_another_program_does_not_take_over_from_who_was_there(
+    machines, tmp_path
+):
+    job = machines(options=SOON)
+    first, second = job.start(0), job.start(1)
+    job.hear(second, r"\[worker 1\] attempt 0 of 2")
+    other = tmp_path / "other.py"
+    other.write_text(job.script.read_text() + "\n")
+    job.kill(first)
+    changed = job.start(0, script=other)
+    assert job.wait(changed) == 2
+    assert "must start one program" in job.said(changed)
+    job.hear(second, r"\[worker 0\] attempt 1 of 1")
+    job.end()
+    assert job.wait(second) == 0
+
+
+def test_who_comes_after_the_training_disturbs_nobody(machines):
+    job = machines(
+        """
+        from tfdp.board import State
+        own_board().note(State.ENDED, made=5)
+        print("saves", flush=True)
+        train('end')
+        """,
+        options=SOON,
+        count=3,
+    )
+    first, second = job.start(0), job.start(1)
+    job.hear(second, r"\[worker 1\] saves")
+    third = job.start(2)
+    job.hear(third, "leads")
+    job.kill(second, signal.SIGTERM)
+    time.sleep(2)
+    job.end()
+    assert job.wait(first) == 0
+    assert job.wait(second) == 128 + signal.SIGTERM
+    assert job.wait(third) == 0
+    assert "attempt 1" not in job.all_said()
+
+
+def test_as_many_as_there_are_may_be_the_least(machines):
+    job = machines(least=2, options=(*SOON, "--max-restarts", "9"))
+    first, second = job.start(0), job.start(1)
+    job.hear(second, r"\[worker 1\] attempt 0 of 2")
+    job.kill(second)
+    job.hear(first, r"waiting up to 600 s for node 1")
+    back = job.start(1)
+    job.hear(back, r"\[worker 1\] attempt 1 of 2")
+    job.end()
+    assert (job.wait(first), job.wait(back)) == (0, 0)
+
+
+def test_a_stranger_at_another_address_is_passed_over(machines):
+    job = machines(options=SOON, count=3)
+    stranger = Post(Roster(tuple(job.addresses), 1), "another secret", {})
+    with stranger:
+        # It alone would not do: the list is wrong.
+        name = job.start(2)
+        assert job.wait(name) == 2
+        assert f"Received: {job.addresses[1]}, where" in job.said(name)
+    first = job.start(0)
+    job.hear(first, r"\[worker 0\] attempt 0 of 1")
+    stranger = Post(Roster(tuple(job.addresses), 1), "another secret", {})
+    with stranger:
+        third = job.start(2)
+        job.hear(third, "node 0 .* leads")
+        job.end()
+        assert (job.wait(first), job.wait(third)) == (0, 0)

@@ -75,6 +75,7 @@ class LedGroup(WorkerGroup):
         told = Report(
             attempt=self._attempt,
             updates=self.boards.updates_made,
+            is_past=self.boards.are_past_training,
             leaves=self.leaves,
             **report,
         )

@@ -115,7 +115,8 @@ class NodeLauncher:
                     self._has_met = True
                     post.look_at([])
                     return peer
-            self._check_others()
+            if post.rounds and not leaders:
+                self._check_others()
             is_first = all(rank > self._roster.rank for rank in seen)
             if leaders or not (is_first and post.rounds):
                 alone_since = None
@@ -135,6 +136,8 @@ class NodeLauncher:
         return None
 
     def _check_others(self) -> None:
+        if self._post.refusals:
+            raise Refused(min(self._post.refusals.items())[1])
         if self._has_met or not self._post.others:
             return
         rank, why = min(self._post.others.items())

@@ -19,6 +19,7 @@ class Report:
         updates: How many updates they have made.
         outcomes: What has become of each.
         failure: Whose failure has ended them; `None` for nobody's.
+        is_past: Whether a worker has come to what follows its `fit`.
         leaves: Whether the launcher was told to end.
 
     Example:
@@ -33,6 +34,7 @@ class Report:
     updates: int = 0
     outcomes: tuple[WorkerOutcome, ...] = ()
     failure: WorkerFailure | None = None
+    is_past: bool = False
     leaves: bool = False
 
     @classmethod
@@ -50,6 +52,7 @@ class Report:
                 updates=int(told["updates"]),
                 outcomes=tuple(WorkerOutcome(**o) for o in told["outcomes"]),
                 failure=failure and _failure(**failure),
+                is_past=bool(told["is_past"]),
                 leaves=bool(told["leaves"]),
             )
         except (KeyError, TypeError, ValueError):

@@ -93,6 +93,7 @@ class Post:
         seen: Whom each launcher that answers calls its leader, by rank.
         rounds: How often all that are looked at have been.
         others: Why who answers at an address is of another job, by rank.
+        refusals: Why a launcher of this job refuses this one, by rank.
         is_over: Whether the job is, and all members were told. Set it.
 
     Raises:
@@ -114,6 +115,7 @@ class Post:
         self.seen: dict[int, int | None] = {}
         self.rounds = 0
         self.others: dict[int, str] = {}
+        self.refusals: dict[int, str] = {}
         self.is_over = False
         self._kept: set[asyncio.Task[None]] = set()
         servers = listening.listeners(
@@ -142,7 +144,8 @@ class Post:
         """
         if frozenset(ranks) != self._targets:
             self._targets = frozenset(ranks)
-            self.seen, self.others, self.rounds = {}, {}, 0
+            self.seen, self.others, self.refusals = {}, {}, {}
+            self.rounds = 0
 
     def join(self, rank: int) -> Peer:
         """Joins a launcher that leads.
@@ -221,6 +224,8 @@ class Post:
         except (OSError, UnicodeError, Stranger):
             self.seen.pop(rank, None)
         else:
+            if refused := answer.get("refused"):
+                self.refusals[rank] = str(refused)
             leader = answer.get("leader")
             self.seen[rank] = leader if isinstance(leader, int) else None
 
@@ -291,16 +296,19 @@ class Post:
                 writer.close()
 
     def _answer(self, caller: Caller) -> dict[str, Any]:
-        if not caller.joins or self.leader != self._roster.rank:
-            return {"leader": self.leader}
         wrong = difference(caller.program, self._program)
-        if wrong:
-            return {
-                "refused": "All launchers of a job must start one program. "
-                f"Received: {wrong}, at {self._roster.address}. Take the same "
-                "files, arguments and versions, or another port for another "
-                "job; what differs by machine is for the environment."
-            }
+        refused = wrong and (
+            "All launchers of a job must start one program. Received: "
+            f"{wrong}, at {self._roster.address}. Take the same files, "
+            "arguments and versions, or another port for another job; what "
+            "differs by machine is for the environment."
+        )
+        leads = self.leader == self._roster.rank
+        # Who was here before is right.
+        if refused and (leads or self.begun > caller.begun):
+            return {"leader": self.leader, "refused": refused}
+        if not (caller.joins and leads):
+            return {"leader": self.leader}
         there = self.members.get(caller.rank)
         if there is not None and not there.gone:
             return {"busy": f"a launcher of rank {caller.rank} is there"}

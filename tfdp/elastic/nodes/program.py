@@ -17,7 +17,9 @@ _PACKAGES = {
 }
 
 
-def program_of(script: str, args: Sequence[str]) -> dict[str, str]:
+def program_of(
+    script: str, args: Sequence[str], workers: str = ""
+) -> dict[str, str]:
     """Describes what a launcher starts, and with what.
 
     What the script imports from beside it is not looked into.
@@ -25,6 +27,7 @@ def program_of(script: str, args: Sequence[str]) -> dict[str, str]:
     Args:
         script: Path of a Python file.
         args: Its arguments.
+        workers: How many workers there may be, as it was said.
 
     Returns:
         Versions, and codes that differ where the file or the arguments do, by
@@ -35,10 +38,11 @@ def program_of(script: str, args: Sequence[str]) -> dict[str, str]:
 
     Example:
 
-    >>> sorted(program_of(__file__, []))
-    ['Keras', 'Python', 'TensorFlow', 'arguments', 'script', 'tfdp']
+    >>> list(program_of(__file__, [], "1:4"))[:3]
+    ['--workers', 'script', 'arguments']
     """
     return {
+        "--workers": workers,
         "script": _code(pathlib.Path(script).read_bytes()),
         "arguments": _code(json.dumps(list(args)).encode()),
         "Python": platform.python_version(),

@@ -89,6 +89,12 @@ class SpreadGroup(ElasticGroup):
         told = [self._of(peer).updates for peer, _ in self._members]
         return max([super().updates_made, *told])
 
+    @property
+    def is_past_training(self) -> bool:
+        """Whether a worker has come to what follows its `fit`, anywhere."""
+        told = any(self._of(peer).is_past for peer, _ in self._members)
+        return told or super().is_past_training
+
     def end(self, number: int) -> None:
         """Asks all workers to end, here and elsewhere.
 
@@ -110,7 +116,8 @@ class SpreadGroup(ElasticGroup):
                 return self._blamed(self._lost(peer, indices))
         failures = [r.failure for r in reports.values() if r.failure]
         culprit = super().judge(now, codes)
-        if any(r.leaves for r in reports.values()) and not self.is_ending:
+        leaves = any(r.leaves for r in reports.values())
+        if leaves and not (self.is_ending or self.is_past_training):
             self.begin_anew()
         if self.is_ending or not (culprit or failures):
             return culprit
