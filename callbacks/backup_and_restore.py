@@ -54,7 +54,8 @@ class BackupAndRestore(keras.callbacks.Callback):
     Under `tfdp launch --max-restarts` there is a copy in memory too, which a
     worker's death leaves there: of every update, where that takes no more than
     `most_pause` of the time, else of every few. A restart resumes from the
-    newest of both.
+    newest of both. There the end of a `fit` is kept, as long as the launcher
+    runs: a program that falls later does not train again.
 
     With it comes back what Keras's callbacks remember, such as patience and
     best weights, and the global random numbers of Python, NumPy and
@@ -95,8 +96,8 @@ class BackupAndRestore(keras.callbacks.Callback):
             before is used, with a warning. Defaults to 2.
         most_pause: Share of the time that copies in memory may take: 0
             for none, 1 for each update. Defaults to 0.05.
-        delete_checkpoint: Whether to delete the backups when training has
-            reached its end. Defaults to `True`.
+        delete_checkpoint: Whether to delete the backups on disk when training
+            has reached its end. Defaults to `True`.
         clock: Returns the time in seconds. Defaults to `time.monotonic`.
 
     Attributes:
@@ -142,11 +143,6 @@ class BackupAndRestore(keras.callbacks.Callback):
         )
         if every_seconds is not None:
             every_seconds = checked_number("every_seconds", every_seconds)
-        if not os.fspath(backup_dir):
-            raise ValueError(
-                "`backup_dir` must name a folder. Received: an empty name. "
-                "Give each run a folder of its own."
-            )
         self.every_seconds = every_seconds
         self.delete_checkpoint = delete_checkpoint
         self.backups = Backups(
@@ -176,6 +172,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._course = course_of(self.model)
         self._size = UpdateSize(self.model, self._course, self.params)
         self._epoch = self._batch = 0
+        self._has_ended = False
         self._restored: Backup | None = None
         self._replay: Replay | None = None
         self._to_come: Backup | None = None
@@ -242,14 +239,19 @@ class BackupAndRestore(keras.callbacks.Callback):
         keras_fit.begin_at_epoch(self.model, None)
         if self._replay is not None and self._replay.is_on:
             self._replay.stop()
+        self.backups.end()
+        self._epoch, self._batch = self._epoch + 1, 0
         if self._restored is not None:
             # Of a run that had reached its end already.
             fill_history(self.model, self._restored.about)
+            self.backups.leave_no_empty_folder()
         elif not self.delete_checkpoint:
-            self._epoch, self._batch = self._epoch + 1, 0
             self._save()
             self.backups.close()
         else:
+            if self.backups.outlive_a_fit:
+                self._has_ended = True
+                self._save(on_disk=False)
             self.backups.delete()
 
     def _begin_training(self) -> None:
@@ -341,6 +343,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             "updates": self._updates.now(),
             "compiled": self._updates.optimizers_before,
             **history_of(self.model),
+            "has_ended": self._has_ended,
             "callbacks": self._states.captured(arrays),
             "random": randoms,
         }
@@ -376,7 +379,9 @@ class BackupAndRestore(keras.callbacks.Callback):
             print(f"Resuming at {place}, from {self._found_in}.", flush=True)
         self._restored = self._to_come = backup
         self._epoch, self._batch = about["epoch"], batch
-        has_stopped = self._states.has_stopped(about.get("callbacks", {}))
+        has_stopped = about.get("has_ended") or self._states.has_stopped(
+            about.get("callbacks", {})
+        )
         last = max(self.params["epochs"], about["epoch"])
         keras_fit.begin_at_epoch(
             self.model, last if has_stopped else about["epoch"]

@@ -13,7 +13,7 @@ import tensorflow as tf
 from killed import KillAt, Killed
 
 import tfdp
-from tfdp.backup import TrainingState
+from tfdp.backup import TrainingState, backups
 
 SAMPLES, BATCH = 96, 16
 
@@ -100,7 +100,6 @@ def others():
 def test_the_newest_of_both_is_resumed(tmp_path, memory, capsys):
     whole, history = fit(tmp_path / "whole", *others())
     assert int(whole.optimizer.skipped_updates.numpy()) > 0
-    assert not list(memory.iterdir())
     mine = others()
     with pytest.raises(Killed):
         fit(tmp_path / "backups", *mine, KillAt(1, 3))
@@ -112,6 +111,52 @@ def test_the_newest_of_both_is_resumed(tmp_path, memory, capsys):
     assert_same(model, whole)
     assert again.history == history.history
     assert mine[0].seen == SAMPLES // BATCH * 3
+
+
+def begin_process(monkeypatch):
+    """As if this were another one, of the same launcher."""
+    monkeypatch.setattr(backups, "_ended_here", set())
+
+
+class Stops(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == 1
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_program_that_falls_after_its_fit_does_not_train_again(
+    tmp_path, memory, monkeypatch, stops
+):
+    folder = tmp_path / "backups"
+    more = [Stops()] if stops else []
+    whole, history = fit(folder, *others(), *more)
+    assert len(history.history["loss"]) == (2 if stops else 3)
+    assert not folder.exists()
+    for _ in range(2):
+        begin_process(monkeypatch)
+        mine = others()
+        model, again = fit(folder, *mine, *more)
+        assert_same(model, whole)
+        assert again.history == history.history
+        (_,) = memory.iterdir()
+
+
+def test_another_fit_of_a_process_begins_anew(tmp_path, memory, monkeypatch):
+    folder = tmp_path / "backups"
+    fit(folder, epochs=1)
+    for _ in range(2):
+        mine = Remembers()
+        fit(folder, mine, epochs=1)
+        assert mine.seen == SAMPLES // BATCH
+    begin_process(monkeypatch)
+    steps = []
+    for seen in (0, SAMPLES // BATCH):
+        # The first one was made before.
+        count = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: steps.append(batch)
+        )
+        fit(folder, Remembers(), count, epochs=1)
+        assert len(steps) == seen
 
 
 def test_without_the_memory_it_is_that_on_disk(tmp_path, memory, capsys):

@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from tfdp.agreement import all_gather
 from tfdp.backup.backup_folder import Backup, BackupFolder
 from tfdp.backup.backup_writer import BackupWriter
 from tfdp.backup.contents import check_contents
 from tfdp.backup.memory import MemoryCopy, Pauses
 from tfdp.backup.sharing import shared
 from tfdp.strategy import AsynchronousStrategy, DataParallelStrategy
+
+# Folders of fits that have ended in this process: another one with the same
+# folder does not go on from there.
+_ended_here: set[str] = set()
 
 
 class Backups:
@@ -28,9 +33,14 @@ class Backups:
         most_pause: Share of the time that backups in memory may take.
         clock: Returns the time in seconds.
 
+    Raises:
+        ValueError: If the folder has no name.
+
     Attributes:
         path: As given.
         pauses: What training has waited for.
+        outlive_a_fit: Whether the end of a `fit` is kept in memory, for a
+            program that falls later; the same on all workers.
     """
 
     def __init__(
@@ -41,6 +51,11 @@ class Backups:
         most_pause: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if not os.fspath(path):
+            raise ValueError(
+                "`backup_dir` must name a folder. Received: an empty name. "
+                "Give each run a folder of its own."
+            )
         self._folder = BackupFolder(path, keep=keep)
         self.path = self._folder.path
         self._writer = BackupWriter(self._folder)
@@ -49,6 +64,7 @@ class Backups:
         self._memory: MemoryCopy | None = None
         self._reason = ""
         self.pauses = Pauses(0.0, clock)
+        self.outlive_a_fit = False
 
     def open(self, strategy: DataParallelStrategy, memory_folder: str) -> None:
         """Begins a `fit`.
@@ -69,6 +85,9 @@ class Backups:
             is_apart = isinstance(strategy, AsynchronousStrategy)
             if self._most_pause and not is_apart:
                 self._memory = MemoryCopy.opened(memory_folder, self.path)
+            if self._memory and self._name in _ended_here:
+                self._memory.delete()
+            _ended_here.discard(self._name)
         self._told_at = 0
         most = self._most_pause if self._memory else 0.0
         self.pauses = Pauses(most, self._clock)
@@ -81,6 +100,10 @@ class Backups:
             chief.
         """
         own, where = None, ""
+        self.outlive_a_fit = self._memory is not None
+        if self._strategy.num_workers > 1:
+            told = all_gather(self._strategy, [int(self.outlive_a_fit)])
+            self.outlive_a_fit = bool(told[0, 0])
         if self._strategy.is_chief:
             own, where = self._newest()
         return shared(self._strategy, own), where
@@ -141,8 +164,22 @@ class Backups:
         if self._memory is not None and not self._writer.has_failed:
             self._memory.delete()
 
+    def end(self) -> None:
+        """Takes note that a `fit` has ended, here or before."""
+        _ended_here.add(self._name)
+
+    def leave_no_empty_folder(self) -> None:
+        """Removes the folder if nothing is in it."""
+        if self._strategy.is_chief:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.path)
+
     def delete(self) -> None:
-        """Removes all backups, and the folder if nothing else is in it."""
+        """Removes all backups, and the folder if nothing else is in it.
+
+        The newest one in memory stays: whoever starts this program again does
+        not train again.
+        """
         if not self._strategy.is_chief:
             return
         self._writer.wait()
@@ -156,7 +193,11 @@ class Backups:
                 stacklevel=3,
             )
         if self._memory is not None:
-            self._memory.delete()
+            self._memory.keep_newest()
+
+    @property
+    def _name(self) -> str:
+        return os.path.realpath(self.path)
 
     def _newest(self) -> tuple[Backup | None, str]:
         in_memory = self._memory and self._memory.newest(_checked)

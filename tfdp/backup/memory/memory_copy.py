@@ -115,6 +115,13 @@ class MemoryCopy:
                 return backup
         return None
 
+    def keep_newest(self) -> None:
+        """Removes the file of the older one, if both are whole."""
+        heads = [(Head.of_file(path), path) for path in self._paths]
+        whole = [(head.order, path) for head, path in heads if head is not None]
+        if len(whole) > 1:
+            min(whole)[1].unlink(missing_ok=True)
+
     def delete(self) -> None:
         """Removes the files."""
         for path in self._paths:
