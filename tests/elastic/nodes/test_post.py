@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import threading
 import time
 
 import pytest
@@ -14,6 +15,7 @@ from tfdp.elastic import Slots
 from tfdp.elastic.nodes import NodeLauncher, Post, Refused, Roster
 from tfdp.elastic.nodes import node_launcher as module
 from tfdp.elastic.nodes.line import AnotherJob, Line, answered, called
+from tfdp.elastic.nodes.orders import Order, Report
 
 PROGRAM = {"script": "1"}
 
@@ -312,3 +314,33 @@ def test_another_machine_of_the_same_rank_is_refused(
         ):
             launcher.run()
     assert not leader.gone
+
+
+def test_an_attempt_that_is_over_before_it_began_here_is_told(posts, addresses):
+    first = posts(0)
+    first.leader = 0
+    roster = roster_of(addresses, 1)
+    codes = []
+    with Post(roster, "secret", PROGRAM) as post:
+        launcher = NodeLauncher(
+            pytest.fail,
+            post=post,
+            roster=roster,
+            slots=lambda: Slots(1, 2),
+            say=print,
+        )
+
+        def lead():
+            until(lambda: 1 in first.members)
+            member = first.members[1]
+            over = Order(attempt=3, slots=(0, 1), kills=True)
+            member.tell(**over.as_fields())
+            until(lambda: Report.of(member.heard).attempt == 3)
+            codes.append(Report.of(member.heard).runs)
+            member.tell(**Order(exit_code=7).as_fields())
+
+        thread = threading.Thread(target=lead)
+        thread.start()
+        assert launcher.run() == 7
+        thread.join()
+    assert codes == [False]

@@ -10,7 +10,7 @@ from typing import Any
 from tfdp.elastic import Slots
 from tfdp.elastic.nodes.leading_launcher import Deposed, LeadingLauncher
 from tfdp.elastic.nodes.led_group import LedGroup
-from tfdp.elastic.nodes.orders import Order
+from tfdp.elastic.nodes.orders import Order, Report
 from tfdp.elastic.nodes.peer import Peer
 from tfdp.elastic.nodes.post import Post, Refused
 from tfdp.elastic.nodes.roster import Roster
@@ -205,9 +205,13 @@ class NodeLauncher:
                     return order.exit_code
                 if self._signal or leader.gone:
                     break
-                if order.attempt > attempt and here and not order.kills:
+                if order.attempt > attempt and here:
                     attempt = order.attempt
-                    self._attempt(leader, order, here)
+                    if order.kills:
+                        # It has ended before it began here.
+                        leader.tell(**Report(attempt).as_fields())
+                    else:
+                        self._attempt(leader, order, here)
                 time.sleep(_POLL_SECONDS)
         finally:
             self._post.leader = None
