@@ -23,7 +23,8 @@ def test_a_training_of_changing_machines_equals_one_device(
     tmp_path, optimizer, first_lost
 ):
     job = Machines(tmp_path, "", options=("--rejoin-seconds", "0"))
-    run = {"script": SCRIPT, "args": [tmp_path, optimizer]}
+    # So long that a launcher may come back meanwhile.
+    run = {"script": SCRIPT, "args": [tmp_path, optimizer, "0.3"]}
     with contextlib.closing(job):
         names = [job.start(rank, **run) for rank in (0, 1)]
         job.hear(names[0], r"\[worker 0\] update [5-9] of 2")

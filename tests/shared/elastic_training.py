@@ -1,4 +1,7 @@
-"""Trains with backups, and says each update; one argument: a folder."""
+"""Trains with backups, and says each update.
+
+Arguments: a folder, the optimizer, and seconds that an update takes at least.
+"""
 
 import pathlib
 import sys
@@ -11,6 +14,7 @@ import tfdp
 from tfdp.callbacks import BackupAndRestore, DataParallel
 
 folder = pathlib.Path(sys.argv[1])
+seconds = float(sys.argv[3]) if sys.argv[3:] else 0.05
 strategy = tfdp.auto_strategy()
 with strategy.scope():
     model = elastic.model()
@@ -25,7 +29,7 @@ class Says(elastic.Updates):
     def on_update(self, update):
         if strategy.is_chief:
             print(f"update {update} of {strategy.num_workers}", flush=True)
-        time.sleep(0.05)
+        time.sleep(seconds)
 
 
 history = model.fit(
