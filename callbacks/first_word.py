@@ -10,8 +10,8 @@ import tensorflow as tf
 from tfdp.backup import is_replaying
 from tfdp.board import State, own_board
 from tfdp.machine import kernel_variables
+from tfdp.optimizer import UpdateCount
 from tfdp.settings import ONEDNN, onednn
-from tfdp.upstream.keras import inspection
 from tfdp.upstream.tensorflow import tf_runtime
 
 # Reading the optimizer takes longer than a note does.
@@ -74,7 +74,8 @@ class FirstWord(keras.callbacks.Callback):
         self._is_first = True
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Says what makes all steps slow, once in a process."""
+        """Begins to count, and says what makes all steps slow, once."""
+        self._updates = UpdateCount(self.model)
         if getattr(self.model.distribute_strategy, "is_chief", True):
             tell_of_slow_kernels()
 
@@ -155,8 +156,7 @@ class FirstWord(keras.callbacks.Callback):
             )
 
     def _read(self) -> None:
-        held = inspection.optimizers(self.model)
-        self._update = self._counted_from = inspection.updates(held)
+        self._update = self._counted_from = self._updates.now()
         self._cycle = getattr(self.model.optimizer, "accumulation_steps", 1)
         # Where it is read in the middle of a cycle, that goes on.
         self._steps %= self._cycle
