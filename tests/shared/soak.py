@@ -19,10 +19,10 @@ import torment
 
 from tfdp.report import logged_goodput
 
-EVERY_SECONDS = 25
+EVERY_SECONDS = 24
 TOLERANCE = 1e-5
 # Of the updates that an undisturbed training would make in that time.
-EXPECTED_SHARE = 0.7
+EXPECTED_SHARE = 0.8
 MEBIBYTE = 2**20
 
 
@@ -195,7 +195,11 @@ def tell(result, undisturbed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("minutes", type=float, nargs="?", default=30)
-    parser.add_argument("--optimizer", default="Adam")
+    # Adam takes rounding to 2e-2 in 11,000 updates, without any fault too.
+    parser.add_argument("--optimizer", default="momentum")
+    parser.add_argument(
+        "--every", type=float, default=EVERY_SECONDS, help="seconds"
+    )
     parser.add_argument(
         "--log", type=argparse.FileType("w"), help="what all of them say"
     )
@@ -213,7 +217,11 @@ def main():
     )
     kinds = itertools.cycle(torment.KINDS)
     result = in_new_folder(
-        arguments.optimizer, epochs, kinds, log=arguments.log
+        arguments.optimizer,
+        epochs,
+        kinds,
+        every=arguments.every,
+        log=arguments.log,
     )
     tell(result, undisturbed)
     if wrongs := undisturbed.wrongs + result.wrongs:
