@@ -277,11 +277,11 @@ class Board:
 def own_board() -> Board:
     """Returns the board of this process, as the variable `TFDP_BOARD` says.
 
-    Without one nothing is written.
+    Without one nothing is written, unless `keep` says so.
 
     Example:
 
-    >>> own_board().is_open
-    False
+    >>> own_board() is own_board()
+    True
     """
     return Board(board_file())
