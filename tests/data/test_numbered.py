@@ -12,6 +12,7 @@ import tensorflow as tf
 from places import SHARED
 
 import tfdp
+from tfdp.data.numbered.stream import Stream
 from tfdp.upstream.keras import keras_fit
 from tfdp.upstream.tensorflow import tf_datasets
 
@@ -162,6 +163,30 @@ def test_a_worker_computes_its_own_items_alone(monkeypatch):
     # Keras has looked at the first two. Who is ahead takes some of the other's.
     computed = [*made[0].computed[2:], *made[1].computed[2:]]
     assert sorted(computed) == list(range(6))
+
+
+class AllAreWanted:
+    """Blocks that hold nobody back."""
+
+    def __getattr__(self, name):
+        return lambda *given: None
+
+
+def test_an_epoch_may_be_left_while_a_graph_is_traced():
+    """As where what holds it is collected as garbage then."""
+    dataset = tf.data.Dataset.range(500)
+    stream = Stream(dataset, None, lambda epoch: epoch, blocks=AllAreWanted())
+    epoch = stream.epoch(0)
+    assert int(epoch.batch(0)) == 0
+    iterator = epoch._iterator
+
+    @tf.function(autograph=False)
+    def trace():
+        epoch.close(is_over=False)
+        return tf.constant(0)
+
+    trace()
+    assert next(iterator, None) is None
 
 
 def test_after_the_mark_a_worker_computes_its_own_samples_alone(monkeypatch):

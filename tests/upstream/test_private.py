@@ -385,6 +385,7 @@ USES = {
 GONE_ON_WITHOUT = {
     "tf_datasets._asks_others": lambda: tf_datasets.end_together(object()),
     "tf_iterators._type_spec": begun_iterator,
+    "tf_runtime._uses_onednn": tf_runtime.uses_onednn,
     "tf_iterators._from_components": begun_iterator,
     "keras_models._compile_metrics": lambda: keras_models.compiled_metrics(
         model("mae")

@@ -158,8 +158,10 @@ class _Epoch:
         if blocks is None:
             return
         blocks.end()
-        for _ in iterator or ():
-            pass
+        # It may be collected as garbage while somebody traces a graph.
+        with tf.init_scope():
+            for _ in iterator or ():
+                pass
         blocks.let_all_through()
 
 
