@@ -248,9 +248,12 @@ def test_the_device_is_read_when_a_line_is_due(
     updates = inspection.updates
 
     def counted(*args):
-        by = pathlib.Path(sys._getframe(1).f_code.co_filename).stem
+        by = [
+            pathlib.Path(sys._getframe(depth).f_code.co_filename).stem
+            for depth in (1, 2)
+        ]
         # The board has its own, once a second.
-        if by != "first_word":
+        if "first_word" not in by:
             reads.append(by)
         return updates(*args)
 
