@@ -109,9 +109,10 @@ def test_endless_data_tell_their_batch_too(tmp_path):
         fit(make_model(2, 2), tmp_path, data.batch(16), **options)
 
 
-def test_a_short_last_batch_is_no_other_batch(tmp_path):
+def test_a_short_last_batch_is_no_other_batch(tmp_path, capsys):
     killed_fit(tmp_path, samples().batch(8), at=(0, 3))
     fit(make_model(2, 1), tmp_path, samples().batch(16))
+    assert "Resuming at epoch 1, batch " in capsys.readouterr().out
 
 
 def generator(size):
@@ -136,9 +137,12 @@ def generator(size):
     ],
     ids=["neither", "before", "now"],
 )
-def test_where_nobody_knows_the_batch_nothing_is_refused(tmp_path, before, now):
+def test_where_nobody_knows_the_batch_nothing_is_refused(
+    tmp_path, capsys, before, now
+):
     killed_fit(tmp_path, before, steps=2)
     fit(make_model(2, 1), tmp_path, now)
+    assert "Resuming at epoch " in capsys.readouterr().out
 
 
 class TwoOptimizers(keras.Sequential):

@@ -1,18 +1,16 @@
 """Launchers that meet at one address, of `tfdp launch --rendezvous`."""
 
-import contextlib
 import math
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import click
 
 from tfdp.cli.worker_lines import say
 from tfdp.cluster.roll_call import Appointment, Seats, attend
 from tfdp.launch import SECRET, worker_variables
+from tfdp.machine import ending_signals
 from tfdp.settings import start_timeout
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def appointment_of(
@@ -84,7 +82,7 @@ def met(
     theirs = {**worker_variables(), **variables}
     try:
         seconds = start_timeout(theirs)
-        with _usual_signals():
+        with ending_signals(signal.SIG_DFL):
             seats = attend(
                 appointment,
                 secret=theirs.get(SECRET, ""),
@@ -96,15 +94,3 @@ def met(
     here = f"worker {first} is" if first == last else f"{first} to {last} are"
     say(f"{appointment.size} workers met at {appointment.address}: {here} here")
     return seats
-
-
-@contextlib.contextmanager
-def _usual_signals() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)

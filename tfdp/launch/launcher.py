@@ -2,9 +2,8 @@
 
 import contextlib
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from tfdp.board import Comeback, Standing
@@ -12,8 +11,8 @@ from tfdp.checks import checked_count, checked_number
 from tfdp.launch.journal import Journal
 from tfdp.launch.worker_failure import WorkerFailure, WorkerOutcome, signal_name
 from tfdp.launch.worker_group import WorkerGroup
+from tfdp.machine import ending_signals
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _TIMED_OUT = 124
 _POLL_SECONDS = 0.05
 
@@ -91,7 +90,7 @@ class Launcher:
         """
         self._started = time.monotonic()
         outcomes: list[list[WorkerOutcome]] = []
-        with self._handled_signals():
+        with ending_signals(self._handle):
             exit_code, is_final = self._waited(0.0)
             while not is_final:
                 exit_code, is_final = self._attempt(outcomes)
@@ -190,15 +189,6 @@ class Launcher:
         if self._timeout is None:
             return None
         return max(self._timeout - (time.monotonic() - self._started), 0.0)
-
-    @contextlib.contextmanager
-    def _handled_signals(self) -> Iterator[None]:
-        previous = {s: signal.signal(s, self._handle) for s in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def _handle(self, number: int, frame: Any) -> None:
         is_first = not self._signal

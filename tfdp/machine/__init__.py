@@ -15,3 +15,4 @@ from tfdp.machine.kernels import kernel_variables
 from tfdp.machine.memory_folder import MemoryFolder
 from tfdp.machine.out_of_memory import oom_kills
 from tfdp.machine.ports import is_of_this_machine
+from tfdp.machine.signals import ending_signals

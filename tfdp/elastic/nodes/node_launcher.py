@@ -2,9 +2,8 @@
 
 import contextlib
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from tfdp.elastic import Slots
@@ -16,8 +15,8 @@ from tfdp.elastic.nodes.post import Post, Refused
 from tfdp.elastic.nodes.roster import Roster
 from tfdp.elastic.nodes.spread_group import SpreadGroup
 from tfdp.launch.worker_failure import signal_name
+from tfdp.machine import ending_signals
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL_SECONDS = 0.05
 # Launchers that start at about the same time see each other within these.
 _ALONE_SECONDS = 2.0
@@ -87,7 +86,7 @@ class NodeLauncher:
             to this process 128 plus its number; 124 after `timeout`.
         """
         code: int | None = None
-        with self._handled_signals():
+        with ending_signals(self._handle):
             while code is None:
                 leader = self._found()
                 if self._signal:
@@ -237,15 +236,6 @@ class NodeLauncher:
             self._group = None
         if failure is not None and not order.signal:
             self._say(str(failure))
-
-    @contextlib.contextmanager
-    def _handled_signals(self) -> Iterator[None]:
-        previous = {s: signal.signal(s, self._handle) for s in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def _handle(self, number: int, frame: Any) -> None:
         is_first = not self._signal

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from tfdp.report.charts.chart import Chart, legend, spec_of, width_of
+from tfdp.report.charts.chart import Chart, color_of_parts, spec_of
 from tfdp.report.run import PARTS, ReplicaTime, Run
 from tfdp.report.words import UNKNOWN, milliseconds
 
@@ -97,18 +97,7 @@ def _bars(bars: dict[str, ReplicaTime], parts: Sequence[str]) -> alt.Chart:
             x=alt.X("ms:Q", title="Milliseconds per update"),
             y=alt.Y("bar:N", title=None, sort=list(bars)),
             order="place:Q",
-            color=alt.Color(
-                "part:N",
-                legend=legend(
-                    parts,
-                    "square",
-                    beside=width_of(bars),
-                    symbolStrokeWidth=0,
-                ),
-                scale=alt.Scale(
-                    domain=parts, range=[_COLORS[part] for part in parts]
-                ),
-            ),
+            color=color_of_parts(parts, _COLORS, bars),
             tooltip=[
                 alt.Tooltip("bar:N", title="of"),
                 alt.Tooltip("part:N", title="part"),

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import importlib.resources
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -123,6 +123,25 @@ def legend(
     width = _WIDTH_OF_SYMBOL + width_of(labels)
     columns = alt.expr(f"max(1, floor((room - {beside}) / {width}))")
     return alt.Legend(columns=columns, symbolType=symbol, **others)
+
+
+def color_of_parts(
+    parts: Sequence[str], colors: Mapping[str, str], bars: Iterable[str]
+) -> alt.Color:
+    """Returns how the parts of bars are told apart, and in which order.
+
+    Args:
+        parts: What a bar is made of.
+        colors: The color of each.
+        bars: What the bars are called.
+    """
+    return alt.Color(
+        "part:N",
+        legend=legend(
+            parts, "square", beside=width_of(bars), symbolStrokeWidth=0
+        ),
+        scale=alt.Scale(domain=parts, range=[colors[part] for part in parts]),
+    )
 
 
 def width_of(labels: Iterable[str]) -> int:
