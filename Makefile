@@ -94,7 +94,7 @@ bench: $(INSTALLED)  ## Measures tfdp beside its peers; wants an idle machine
 bench-quick: $(INSTALLED)  ## Measures the same roughly, in minutes
 	$(call measure,--quick)
 
-exactness: $(INSTALLED)  ## Measures anew what docs/exactness.md says
+exactness: $(INSTALLED)  ## Measures anew what docs/ideas/exactness.md says
 	$(BIN)/python docs/exactness
 
 lint: $(INSTALLED)  ## Checks style and types

@@ -1,6 +1,6 @@
 """Takes the pictures of `tfdp report` that the documentation shows.
 
-python docs/report runs/one_gpu runs/four_gpus          # into docs/
+python docs/report runs/one_gpu runs/four_gpus          # into docs/pictures
 python docs/report runs/one_gpu --height 1200 --width 400  # only the top
 """
 
@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 from tfdp.report.comparison import read
 from tfdp.report.page import write_report
 
-DOCS = pathlib.Path(__file__).parents[1]
+PICTURES = pathlib.Path(__file__).parents[1] / "pictures"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 OPTIONS += ["--disable-background-networking", "--disable-component-update"]
@@ -24,7 +24,9 @@ OPTIONS += ["--disable-sync"]
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--name", "names", multiple=True, help="What to call a run.")
-@click.option("--output", default=DOCS, type=click.Path(path_type=pathlib.Path))
+@click.option(
+    "--output", default=PICTURES, type=click.Path(path_type=pathlib.Path)
+)
 @click.option("--width", default=1180, help="Of the window, in pixels.")
 @click.option("--height", default=None, type=int, help="Defaults to all.")
 def main(runs, names, output, width, height):
