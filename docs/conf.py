@@ -45,6 +45,8 @@ html_title = f"tfdp {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+# It would be fetched, which browsers refuse to pages that are files.
+html_show_search_summary = False
 html_show_sphinx = False
 html_show_copyright = False
 html_theme_options = {"navigation_with_keys": True}
