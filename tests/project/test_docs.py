@@ -98,6 +98,41 @@ def test_programs_of_pages_run(page, tmp_path, run_workers):
     run_workers(run_as_script, 1, [str(path)])
 
 
+def side_by_side():
+    """The programs of the page on porting, by the names of their tabs."""
+    pattern = (
+        r":::\{tab-item\} ([^\n]+)\n\n```(?:\{code-block\} )?python\n(.*?)^```$"
+    )
+    text = TEXTS["docs/start/port.md"]
+    return dict(re.findall(pattern, text, flags=re.DOTALL | re.MULTILINE))
+
+
+def history_of(path):
+    os.chdir(os.path.dirname(path))
+    return runpy.run_path(path, run_name="__main__")["history"]["loss"]
+
+
+@pytest.mark.multi_worker
+def test_programs_side_by_side_train_alike(tmp_path, run_workers):
+    programs = side_by_side()
+    losses = {}
+    for name, workers in [("Keras", 1), ("Keras with tfdp", 2)]:
+        path = tmp_path / str(workers) / "train.py"
+        path.parent.mkdir()
+        path.write_text(programs[name])
+        losses[name], *_ = run_workers(history_of, workers, [str(path)])
+        assert (path.parent / "model.keras").exists()
+    plain, distributed = losses.values()
+    assert len(plain) == 3
+    assert plain[-1] < 0.6 * plain[0]
+    np.testing.assert_allclose(distributed, plain, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["Horovod", "PyTorch DDP"])
+def test_programs_of_others_are_python(name):
+    compile(side_by_side()[name], name, "exec")
+
+
 def test_the_program_of_the_readme_runs(tmp_path):
     (tmp_path / "train.py").write_text(program("README.md"))
     output = run(["train.py"], tmp_path)
