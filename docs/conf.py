@@ -40,6 +40,9 @@ nitpicky = True
 _INTERNAL = "Applied|Breakdown|Data|Exchange|Memory|Moments|Reduced|Step\\w+"
 nitpick_ignore_regex = [("py:.*", rf"(?!tfdp).*|tfdp\..*\.(?:{_INTERNAL})")]
 
+# Not of dashes: they begin the names of options.
+smartquotes_action = "q"
+
 html_theme = "furo"
 html_title = f"tfdp {release}"
 html_static_path = ["static"]

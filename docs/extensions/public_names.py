@@ -16,7 +16,7 @@ NAMES = {
     for module in (tfdp, tfdp.callbacks, tfdp.testing)
     for name in module.__all__
 } - {"tfdp.callbacks", "tfdp.testing"}
-COMMANDS = {f"tfdp {name}" for name in main.commands}
+COMMANDS = {f"tfdp {name}": f"command-{name}" for name in main.commands}
 # Classes, and callbacks without the name of the package.
 SHORT = {
     short: name
@@ -43,7 +43,7 @@ class Links(SphinxTransform):
             if name in NAMES:
                 domain, kind = "py", "obj"
             elif text in COMMANDS:
-                domain, kind, name = "std", "ref", text.replace(" ", "-")
+                domain, kind, name = "std", "ref", COMMANDS[text]
             else:
                 continue
             link = addnodes.pending_xref(

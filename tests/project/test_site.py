@@ -1,6 +1,7 @@
 """The site that `make docs` builds, in a browser without a network."""
 
 import html.parser
+import re
 import subprocess
 import sys
 import urllib.parse
@@ -31,7 +32,7 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.ids, self.targets = set(), []
+        self.ids, self.targets, self.text = set(), [], ""
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -40,6 +41,9 @@ class Page(html.parser.HTMLParser):
         for name in ("href", "src"):
             if found.get(name):
                 self.targets.append(found[name])
+
+    def handle_data(self, data):
+        self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +110,17 @@ def test_links_lead_somewhere(built, pages):
                 assert urllib.parse.unquote(parts.fragment) in to.ids, target
 
 
+def test_no_markup_is_left_in_what_is_read(pages):
+    markup = re.compile(r"\.\. [\w-]+::|:[a-z]+:`|```|^:::", re.MULTILINE)
+    left = {name: markup.findall(page.text) for name, page in pages.items()}
+    assert {name: found for name, found in left.items() if found} == {}
+
+
 def test_every_public_name_is_described(pages):
     described = set().union(*(page.ids for page in pages.values()))
     assert len(PUBLIC) > 40
     assert set(PUBLIC) <= described
-    commands = {f"tfdp-{name}" for name in main.commands}
+    commands = {f"command-{name}" for name in main.commands}
     assert commands <= pages["reference/commands.html"].ids
 
 
@@ -120,7 +130,7 @@ def test_names_in_the_text_lead_to_their_description(pages):
         "../reference/callbacks.html#tfdp.callbacks.DataParallel",
     } <= set(pages["start/port.html"].targets)
     names = pages["reference/index.html"].targets
-    assert "commands.html#tfdp-launch" in names
+    assert "commands.html#command-launch" in names
 
 
 @pytest.fixture(scope="module")
