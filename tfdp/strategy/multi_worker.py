@@ -9,6 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfdp.agreement import (
+    QUESTIONS,
+    StepMessage,
     agreed_seed,
     all_gather,
     check_same_dataset,
@@ -151,6 +153,8 @@ class MultiWorkerMirroredStrategy(
         if random_by == "sample" and self.num_workers > 1:
             with tf.device("CPU:0"):
                 self.stride = tf.Variable(1, trainable=False, dtype=tf.int64)
+        if self.num_workers > 1:
+            self.message = StepMessage(self, len(QUESTIONS))
         join(Membership(self.worker_index, self.num_workers))
         check_same_packs(self, self.bytes_per_pack)
         self._datasets = 0
@@ -226,6 +230,13 @@ class MultiWorkerMirroredStrategy(
             )
             dataset = dataset.with_options(by_samples)
         distributed = super().experimental_distribute_dataset(dataset, options)
+        # By samples, TensorFlow makes of each batch a part for every replica.
+        if (
+            self.num_workers > 1
+            and policy != tf.data.experimental.AutoShardPolicy.HINT
+            and int(dataset.cardinality()) >= 0
+        ):
+            distributed.end_together()
         return self._comparing(distributed, heard)
 
     def _heard(self, dataset: tf.data.Dataset, epochs: Any) -> list[Yields]:
@@ -262,6 +273,8 @@ class MultiWorkerMirroredStrategy(
             ValueError: If a dataset does not keep its order before `shard`.
         """
 
+        lengths = []
+
         def of_agreed_length(
             context: tf.distribute.InputContext,
         ) -> tf.data.Dataset:
@@ -269,14 +282,22 @@ class MultiWorkerMirroredStrategy(
             if self.num_workers > 1:
                 dataset = in_one_order(dataset, has_own_shards=True)
             warn_of_overlap(self, dataset)
-            if not have_same_length(self, dataset):
+            if have_same_length(self, dataset):
+                lengths.append(int(dataset.cardinality()))
+            else:
                 # Of a filtered dataset Keras cannot know the length.
                 dataset = dataset.filter(lambda *_: True)
             return dataset
 
-        return super().distribute_datasets_from_function(
+        distributed = super().distribute_datasets_from_function(
             of_agreed_length, options
         )
+        replicas_here = self.num_replicas_in_sync // self.num_workers
+        if self.num_workers > 1 and any(
+            length >= 0 and length % replicas_here == 0 for length in lengths
+        ):
+            distributed.end_together()
+        return distributed
 
     def barrier(self) -> None:
         """Waits until every worker is here."""
