@@ -27,7 +27,7 @@ PAIRS = tests/parity/test_parity.py::test_training_equals_one_device_with_one_la
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
 .PHONY: help demo test browser test-long test-versions oldest-versions \
-	newest-versions nightly-versions release-check exactness failures elastic soak bench bench-quick lint format clean
+	newest-versions nightly-versions docs release-check exactness failures elastic soak bench bench-quick lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## Lists these targets
@@ -98,7 +98,15 @@ bench: $(INSTALLED)  ## Measures tfdp beside its peers; wants an idle machine
 bench-quick: $(INSTALLED)  ## Measures the same roughly, in minutes
 	$(call measure,--quick)
 
-exactness: $(INSTALLED)  ## Measures anew what docs/exactness.md says
+# Warnings are errors, as of a link that leads nowhere.
+docs: $(INSTALLED)  ## Builds the documentation into docs/_build
+	@mkdir -p docs/_build
+	@$(BIN)/python -m sphinx -q -W --keep-going -d docs/_build/doctrees \
+		docs docs/_build/html 2>docs/_build/log || \
+		{ cat docs/_build/log >&2; exit 1; }
+	@echo docs/_build/html/index.html
+
+exactness: $(INSTALLED)  ## Measures anew what docs/ideas/exactness.md says
 	$(BIN)/python docs/exactness
 
 lint: $(INSTALLED)  ## Checks style and types
@@ -116,7 +124,7 @@ format: $(INSTALLED)  ## Puts the sources into the house style
 clean:  ## Removes what the other targets have made
 	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-nightly $(VENV)-torch $(VENV)-tf_keras
 	rm -rf runs/data runs/digits runs/bench.log runs/soak.log build dist *.egg-info
-	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	rm -rf docs/_build .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): setup.cfg pyproject.toml

@@ -64,7 +64,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
     | `memory_bytes`                   | B    | of the largest process        |
     | `flops_per_second`               | 1/s  | with `flops_per_sample` only  |
 
-    `docs/throughput.md` says how each is computed. Replicas are numbered
+    `docs/reference/run_log.md` says how each is computed. Replicas are numbered
     through all workers. Time between steps, validation and saving are in no
     rate; nor are steps in which TensorFlow makes a graph, nor those of the
     warm-up. An epoch without others logs NaN: a key that the first epoch lacks

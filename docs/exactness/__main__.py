@@ -1,6 +1,6 @@
 """Measures what plain Keras does under a strategy, and what tfdp does.
 
-python docs/exactness              # all rows, into docs/exactness.md
+python docs/exactness              # all rows, into docs/ideas/exactness.md
 python docs/exactness --row A6     # those of A6 anew
 python docs/exactness --row A6 --dry
 """
@@ -14,7 +14,7 @@ import sys
 import click
 import measuring
 
-PAGE = pathlib.Path(__file__).parent.with_suffix(".md")
+PAGE = pathlib.Path(__file__).parents[1] / "ideas" / "exactness.md"
 HEAD = """# Exactness, measured
 
 What happens to a Keras program under a strategy, with plain Keras and with
@@ -37,6 +37,13 @@ epoch. It is not that of one device: Keras draws it by an operation that differs
 between workers, or repeats itself in each epoch once there is a seed. For equal
 numbers there give `shuffle=False`, or a `tf.data` dataset that shuffles by a
 seed.
+
+Where float16 overflows, how many replicas and micro-batches there are decides
+which updates a dynamic loss scale skips: the gradients of a share of the batch
+are other numbers, in a format with a largest one, than those of the whole. So
+it is at every growth of the scale, after 2,000 updates by default. Updates that
+are made are exact up to that format's rounding; bfloat16 has the range of
+float32, and skips none.
 
 ## How to read it
 
@@ -71,7 +78,7 @@ fails when tfdp does not do what the row shows.
 @click.option("--dry", is_flag=True, help="Print instead of writing the page.")
 @click.option("--why", is_flag=True, help="Print the errors, too.")
 def main(chosen, dry, why):
-    """Measures the rows of docs/exactness.md, and writes it."""
+    """Measures the rows of docs/ideas/exactness.md, and writes it."""
     rows = measuring.rows()
     asked = [r for r in rows if chosen in (None, r.id, r.function)]
     if not asked:

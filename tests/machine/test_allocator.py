@@ -78,5 +78,5 @@ def test_another_library_is_told_nothing(monkeypatch, library):
 def test_the_page_says_what_is_set(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
     ((name, value),) = tunables().items()
-    text = (DOCS / "throughput.md").read_text()
+    text = (DOCS / "how_to" / "speed" / "communication.md").read_text()
     assert f"\nexport {name}={value}\n" in text

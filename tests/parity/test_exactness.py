@@ -9,8 +9,8 @@ import sys
 import pytest
 from places import TESTS
 
-PAGE = TESTS.parent / "docs" / "exactness.md"
-PROGRAM = PAGE.with_suffix("")
+PAGE = TESTS.parent / "docs" / "ideas" / "exactness.md"
+PROGRAM = TESTS.parent / "docs" / "exactness"
 
 
 def cells(text):

@@ -4,29 +4,30 @@ import configparser
 import doctest
 import importlib
 import inspect
+import os
 import re
+import runpy
 import subprocess
 import sys
 import types
 
+import click
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from pages import PAGES, TEXTS, anchors, blocks, commands, links, program
 from places import ROOT
 
 import tfdp
 from tfdp.cli import main
 
-README = (ROOT / "README.md").read_text()
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
-PAGES_WITH_EXAMPLES = [
-    "docs/groups.md",
-    "README.md",
-    "docs/large_batches.md",
-    "docs/throughput.md",
-]
+README = TEXTS["README.md"]
+TABLE_OF_NAMES = TEXTS["docs/reference/index.md"]
 NAMESPACE = {"tfdp": tfdp, "keras": keras, "tf": tf, "np": np}
+# What the commands of pages start besides `make` and `tfdp`.
+OTHER_COMMANDS = {"export", "mpirun", "pip", "torchrun"}
+TFDP_LAUNCH = ["tfdp", "launch"]
 
 
 def modules_with_examples():
@@ -37,14 +38,8 @@ def modules_with_examples():
                 yield ".".join([package, *parts]).removesuffix(".__init__")
 
 
-def blocks(text, *languages):
-    """Contents of the fenced blocks in one of the languages."""
-    pattern = rf"^```(?:{'|'.join(languages)})\n(.*?)^```$"
-    return re.findall(pattern, text, flags=re.DOTALL | re.MULTILINE)
-
-
 MODULES = list(modules_with_examples())
-PROGRAMS = blocks(README, "python")
+COMMANDS = sorted({tuple(c) for p in PAGES for c in commands(TEXTS[p])})
 
 
 def run(command, folder):
@@ -63,8 +58,8 @@ def test_examples_are_found():
     assert {"tfdp.optimizer.optimizer", "tfdp.callbacks.data_parallel"} <= set(
         MODULES
     )
-    assert PROGRAMS
-    assert blocks(README, "sh", "console")
+    assert program("README.md")
+    assert list(commands(README))
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -78,18 +73,33 @@ def test_docstring_examples_give_what_they_show(name):
     assert results.failed == 0
 
 
-@pytest.mark.parametrize("page", PAGES_WITH_EXAMPLES)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(TEXTS[page], "pycon")]
+)
 def test_interactive_examples_of_pages_give_what_they_show(page):
-    examples = "\n".join(blocks((ROOT / page).read_text(), "pycon"))
+    examples = "\n".join(blocks(TEXTS[page], "pycon"))
     test = doctest.DocTestParser().get_doctest(examples, {}, page, None, 0)
     assert test.examples
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     assert doctest.DocTestRunner(optionflags=flags).run(test).failed == 0
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
-def test_programs_of_the_readme_run(program, tmp_path):
-    (tmp_path / "train.py").write_text(program)
+def run_as_script(path):
+    os.chdir(os.path.dirname(path))
+    runpy.run_path(path, run_name="__main__")
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p != "README.md" and program(p)]
+)
+def test_programs_of_pages_run(page, tmp_path, run_workers):
+    path = tmp_path / "train.py"
+    path.write_text(program(page))
+    run_workers(run_as_script, 1, [str(path)])
+
+
+def test_the_program_of_the_readme_runs(tmp_path):
+    (tmp_path / "train.py").write_text(program("README.md"))
     output = run(["train.py"], tmp_path)
     losses = [float(loss) for loss in re.findall(r" loss: ([\d.]+)", output)]
     assert len(losses) == 5
@@ -101,7 +111,7 @@ def test_programs_of_the_readme_run(program, tmp_path):
 @pytest.mark.long
 @pytest.mark.multi_worker
 def test_program_of_the_readme_is_the_same_for_two_workers(tmp_path):
-    (tmp_path / "train.py").write_text(PROGRAMS[0])
+    (tmp_path / "train.py").write_text(program("README.md"))
     launch = ["launch", "--workers", "2", "train.py"]
     output = run(["-m", "tfdp.cli", *launch], tmp_path)
     one = run(["train.py"], tmp_path)
@@ -123,9 +133,7 @@ def test_program_of_the_readme_is_the_same_for_two_workers(tmp_path):
 @pytest.mark.long
 @pytest.mark.multi_worker
 def test_program_about_input_trains_alike_on_two_workers(tmp_path):
-    page = (ROOT / "docs" / "input.md").read_text()
-    program = "\n\n".join(blocks(page, "python"))
-    (tmp_path / "train.py").write_text(program)
+    (tmp_path / "train.py").write_text(program("docs/how_to/input.md"))
     launch = ["launch", "--workers", "2", "train.py"]
     one, two = (
         dict(re.findall(r"([\w. ]+): loss ([\d.]+)", output))
@@ -147,11 +155,10 @@ def test_program_about_input_trains_alike_on_two_workers(tmp_path):
 @pytest.mark.long
 @pytest.mark.multi_worker
 def test_program_about_asynchrony_makes_the_updates_of_one_device(tmp_path):
-    page = (ROOT / "docs" / "asynchronous.md").read_text()
-    (program,) = blocks(page, "python")
-    (tmp_path / "train.py").write_text(program)
-    (line,) = (c for c in commands(page) if c.startswith("tfdp launch"))
-    launch = ["-m", "tfdp.cli", *line.split()[1:]]
+    page = "docs/how_to/asynchronous.md"
+    (tmp_path / "train.py").write_text(program(page))
+    words, *_ = (c for c in commands(TEXTS[page]) if c[:2] == TFDP_LAUNCH)
+    launch = ["-m", "tfdp.cli", *words[1:]]
     # 2,000 samples are 63 batches.
     for command in (["train.py"], launch):
         output = run(command, tmp_path)
@@ -162,33 +169,42 @@ def test_program_about_asynchrony_makes_the_updates_of_one_device(tmp_path):
         assert float(losses[-1]) < 0.8 * float(losses[0])
 
 
-def commands(text):
-    for block in blocks(text, "sh", "console"):
-        for line in block.splitlines():
-            command = line.removeprefix("$ ").partition("#")[0].strip()
-            if command:
-                yield command
-
-
 def make_targets():
     text = (ROOT / "Makefile").read_text()
     return set(re.findall(r"^([a-z][\w-]*):", text, flags=re.MULTILINE))
 
 
-@pytest.mark.parametrize(
-    "command",
-    sorted({c for page in PAGES for c in commands((ROOT / page).read_text())}),
-)
-def test_commands_of_the_documentation_exist(command):
-    program, name, *arguments = command.split()
-    assert program in ("make", "tfdp"), f"neither make nor tfdp: {command}"
-    if program == "make":
-        assert name in make_targets()
-        return
-    assert name in main.commands
-    options = {o for p in main.commands[name].params for o in p.opts}
-    given = [a for a in arguments if a.startswith("-")]
-    assert set(given) <= options
+def command_of(words):
+    """The command of tfdp that words start, and what is left of them."""
+    command, rest = main, list(words)
+    while rest and isinstance(command, click.Group):
+        command = command.commands[rest.pop(0)]
+    return command, rest
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_commands_of_the_documentation_exist(words):
+    first, *rest = words
+    if first == "make":
+        assert rest[0] in make_targets()
+    elif first == "python":
+        assert rest == ["train.py"] or (ROOT / rest[0]).exists()
+    elif "tfdp" in words:
+        command, given = command_of(words[words.index("tfdp") + 1 :])
+        options = {o for p in command.params for o in p.opts}
+        # What comes after a script is the script's.
+        scripts = [n for n, a in enumerate(given) if a.endswith(".py")]
+        given = given[: scripts[0]] if scripts else given
+        assert {a for a in given if a.startswith("--")} <= options
+    else:
+        assert first in OTHER_COMMANDS
+
+
+def test_variables_of_pages_are_read_somewhere():
+    names = {n for t in TEXTS.values() for n in re.findall(r"TFDP_[A-Z_]+", t)}
+    assert {"TFDP_START_TIMEOUT", "TFDP_PORT"} <= names
+    sources = "".join(p.read_text() for p in (ROOT / "tfdp").rglob("*.py"))
+    assert [name for name in names if name not in sources] == []
 
 
 def public_names():
@@ -207,8 +223,9 @@ def public_names():
         yield f"tfdp {name}"
 
 
-def test_readme_has_a_row_for_every_public_name():
-    rows = re.findall(r"^\| `([^`]+)` \| (.+) \|$", README, flags=re.MULTILINE)
+def test_the_reference_has_a_row_for_every_public_name():
+    row = r"^\| `([^`]+)` \| (.+) \|$"
+    rows = re.findall(row, TABLE_OF_NAMES, flags=re.MULTILINE)
     names = [name for name, _ in rows]
     assert sorted(names) == sorted(public_names())
     assert all(len(text) <= 75 for _, text in rows)
@@ -216,33 +233,52 @@ def test_readme_has_a_row_for_every_public_name():
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_between_pages_lead_somewhere(page):
-    text = (ROOT / page).read_text()
-    targets = re.findall(r"\]\(([^)]+)\)", text)
-    local = [t for t in targets if not t.startswith("https://")]
-    assert [t for t in local if not (ROOT / t).exists()] == []
+    folder = (ROOT / page).parent
+    for target in links(TEXTS[page]):
+        if not target.startswith("https://"):
+            path, _, anchor = target.partition("#")
+            file = (folder / path).resolve() if path else ROOT / page
+            assert file.exists(), target
+            if anchor:
+                assert anchor in anchors(file.read_text()), target
+
+
+def test_pages_that_are_named_anywhere_exist():
+    lines = subprocess.run(
+        ["git", "grep", "-hoE", r"\bdocs/[a-z_/]*[a-z_]+\.(md|png)\b"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    if not lines:
+        pytest.skip("this is no clone of the repository")
+    assert {"docs/ideas/exactness.md"} <= set(lines)
+    assert [x for x in sorted(set(lines)) if not (ROOT / x).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_files_that_pages_name_exist(page):
-    text = (ROOT / page).read_text()
-    paths = re.findall(r"`((?:tfdp|callbacks|tests|examples)/[\w./]*)`", text)
+    pattern = r"`((?:tfdp|callbacks|tests|examples)/[\w./]*)`"
+    paths = re.findall(pattern, TEXTS[page])
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 def test_links_to_issues_say_where_they_lead():
-    links = re.findall(r"\[([\w-]+)#(\d+)\]\(([^)\s]+)\)", README)
+    pattern = r"\[([\w-]+)#(\d+)\]\(([^)\s]+)\)"
+    links = re.findall(pattern, "".join(TEXTS.values()))
     assert links
     for repository, number, url in links:
         assert url.startswith("https://github.com/")
         assert url.endswith(f"/{repository}/issues/{number}")
 
 
-def test_readme_states_the_versions_of_setup_cfg():
+@pytest.mark.parametrize("page", ["README.md", "docs/start/install.md"])
+def test_pages_state_the_versions_of_setup_cfg(page):
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     options = setup["options"]
     floors = dict(re.findall(r"(\w+)>=([\d.]+)", options["install_requires"]))
-    text = " ".join(README.split())
+    text = " ".join(TEXTS[page].split())
     assert f"TensorFlow {floors['tensorflow']} or later" in text
     assert f"Keras {floors['keras']} or later" in text
     assert options["python_requires"] == ">=3.11,<3.14"

@@ -10,15 +10,14 @@ import subprocess
 import sys
 
 import pytest
+from pages import program
 from places import ROOT
 
-from tfdp.cli import main
 from tfdp.cluster.cluster import Cluster
 
 SBATCH = ROOT / "examples" / "slurm" / "train.sbatch"
 KUBERNETES = ROOT / "examples" / "kubernetes"
-PAGE = ROOT / "docs" / "multi_worker.md"
-TEXT = PAGE.read_text()
+PROGRAM = program("docs/start/two_workers.md")
 
 # What kubeflow/training-operator takes, in pkg/apis/kubeflow.org/v1:
 # common_types.go, tensorflow_types.go and tensorflow_validation.go.
@@ -74,11 +73,6 @@ for i, task in enumerate(tasks):
         print(f"{i}: {line}", flush=True)
 sys.exit(max(task.returncode for task in tasks))
 """
-
-
-def blocks(language):
-    pattern = rf"^```{language}\n(.*?)^```$"
-    return re.findall(pattern, TEXT, flags=re.DOTALL | re.MULTILINE)
 
 
 def put_program(folder, name, text):
@@ -212,8 +206,7 @@ def test_a_missing_program_is_told(sbatch):
 @pytest.mark.multi_worker
 def test_tasks_of_a_slurm_step_train_together(sbatch, tmp_path):
     """The program of the page, on variables alone: there is no TF_CONFIG."""
-    (program,) = blocks("python")
-    (tmp_path / "train.py").write_text(program)
+    (tmp_path / "train.py").write_text(PROGRAM)
     result, calls = sbatch("train.py", srun=f"#!{sys.executable}\n{SRUN}")
     assert result.returncode == 0, result.stdout + result.stderr
     lines = result.stdout.splitlines()
@@ -348,9 +341,8 @@ def test_the_image_and_the_job_run_the_same_program(job):
 
 def test_the_program_of_the_page_may_write_where_it_is_run(job):
     """Into a folder of its user, which is the volume on the chief."""
-    (program,) = blocks("python")
     written = re.findall(
-        r'(?:BackupAndRestore|CSVLogger|save)\("(.*?)"', program
+        r'(?:BackupAndRestore|CSVLogger|save)\("(.*?)"', PROGRAM
     )
     assert written == ["backups", "log.csv", "model.keras"]
     (folder,), (user,) = instructions("WORKDIR"), instructions("USER")
@@ -364,47 +356,3 @@ def test_the_program_of_the_page_may_write_where_it_is_run(job):
     assert mount["mountPath"] == folder
     assert not mount.get("readOnly")
     assert str(chief["securityContext"]["fsGroup"]) == user
-
-
-def commands():
-    for block in blocks("sh"):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = line.partition("#")[0].split()
-            if "tfdp" in words:
-                yield words[words.index("tfdp") :]
-
-
-def test_the_page_has_commands():
-    assert {words[1] for words in commands()} == {
-        "launch",
-        "doctor",
-        "selftest",
-    }
-
-
-@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
-def test_commands_of_the_page_exist(words):
-    _, name, *arguments = words
-    options = {o for p in main.commands[name].params for o in p.opts}
-    assert {a for a in arguments if a.startswith("--")} <= options
-
-
-def test_links_of_the_page_lead_somewhere():
-    targets = re.findall(r"\]\(([^)]+)\)", TEXT)
-    titles = re.findall(r"^#+ (.*)$", TEXT, flags=re.MULTILINE)
-    anchors = {f"#{title.lower().replace(' ', '-')}" for title in titles}
-    local = [t for t in targets if not t.startswith("https://")]
-    assert local
-    assert [
-        target
-        for target in local
-        if target not in anchors
-        and not (PAGE.parent / target.partition("#")[0]).is_file()
-    ] == []
-
-
-def test_variables_of_the_page_are_read_somewhere():
-    sources = "".join(p.read_text() for p in (ROOT / "tfdp").rglob("*.py"))
-    names = set(re.findall(r"\bTFDP_[A-Z_]+\b", TEXT))
-    assert {"TFDP_START_TIMEOUT", "TFDP_PORT"} <= names
-    assert [name for name in names if name not in sources] == []

@@ -1,49 +1,17 @@
 """The page of a report, in a browser without a network."""
 
-import os
 import re
-import shutil
 
+import browsers
 import pytest
 import run_logs
-from playwright import sync_api
+from browsers import COLORS, contrast, luminance, too_faint
 
 from tfdp.report.comparison import read
 from tfdp.report.page import write_report
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-OPTIONS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update"),
-    "--disable-sync",
-]
-ENOUGH_CONTRAST = 4.5  # WCAG 2, level AA
 HOSTILE = '<img src="http://nowhere.invalid/x" onerror="window.broken = 1">"\''
 
-# Colours of everything that shows text, with the ground behind it.
-COLORS = """() => {
-  const found = [];
-  for (const element of document.querySelectorAll("body *")) {
-    const shown = [...element.childNodes].some(
-      (node) => node.nodeType === Node.TEXT_NODE && node.data.trim(),
-    );
-    if (!shown || !element.getClientRects().length) continue;
-    const drawn = element.ownerSVGElement !== null
-      && element.ownerSVGElement !== undefined;
-    let ground = element;
-    const groundOf = (e) => getComputedStyle(e).backgroundColor;
-    while (groundOf(ground) === "rgba(0, 0, 0, 0)") {
-      ground = ground.parentElement;
-    }
-    const style = getComputedStyle(element);
-    found.push([
-      element.textContent.trim().slice(0, 40),
-      drawn ? style.fill : style.color,
-      groundOf(ground),
-    ]);
-  }
-  return found;
-}"""
 OVERFLOWING = """() => [...document.querySelectorAll("body *")]
   .filter((e) => !e.closest(".table") && !e.ownerSVGElement)
   .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
@@ -52,16 +20,8 @@ OVERFLOWING = """() => [...document.querySelectorAll("body *")]
 
 @pytest.fixture(scope="module")
 def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        reason = f"no browser: install one of {', '.join(BROWSERS)}"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=OPTIONS)
+    with browsers.browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +45,8 @@ def report(tmp_path_factory):
 def opened(browser, report):
     """A page of its own width, what it asked for, and what it complained of."""
     page = browser.new_page(viewport={"width": 1200, "height": 900})
-    asked, complaints = [], []
-
-    def refuse(route):
-        asked.append(route.request.url)
-        route.abort()
-
     url, _ = report
-    page.route(lambda address: address != url, refuse)
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    asked, complaints = browsers.watch(page, lambda address: address == url)
     page.goto(url)
     page.wait_for_selector("html[data-drawn]", timeout=30_000)
     return page, asked, complaints
@@ -113,30 +65,6 @@ def resize(page, width):
         page.evaluate("delete document.documentElement.dataset.drawn")
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_selector("html[data-drawn]")
-
-
-def luminance(color):
-    channels = [int(x) / 255 for x in re.findall(r"\d+", color)[:3]]
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in channels
-    ]
-    return sum(
-        w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True)
-    )
-
-
-def contrast(*colors):
-    dark, light = sorted(map(luminance, colors))
-    return (light + 0.05) / (dark + 0.05)
-
-
-def too_faint(page):
-    return [
-        (text, color, ground)
-        for text, color, ground in page.evaluate(COLORS)
-        if contrast(color, ground) < ENOUGH_CONTRAST
-    ]
 
 
 def ground(page):

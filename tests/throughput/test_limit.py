@@ -64,7 +64,7 @@ def test_communication_says_how_far_to_accumulate():
         "communication is 61 % of the time; accumulation_steps=4 would bring "
         "it to 28 %, at a global batch of about 1,024 samples; so would "
         "`synchronization=tfdp.LocalSGD(sync_every=4)` at the batch of now, "
-        "at the price in docs/synchronization.md."
+        "at the price in docs/ideas/synchronization.md."
     )
 
 

@@ -27,7 +27,8 @@ def findings(model: keras.Model) -> Iterator[Finding]:
         if bound
         else "workers that take turns, in an order that differs between runs",
         "note",
-        "A synchronous strategy is exact; docs/asynchronous.md has the price.",
+        "A synchronous strategy is exact; the price is in "
+        "docs/ideas/staleness.md.",
     )
     found = [
         f"`{layer.name}`"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-# Of SGD with momentum; see docs/exactness.md.
+# Of SGD with momentum; see docs/ideas/exactness.md.
 TOLERANCE = 1e-6
 MEBIBYTE = 2**20
 

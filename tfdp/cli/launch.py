@@ -110,7 +110,7 @@ def _variables(
     is_flag=True,
     help="Give the workers a network of their own, in which there is nothing "
     "else: nobody can connect to them, nor they to anything. On one machine "
-    "with Linux; see docs/security.md.",
+    "with Linux; see docs/how_to/machines/security.md.",
 )
 @click.option(
     "--cpus-per-worker",

@@ -224,7 +224,8 @@ def _exposure(cluster: Cluster) -> list[Line]:
             f"Received: {cluster.address}, on a machine that is also "
             f"{', '.join(outside)}. TensorFlow listens there too, and whoever "
             "reaches its port can read and write files as you. Use `tfdp "
-            "launch --isolated`, or a firewall; docs/security.md.",
+            "launch --isolated`, or a firewall; "
+            "docs/how_to/machines/security.md.",
         )
     ]
 

@@ -70,7 +70,8 @@ class DistributedOptimizer(Measured):
         synchronization: How replicas come to have the same weights:
             `tfdp.Synchronous()`, `tfdp.ShardedState()`, `tfdp.LocalSGD(...)`,
             `tfdp.DiLoCo(...)` or `tfdp.Delayed()`; see
-            docs/synchronization.md. Defaults to `None`, which is the first.
+            docs/ideas/synchronization.md. Defaults to `None`, which is the
+            first.
         name: Optional name of the optimizer.
 
     Attributes:

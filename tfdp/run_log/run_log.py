@@ -36,7 +36,7 @@ class RunLog:
     included, and all of these but ends `epoch`, counted from 0. The last four
     are of a start of the workers instead, by its `attempt`, and losses and
     exits are written by their launcher. What is no finite number is `null`.
-    `docs/throughput.md` lists the keys.
+    `docs/reference/run_log.md` lists the keys.
 
     A row is in the file once `append` returns. A program that is killed while
     it writes leaves a half line, which the next to open the file removes; one

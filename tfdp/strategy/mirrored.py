@@ -32,7 +32,8 @@ class MirroredStrategy(DataParallelStrategy, tf.distribute.MirroredStrategy):
             with the number of replicas. `"sample"` makes them a function of
             the seed and of the sample's place among all that were trained on:
             they are then the same for any number of replicas, with or without
-            accumulation. See docs/multi_worker.md. Defaults to `"replica"`.
+            accumulation. See docs/how_to/random_layers.md. Defaults to
+            `"replica"`.
 
     Raises:
         TypeError: If `groups` are not lists of names.

@@ -29,7 +29,7 @@ class LocalSGD(Synchronization):
     `sync_every` updates by its own gradients, then all get the mean of their
     weights, weighted by the samples of the round. That is `1 / sync_every` of
     the communication, and *not* the numbers of one device: see
-    docs/synchronization.md for the price.
+    docs/ideas/local_updates.md for the price.
 
     With `callbacks.DataParallel()` a round also ends before validation, at the
     end of an epoch and of the training, so that whoever looks at the weights

@@ -153,7 +153,7 @@ def _communication(window: Window, share: float, steps: int) -> str:
     return (
         f"{words}; so would "
         f"`synchronization=tfdp.LocalSGD(sync_every={factor})` at the batch of "
-        "now, at the price in docs/synchronization.md."
+        "now, at the price in docs/ideas/synchronization.md."
     )
 
 
