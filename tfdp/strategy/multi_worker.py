@@ -27,6 +27,7 @@ from tfdp.data import Yields, in_one_order, is_marked, yields
 from tfdp.groups import beside, of_workers
 from tfdp.settings import pack_bytes, start_timeout
 from tfdp.step import By, checked_random_by
+from tfdp.strategy.carrier import agreed_carrier
 from tfdp.strategy.data_parallel_strategy import (
     DataParallelStrategy,
     distribute_split,
@@ -40,6 +41,7 @@ from tfdp.strategy.joining import (
     with_replicas,
 )
 from tfdp.strategy.splitting import split_of
+from tfdp.transport import Communication, checked_communication
 from tfdp.upstream.keras import keras_epochs
 from tfdp.upstream.tensorflow import tf_runtime
 
@@ -79,6 +81,12 @@ class MultiWorkerMirroredStrategy(
             they are then the same for any number of replicas, with or without
             accumulation. See docs/how_to/random_layers.md. Defaults to
             `"replica"`.
+        communication: What large gradients travel by between workers.
+            `"tensorflow"` is its collectives; `"gloo"` is faster between
+            CPUs, and comes with `pip install "tfdp[gloo]"`; `"auto"` is gloo
+            where all workers have it, and their replicas are on CPUs. See
+            docs/how_to/speed/communication.md. Defaults to what the variable
+            `TFDP_COMMUNICATION` says; `"auto"` where it is unset.
 
     Attributes:
         cluster: The `Cluster` found in the environment, or `None` where there
@@ -86,6 +94,8 @@ class MultiWorkerMirroredStrategy(
         bytes_per_pack: Size of the packs that gradients travel in; 0 for one
             pack.
         drawn_seed: The global seed, where this worker's program had set none.
+        carrier: What large gradients travel by; `None` for TensorFlow's own
+            collectives.
 
     Raises:
         TypeError: If `heartbeat_timeout` is not a number, or
@@ -114,7 +124,9 @@ class MultiWorkerMirroredStrategy(
         heartbeat_timeout: float = 3.0,
         devices_per_replica: int | None = None,
         random_by: By = "replica",
+        communication: Communication | None = None,
     ) -> None:
+        communication = checked_communication(communication)
         self.random_by = checked_random_by(random_by)
         heartbeat_timeout = checked_number(
             "heartbeat_timeout", heartbeat_timeout, maximum=1e6
@@ -158,6 +170,7 @@ class MultiWorkerMirroredStrategy(
             self.message = StepMessage(self, len(QUESTIONS))
         join(Membership(self.worker_index, self.num_workers))
         check_same_packs(self, self.bytes_per_pack)
+        self.carrier = agreed_carrier(self, communication)
         self._datasets = 0
         has_seed = tf_runtime.global_seed() is not None
         seed = agreed_seed(self)
