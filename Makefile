@@ -27,7 +27,7 @@ PAIRS = tests/parity/test_parity.py::test_training_equals_one_device_with_one_la
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
 .PHONY: help demo test browser test-long test-versions oldest-versions \
-	newest-versions nightly-versions docs exactness failures elastic soak bench bench-quick lint format clean
+	newest-versions nightly-versions docs release-check exactness failures elastic soak bench bench-quick lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## Lists these targets
@@ -39,7 +39,7 @@ demo: $(INSTALLED)  ## Trains on handwritten digits with two worker processes
 		--data-dir runs/data --output runs/digits $(ARGS)
 
 test: lint browser  ## Runs the linters, then a case of each claim
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder \
 		--durations 60 $(ARGS)
 
 # Of the tests of `tfdp report`; anywhere but on CI these skip without one.
@@ -62,6 +62,10 @@ oldest-versions newest-versions nightly-versions: %-versions: $(INSTALLED)
 	$(VENV)-$*/$(PIP) install -q -e '.[test]' $($*)
 	$($*-instead)
 	$(VENV)-$*/bin/pytest -m "" $(CONTRACTS) $(PAIRS)
+
+release-check: $(INSTALLED)  ## Builds what would be released, installs it anew, and trains there
+	@$(VENV)/$(PIP) install -q -e '.[release]'
+	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tests/shared/release.py
 
 failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
 	@$(BIN)/python tests/shared/failures.py 2>/dev/null

@@ -203,6 +203,8 @@ class DataParallel(keras.callbacks.Callback):
             self._train_function = self.model.train_function
         if self._apart is not None:
             self._apart.begin_step()
+        if isinstance(self.model.distribute_strategy, DataParallelStrategy):
+            self.ballot.send()
 
     def end_update(self) -> None:
         """Hears what workers ask for, once all callbacks have seen a step."""
@@ -250,7 +252,7 @@ class DataParallel(keras.callbacks.Callback):
         """Hears what workers ask for, once all callbacks have seen an epoch."""
         if self.model.stop_training:
             self.ballot.ask("stop")
-        decided = self.ballot.count()
+        decided = self.ballot.count(is_due=True)
         if self._apart is not None and self._apart.stops(own="stop" in decided):
             decided |= {"stop"}
         # What else was asked for has its time at the end of an update.

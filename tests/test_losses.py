@@ -116,6 +116,7 @@ def assert_equal(ours, one, keys=("loss", "val_loss")):
         np.testing.assert_allclose(history[key], oracle[key], rtol=1e-4)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "name", later(WHOLE, ["scalar", "contrastive", "weighted mean, gathered"])
 )
@@ -130,6 +131,7 @@ def test_a_loss_of_the_whole_batch_equals_one_device(strategy, name):
     assert_equal(train(strategy, wrapped, ours(strategy), data), one)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", later(PARTED, ["sum", "weighted mean"]))
 @pytest.mark.parametrize(
     ("strategy", "steps"),
@@ -221,6 +223,7 @@ BESIDE = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", later(BESIDE, ["weighted mean", "scalar"]))
 def test_what_layers_add_beside_a_loss_is_exact(strategy, name):
     loss, over, weighted = BESIDE[name]

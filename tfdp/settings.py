@@ -2,6 +2,8 @@
 
 - `TFDP_START_TIMEOUT`: seconds to wait for the other workers at the start.
 - `TFDP_PACK_MIB`: size of the packs that gradients travel in, in MiB.
+- `TFDP_COMMUNICATION`: what gradients travel by between CPU workers: `auto`,
+  `tensorflow` or `gloo`.
 - `TFDP_ASYNCHRONOUS`: 1 where workers go on without each other, which
   `tfdp launch --asynchronous` sets.
 - `TFDP_MEMORY_FOLDER`: a private folder in memory that outlives a worker, for
@@ -16,6 +18,7 @@ from collections.abc import Mapping
 
 MEMORY_FOLDER = "TFDP_MEMORY_FOLDER"
 BOARD = "TFDP_BOARD"
+COMMUNICATION = "TFDP_COMMUNICATION"
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 # Several packs of a large model's gradients travel at once; a small model's
 # gradients fit in one.
@@ -66,6 +69,20 @@ def pack_bytes() -> int:
     default = DEFAULT_PACK / 2**20
     mebibytes = _positive("TFDP_PACK_MIB", "of MiB", default)
     return math.ceil(min(mebibytes * 2**20, _ALL_IN_ONE_PACK))
+
+
+def communication() -> str:
+    """Returns what gradients are to travel by between CPU workers.
+
+    Returns:
+        The value of `TFDP_COMMUNICATION`; `"auto"` where it is unset or empty.
+
+    Example:
+
+    >>> communication()
+    'auto'
+    """
+    return os.environ.get(COMMUNICATION, "").strip() or "auto"
 
 
 def is_asynchronous() -> bool:

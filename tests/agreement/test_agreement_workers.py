@@ -154,7 +154,7 @@ def test_arrays_in_another_order_on_one_worker_are_refused(reports):
     ("case", "end"), [("stopped", ""), ("interrupted", "KeyboardInterrupt: ")]
 )
 @pytest.mark.parametrize(
-    ("steps", "batches", "updates"), [(1, 3, 3), (2, 4, 2)]
+    ("steps", "batches", "updates"), [(1, 4, 4), (2, 4, 2)]
 )
 def test_a_worker_ends_training_for_all_after_the_same_update(
     reports, case, end, steps, batches, updates

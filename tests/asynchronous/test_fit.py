@@ -103,6 +103,7 @@ def distance(one, other):
     return max(np.abs(a - b).max() for a, b in pairs)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", asynchronous_fit.OPTIMIZERS)
 def test_a_worker_alone_is_one_device(name):
     make = asynchronous_fit.OPTIMIZERS[name]

@@ -163,6 +163,7 @@ def monitors():
     ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("hook", "when"), [("on_epoch_begin", 1), ("on_train_batch_end", 4)]
 )

@@ -297,6 +297,7 @@ def test_a_worker_of_another_job_is_named(addresses):
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("theirs", "what"),
     [

@@ -101,6 +101,7 @@ def test_each_batch_is_that_of_one_device(kind, workers, monkeypatch):
 NESTED = {"mark of files"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", sorted(DATA.keys() - NESTED))
 def test_what_a_lost_worker_leaves_is_read_by_others(kind, monkeypatch):
     expected = numbered.on_one_device(DATA[kind], 3, **arguments(kind))
@@ -135,6 +136,7 @@ def test_a_generator_is_read_once(monkeypatch):
     assert kept.keys() | set(feeds[0].given_up) == expected.keys()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("lose", [None, 1])
 @pytest.mark.parametrize("kind", ["array", "items"])
 def test_shuffled_by_keras_each_worker_has_the_order_of_all(

@@ -22,6 +22,7 @@ def test_all_workers_have_the_same_numbers(reports):
     assert reports[0] == reports[1]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("place", range(len(STEPS)))
 def test_workers_have_the_numbers_of_replicas(reports, two_replicas, place):
     expected = adascale.trained(two_replicas, STEPS[place])

@@ -86,6 +86,7 @@ def public():
 ABSTRACT = {"update_step", "stateless_apply"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "stage",

@@ -146,6 +146,7 @@ def trained(strategy, optimizer, steps):
     return model.get_weights()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("strategy", "steps"), [(1, 1), (2, 1), (4, 2)], indirect=["strategy"]
 )

@@ -78,6 +78,7 @@ def test_gradients_that_cancel_between_replicas_do_not_stop_at_the_clip():
     np.testing.assert_allclose(variable.numpy(), [-0.5])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("steps", [1, 2, 4], ids=lambda k: f"{k}-steps")
 def test_schedules_count_updates(two_replicas, steps):
     seen = []
@@ -204,6 +205,7 @@ def test_variables_without_a_gradient_stay_as_they_are(two_replicas):
         np.testing.assert_array_equal(model.unused.numpy(), before)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("steps", [1, 2], ids=["1-step", "2-steps"])
 def test_repeated_tokens_equal_a_dense_gradient(two_replicas, steps):
     """Adam would square the slices of a token one by one."""
@@ -395,6 +397,7 @@ def several(kind):
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.skipif(
     not hasattr(keras.optimizers, "MultiOptimizer"),
     reason="this Keras has no MultiOptimizer",
@@ -424,6 +427,7 @@ def test_optimizers_by_variable_are_saved(two_replicas, tmp_path):
     assert problem.deviation(loaded.get_weights(), model.get_weights()) <= 1e-6
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("steps", [1, 2], ids=["1-step", "2-steps"])
 def test_averages_overwrite_weights_before_their_constraint(
     two_replicas, steps
@@ -502,6 +506,7 @@ def test_configuration_comes_back():
     assert copy.loss_scale == 128.0
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "way",
     [

@@ -46,6 +46,7 @@ def build(model):
             model.optimizer.build(model.trainable_variables)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("replicas", [1, 2, 4])
 @pytest.mark.parametrize("kind", ["model", "weights"])
 def test_a_cycle_goes_on_with_any_number_of_replicas(tmp_path, replicas, kind):
@@ -108,6 +109,7 @@ def test_a_saved_model_predicts_outside_of_any_scope(tmp_path):
         loaded.train_on_batch(*problem.arrays(5))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("replicas", [1, 2, 4])
 @pytest.mark.parametrize("is_built", [True, False], ids=["built", "lazy"])
 def test_a_checkpoint_of_tensorflow_holds_the_cycle(

@@ -260,6 +260,7 @@ def test_running_eagerly_equals_one_device(two_replicas, steps):
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("num_samples", [1, 3, 67])
 def test_evaluation_and_prediction_equal_one_device_at_every_size(
     strategy, num_samples

@@ -171,6 +171,7 @@ def check_equal(make, strategy, **fit):
     return seen, data
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("source", SOURCES)
 def test_batches_come_in_the_order_of_one_device(strategy, source):
     seen, _ = check_equal(SOURCES[source], strategy)
@@ -198,6 +199,7 @@ def test_steps_of_a_finite_pydataset_are_each_seen_once(strategy, workers):
     assert (seen == 1).all()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_pydataset_is_told_of_epochs_as_often_as_on_one_device(
     two_replicas, workers
@@ -232,6 +234,7 @@ def test_what_keras_calls_executions_takes_each_batch_once(two_replicas):
     assert (np.array(note.seen) == 1).all()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "source",
     ["PyDataset of 2 workers", "PyDataset of a process", "restarted code"],

@@ -82,6 +82,7 @@ def test_an_epoch_of_unknown_length_equals_one_of_known(strategy, name, steps):
     np.testing.assert_allclose(history["mae"], oracle["mae"], rtol=1e-4)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("make_data", [of_static_shape, of_generator])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_any_source_and_several_steps_per_execution_equal_one_device(
@@ -125,6 +126,7 @@ class Counting(keras.Sequential):
         return super().test_step(data)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("wraps", [True, False])
 def test_no_state_moves_in_a_step_without_data(strategy, wraps):
     """That of layers, steps and optimizers that are not tfdp's, too."""

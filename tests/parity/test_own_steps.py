@@ -36,6 +36,7 @@ def check(name, weights, history, evaluated):
         np.testing.assert_allclose(evaluated, expected_evaluated, 2e-6)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "name", later(own_steps.MODELS, ["DCGAN", "VAE", "Variables"])
 )

@@ -38,6 +38,7 @@ def check_equal(actual, kind, samples):
         np.testing.assert_allclose(actual[name], expected[name], atol=1e-6)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", later(sparse_data.KINDS, ["sparse", "ragged"]))
 def test_replicas_without_a_sample_change_nothing(strategy, kind):
     check_equal(sparse_data.results(kind, 33, strategy), kind, 33)
@@ -63,6 +64,7 @@ def test_two_workers_equal_one_device(kinds):
         assert found["seen"] == [48, 48, 48]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ["sparse", "ragged"])
 def test_a_batch_given_by_itself_is_shared_out(two_replicas, kind):
     x, y = sparse_data.arrays(5)
@@ -85,6 +87,7 @@ def test_a_batch_given_by_itself_is_shared_out(two_replicas, kind):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shape", [(3,), (4, 5), (2, 3, 4), (0, 3)], ids=str)
 @pytest.mark.parametrize("is_known", [True, False])
 def test_sparse_tensors_come_back_as_they_were(shape, is_known):

@@ -36,6 +36,7 @@ def data():
     return x, (x.sum(axis=1, keepdims=True) > 0).astype("float32")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NAMES)
 def test_an_old_model_predicts_and_trains_as_it_did(name, two_replicas):
     x, y = data()

@@ -437,6 +437,7 @@ def test_what_was_counted_is_named_throughout(tmp_path):
     assert results(run)[0][0] == "tokens per second"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("letter", ["m", "m_", "ä "])
 def test_a_long_name_of_a_metric_is_shortened_and_told(tmp_path, letter):
     name = (200 * letter)[:200].strip()

@@ -58,6 +58,7 @@ LINEAR = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", PARTIAL)
 def test_a_gradient_changed_on_each_replica_is_told_once(name):
     (message,) = trained(changing(PARTIAL[name]))[1]
@@ -65,6 +66,7 @@ def test_a_gradient_changed_on_each_replica_is_told_once(name):
     assert "`global_clipnorm`" in message
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LINEAR)
 def test_a_gradient_changed_in_a_way_that_adds_up_is_exact(name):
     assert difference(changing(LINEAR[name])) <= 1e-5
@@ -95,6 +97,7 @@ class Signed(keras.optimizers.SGD):
         super().apply([tf.sign(each) for each in grads], trainable_variables)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize(
     ("change", "inner"),
@@ -175,6 +178,7 @@ class InFunction(keras.Model):
         return [a + b for a, b in zip(first, second, strict=True)]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", [Penalized, OfSamples])
 def test_steps_with_gradients_in_other_places_are_exact_and_not_told(kind):
     assert difference(dense(kind)) <= 1e-5
@@ -220,6 +224,7 @@ def logging(**settings):
     return make
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("by_metric", [False, True])
 def test_a_logged_norm_of_a_part_of_the_gradient_is_told_once(by_metric):
     (message,) = trained(logging(by_metric=by_metric))[1]
@@ -227,6 +232,7 @@ def test_a_logged_norm_of_a_part_of_the_gradient_is_told_once(by_metric):
     assert "`norm` of Logging" in message
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("by_metric", [False, True])
 def test_a_logged_norm_of_the_gradient_of_all_is_that_of_one_device(by_metric):
     make = logging(of_all=True, by_metric=by_metric)

@@ -58,6 +58,7 @@ EXACT = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", MOVES)
 def test_state_that_moves_with_a_part_of_the_batch_is_told_once(name):
     _, told, _ = trained(observing(MOVES[name]))
@@ -66,12 +67,14 @@ def test_state_that_moves_with_a_part_of_the_batch_is_told_once(name):
     assert "/state` of Observer" in message
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", MOVES)
 def test_state_that_moves_with_the_rows_of_all_is_that_of_one_device(name):
     make = observing(lambda s, x: MOVES[name](s, of_all(x)))
     assert difference(make) <= 1e-5
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", EXACT)
 def test_state_that_moves_without_the_batch_is_not_told(name):
     assert difference(observing(EXACT[name])) <= 1e-5
@@ -99,6 +102,7 @@ def test_state_that_is_aggregated_is_exact_and_other_state_told(aggregation):
         assert message.startswith(KEPT)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("synchronized", [False, True])
 def test_batch_statistics_are_told_nowhere_but_in_an_audit(synchronized):
     def make():
@@ -166,6 +170,7 @@ def test_weights_that_move_by_the_gradient_of_all_are_those_of_one_device():
     assert difference(dense(DistortedByAll)) <= 1e-5
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("steps", [1, 2])
 def test_weights_that_are_clipped_are_not_told(steps):
     assert not trained(dense(Clipped), steps=steps)[1]

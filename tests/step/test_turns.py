@@ -85,6 +85,7 @@ def trained(model, samples=45):
     return history.history
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("body", later(BODIES, ["inside", "nested"]))
 def test_what_layers_add_beside_synchronized_statistics_is_exact(
     strategy, body

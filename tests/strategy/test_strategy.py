@@ -70,6 +70,7 @@ def test_evaluate_and_predict_equal_one_device(strategy):
         )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("num_samples", [1, 3, 63])
 def test_a_first_batch_that_does_not_divide_trains(strategy, num_samples):
     """Plain Keras fails on the shape of the first batch it looks at."""

@@ -56,6 +56,7 @@ def of_replicas(model):
     ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("way", later(WAYS, ["DiLoCo", "delayed"]))
 @pytest.mark.parametrize("place", later([(0, 6), (1, 4)], [(1, 4)]), ids=str)
 def test_a_killed_run_goes_on_bit_by_bit(tmp_path, way, place):

@@ -133,6 +133,7 @@ WAITS = """
 """
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("options", "ini", "seconds"),
     [

@@ -1,10 +1,11 @@
-"""What workers tell each other outside of steps, to do the same thing.
+"""What workers tell each other, to do the same thing.
 
-Every function is a collective. Knows a strategy by what it says of its workers
+Every function is a collective, outside of steps; `StepMessage` is what rides
+in one. Knows a strategy by what it says of its workers
 only; must not know how one steps, updates or reports.
 """
 
-from tfdp.agreement.ballot import Ballot
+from tfdp.agreement.ballot import QUESTIONS, Ballot
 from tfdp.agreement.datasets import (
     check_same_dataset,
     have_same_length,
@@ -28,5 +29,6 @@ from tfdp.agreement.items import (
     warn_of_other_orders,
 )
 from tfdp.agreement.same_program import program
+from tfdp.agreement.step_message import StepMessage
 from tfdp.agreement.windows import gathered_window
 from tfdp.agreement.yields import check_same_yields

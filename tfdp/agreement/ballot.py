@@ -1,7 +1,8 @@
 """What some worker asks for, agreed by all at the same step.
 
 A worker that stopped by itself would leave the others waiting in the next
-step. So each asks, and all hear of it at the end of the same update.
+step. So each asks in the step to come, and all hear of it at the end of the
+update that it is a part of.
 """
 
 import signal
@@ -10,10 +11,11 @@ import threading
 from typing import Any
 
 from tfdp.agreement.gathering import Workers, all_gather
+from tfdp.agreement.step_message import StepMessage
 from tfdp.board import own_board
 from tfdp.upstream.keras import keras_fit
 
-_QUESTIONS = ("stop", "interrupt", "terminate", "backup", "memory")
+QUESTIONS = ("stop", "interrupt", "terminate", "backup", "memory")
 _OF_SIGNAL = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminate"}
 
 
@@ -39,7 +41,9 @@ class Ballot:
 
     def __init__(self, strategy: Workers) -> None:
         self._strategy = strategy
+        self._message: StepMessage | None = getattr(strategy, "message", None)
         self._asked: set[str] = set()
+        self._sent: set[str] = set()
         self._previous: dict[signal.Signals, Any] = {}
         self._fit: Any = None
 
@@ -51,21 +55,39 @@ class Ballot:
         """
         self._asked.add(question)
 
-    def count(self) -> frozenset[str]:
-        """Returns what any worker has asked for since the last count.
+    def send(self) -> None:
+        """Has the next step carry what this worker asks for."""
+        if self._message is not None:
+            asked, self._asked = self._asked, set()
+            self._sent |= asked
+            self._message.ask(_votes(self._sent))
 
-        A collective, where there are several workers.
+    def count(self, *, is_due: bool = False) -> frozenset[str]:
+        """Returns what any worker has asked for, and it was not returned yet.
+
+        A collective, where there are several workers and no step has carried
+        the votes.
+
+        Args:
+            is_due: Whether to hear of all that was asked for until now, also
+                of what a later step would carry. Defaults to `False`.
         """
-        asked, self._asked = self._asked, set()
-        if self._strategy.num_workers > 1:
-            own = [int(question in asked) for question in _QUESTIONS]
-            with own_board().waiting("the vote of all workers"):
-                table = all_gather(self._strategy, own, often=True)
-            votes = table.sum(axis=0).tolist()
-            asked = {
-                q for q, vote in zip(_QUESTIONS, votes, strict=True) if vote
-            }
-        return frozenset(asked)
+        votes = None if self._message is None else self._message.heard()
+        if is_due or votes is None:
+            asked, self._asked = self._asked, set()
+            self._sent |= asked
+            votes = self._gathered()
+        decided = {q for q, vote in zip(QUESTIONS, votes, strict=True) if vote}
+        self._sent -= decided
+        return frozenset(decided)
+
+    def _gathered(self) -> list[int]:
+        own = _votes(self._sent)
+        if self._strategy.num_workers == 1:
+            return own
+        with own_board().waiting("the vote of all workers"):
+            table = all_gather(self._strategy, own, often=True)
+        return list(table.sum(axis=0).tolist())
 
     def listen(self, number: signal.Signals) -> None:
         """Makes a signal ask, instead of ending this worker by itself.
@@ -85,7 +107,9 @@ class Ballot:
             self._previous[number] = signal.signal(number, self._heard)
 
     def close(self) -> None:
-        """Gives the signals back to whom they belonged."""
+        """Gives the signals back to whom they belonged, and asks no more."""
+        if self._message is not None:
+            self._message.ask(_votes(set()))
         for number in list(self._previous):
             self._give_back(number)
 
@@ -93,7 +117,8 @@ class Ballot:
         number = signal.Signals(number)
         question = _OF_SIGNAL[number]
         fit = keras_fit.fit_under_way(frame)
-        if question in self._asked or fit is None or fit is not self._fit:
+        is_again = question in self._asked | self._sent
+        if is_again or fit is None or fit is not self._fit:
             self._give_back(number)
             signal.raise_signal(number)
         else:
@@ -107,3 +132,7 @@ class Ballot:
 
     def _give_back(self, number: signal.Signals) -> None:
         signal.signal(number, self._previous.pop(number) or signal.SIG_DFL)
+
+
+def _votes(asked: set[str]) -> list[int]:
+    return [int(question in asked) for question in QUESTIONS]

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfdp.agreement import StepMessage
 from tfdp.board import own_board
 from tfdp.data import Split, length
 from tfdp.step import (
@@ -59,6 +60,8 @@ class DataParallelStrategy(tf.distribute.Strategy):
     groups: tuple[tuple[str, ...], ...] | None = None
     drawn_seed: int | None = None
     stride: tf.Variable | None = None
+    # What several workers tell each other in a step.
+    message: StepMessage | None = None
     # Set by what measures steps.
     step_clock: Callable[[], tf.Tensor] | None = None
     request_clock: Callable[[], tf.Tensor] | None = None
@@ -179,7 +182,13 @@ class DataParallelStrategy(tf.distribute.Strategy):
         if model is not None:
             seed_layers(model, self.random_by)
         with metrics_of_all(model):
-            return self._run(counting, args, kwargs, options)
+            if self.message is None or not keras_fit.is_own_call_of_run():
+                return self._run(counting, args, kwargs, options)
+            return self.message.sent_with(
+                lambda step: self._run(step, args, kwargs, options),
+                counting,
+                has_votes=keras_fit.model_of_step(fn, "train_step") is not None,
+            )
 
     def _run(self, counting: Any, *arguments: Any) -> Any:
         return super().run(counting, *arguments)
@@ -232,6 +241,11 @@ class DataParallelStrategy(tf.distribute.Strategy):
             return tf.nest.map_structure(
                 lambda v: self.experimental_local_results(v)[0], value
             )
+        is_mean = reduce_op in ("MEAN", tf.distribute.ReduceOp.MEAN)
+        if self.message is not None and is_mean:
+            mean = self.message.mean_of(value)
+            if mean is not None:
+                return mean
         if axis == 0 and _are_scalars(self.experimental_local_results(value)):
             axis = None
         return super().reduce(reduce_op, value, axis=axis)

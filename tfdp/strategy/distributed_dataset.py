@@ -157,6 +157,13 @@ class CountedDataset(tf_datasets.DistributedDataset):
         if fit is None or keras_data.distributed_dataset(fit) is self:
             stride.assign(self._stride)
 
+    def end_together(self) -> None:
+        """Has workers not ask each other, before each step, whether to go on.
+
+        For data of which all replicas have as many batches.
+        """
+        tf_datasets.end_together(self._dataset)
+
     def later(self, *, is_kept: bool = False) -> LaterEpoch:
         """Returns an epoch that begins, for the devices, when it is used.
 

@@ -9,6 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfdp.agreement import (
+    QUESTIONS,
+    StepMessage,
     agreed_seed,
     all_gather,
     check_same_dataset,
@@ -25,6 +27,7 @@ from tfdp.data import Yields, in_one_order, is_marked, yields
 from tfdp.groups import beside, of_workers
 from tfdp.settings import pack_bytes, start_timeout
 from tfdp.step import By, checked_random_by
+from tfdp.strategy.carrier import agreed_carrier
 from tfdp.strategy.data_parallel_strategy import (
     DataParallelStrategy,
     distribute_split,
@@ -38,6 +41,7 @@ from tfdp.strategy.joining import (
     with_replicas,
 )
 from tfdp.strategy.splitting import split_of
+from tfdp.transport import Communication, checked_communication
 from tfdp.upstream.keras import keras_epochs
 from tfdp.upstream.tensorflow import tf_runtime
 
@@ -77,6 +81,12 @@ class MultiWorkerMirroredStrategy(
             they are then the same for any number of replicas, with or without
             accumulation. See docs/how_to/random_layers.md. Defaults to
             `"replica"`.
+        communication: What large gradients travel by between workers.
+            `"tensorflow"` is its collectives; `"gloo"` is faster between
+            CPUs, and comes with `pip install "tfdp[gloo]"`; `"auto"` is gloo
+            where all workers have it, and their replicas are on CPUs. See
+            docs/how_to/speed/communication.md. Defaults to what the variable
+            `TFDP_COMMUNICATION` says; `"auto"` where it is unset.
 
     Attributes:
         cluster: The `Cluster` found in the environment, or `None` where there
@@ -84,6 +94,8 @@ class MultiWorkerMirroredStrategy(
         bytes_per_pack: Size of the packs that gradients travel in; 0 for one
             pack.
         drawn_seed: The global seed, where this worker's program had set none.
+        carrier: What large gradients travel by; `None` for TensorFlow's own
+            collectives.
 
     Raises:
         TypeError: If `heartbeat_timeout` is not a number, or
@@ -112,7 +124,9 @@ class MultiWorkerMirroredStrategy(
         heartbeat_timeout: float = 3.0,
         devices_per_replica: int | None = None,
         random_by: By = "replica",
+        communication: Communication | None = None,
     ) -> None:
+        communication = checked_communication(communication)
         self.random_by = checked_random_by(random_by)
         heartbeat_timeout = checked_number(
             "heartbeat_timeout", heartbeat_timeout, maximum=1e6
@@ -152,8 +166,11 @@ class MultiWorkerMirroredStrategy(
         if random_by == "sample" and self.num_workers > 1:
             with tf.device("CPU:0"):
                 self.stride = tf.Variable(1, trainable=False, dtype=tf.int64)
+        if self.num_workers > 1:
+            self.message = StepMessage(self, len(QUESTIONS))
         join(Membership(self.worker_index, self.num_workers))
         check_same_packs(self, self.bytes_per_pack)
+        self.carrier = agreed_carrier(self, communication)
         self._datasets = 0
         has_seed = tf_runtime.global_seed() is not None
         seed = agreed_seed(self)
@@ -227,6 +244,13 @@ class MultiWorkerMirroredStrategy(
             )
             dataset = dataset.with_options(by_samples)
         distributed = super().experimental_distribute_dataset(dataset, options)
+        # By samples, TensorFlow makes of each batch a part for every replica.
+        if (
+            self.num_workers > 1
+            and policy != tf.data.experimental.AutoShardPolicy.HINT
+            and int(dataset.cardinality()) >= 0
+        ):
+            distributed.end_together()
         return self._comparing(distributed, heard)
 
     def _heard(self, dataset: tf.data.Dataset, epochs: Any) -> list[Yields]:
@@ -263,6 +287,8 @@ class MultiWorkerMirroredStrategy(
             ValueError: If a dataset does not keep its order before `shard`.
         """
 
+        lengths = []
+
         def of_agreed_length(
             context: tf.distribute.InputContext,
         ) -> tf.data.Dataset:
@@ -270,14 +296,22 @@ class MultiWorkerMirroredStrategy(
             if self.num_workers > 1:
                 dataset = in_one_order(dataset, has_own_shards=True)
             warn_of_overlap(self, dataset)
-            if not have_same_length(self, dataset):
+            if have_same_length(self, dataset):
+                lengths.append(int(dataset.cardinality()))
+            else:
                 # Of a filtered dataset Keras cannot know the length.
                 dataset = dataset.filter(lambda *_: True)
             return dataset
 
-        return super().distribute_datasets_from_function(
+        distributed = super().distribute_datasets_from_function(
             of_agreed_length, options
         )
+        replicas_here = self.num_replicas_in_sync // self.num_workers
+        if self.num_workers > 1 and any(
+            length >= 0 and length % replicas_here == 0 for length in lengths
+        ):
+            distributed.end_together()
+        return distributed
 
     def barrier(self) -> None:
         """Waits until every worker is here."""

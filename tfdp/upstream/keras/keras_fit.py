@@ -17,6 +17,7 @@ import tensorflow as tf
 from tfdp.upstream.private import Member, MissingNameError
 
 _ITERATOR = "epoch_iterator"
+_ONE_STEP = "one_step_on_data"
 _PREDICT_STEP = "make_predict_function.<locals>.one_step_on_data"
 _initial_epoch = Member(
     "_initial_epoch", serves="BackupAndRestore begins at the first epoch again"
@@ -265,6 +266,17 @@ def model_of_step(fn: Callable[..., Any], name: str) -> keras.Model | None:
 def model_of_any_step(fn: Callable[..., Any]) -> keras.Model | None:
     """Returns the model whose step this is, to train or to test, if any."""
     return model_of_step(fn, "train_step") or model_of_step(fn, "test_step")
+
+
+def is_own_call_of_run() -> bool:
+    """Whether the caller of `Strategy.run`, which asks, is a step of Keras's.
+
+    Which has the results reduced next, each by itself.
+    """
+    caller = sys._getframe(2)
+    return caller.f_code.co_name == _ONE_STEP and caller.f_globals.get(
+        "__name__", ""
+    ).startswith("keras.")
 
 
 def frame_of_fit() -> types.FrameType | None:

@@ -12,6 +12,8 @@ _WORKERS = "MultiWorkerMirroredStrategy does not know its workers"
 _LOST = "a lost worker would be noticed after minutes, not seconds"
 _CHUNKS = "gradients are sent in chunks of 4 KiB"
 _EARLY = "a tensor made too early is told of in TensorFlow's words alone"
+# TensorFlow's strategies do not come so far.
+_GROUPS_OF_ONE = 2**30
 _context = Name("tensorflow.python.eager.context.context", serves=_LOST)
 _global_seed = Name(
     "tensorflow.python.eager.context.global_seed",
@@ -126,3 +128,24 @@ def wait_for_all_tasks(name: str, *, seconds: float) -> None:
         seconds: Time to wait at most.
     """
     _wait_at_barrier.of(_context.find()())(name, round(1000 * seconds))
+
+
+def check_collectives(worker: int) -> None:
+    """Checks that collectives are possible, which end with a lost worker.
+
+    Args:
+        worker: Index of this worker.
+
+    Raises:
+        tf.errors.OpError: What those say that are under way.
+    """
+    with tf.device("CPU:0"):
+        tf.raw_ops.CollectiveReduceV2(
+            input=tf.constant(0.0),
+            group_size=1,
+            group_key=_GROUPS_OF_ONE + worker,
+            instance_key=1,
+            ordering_token=[],
+            merge_op="Add",
+            final_op="Id",
+        )

@@ -1,0 +1,169 @@
+"""A worker's side of its program for gradients."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from tfdp.transport.messages import DONE, REQUEST, TYPES
+from tfdp.transport.shared_memory import SharedMemory
+
+_LOOK_SECONDS = 1.0
+_END_SECONDS = 3.0
+
+
+class Courier:
+    """Adds up arrays over workers, by a program that each of them has.
+
+    The program is started at once, and speaks to the others' once all have
+    been told where they are: `address` says it for this one, and `connect`
+    takes it of all.
+
+    Args:
+        rank: Place of this worker among all.
+        size: How many there are.
+        host: Name or number of this machine, where the others find it.
+        seconds: How long the programs look for each other.
+
+    Attributes:
+        memory: What arrays lie in.
+        watch: Called again and again while it is waited for the others; may
+            raise, if one is lost.
+
+    Example:
+
+    ```python
+    courier = Courier(rank, 2, "10.0.0.1", seconds=30)
+    courier.connect(gathered(courier.address()))
+    ticket, array = courier.take(gradient)
+    courier.wait(ticket)  # Now the array is the sum.
+    ```
+    """
+
+    def __init__(
+        self, rank: int, size: int, host: str, *, seconds: float
+    ) -> None:
+        self.memory = SharedMemory()
+        self.watch: Callable[[], None] = lambda: None
+        self._taken = self._done = 0
+        self._failure = ""
+        self._lock = threading.Lock()
+        self._waiting = threading.Lock()
+        ours, theirs = socket.socketpair()
+        is_main = threading.current_thread() is threading.main_thread()
+        told = {
+            "connection": theirs.fileno(),
+            "memory": self.memory.file,
+            "rank": rank,
+            "size": size,
+            "host": host,
+            "seconds": seconds,
+            # Else it would die with the thread that has started it.
+            "dies_with_parent": is_main,
+            "parent": os.getpid(),
+        }
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "tfdp.transport.program",
+                    json.dumps(told),
+                ],
+                pass_fds=(theirs.fileno(), self.memory.file),
+                stdin=subprocess.DEVNULL,
+            )
+        self._connection = Connection(ours.detach())
+        self.close = weakref.finalize(
+            self, _end, self._process, self._connection, self.memory
+        )
+
+    def address(self) -> Any:
+        """Returns what the other workers need to find this one's program.
+
+        Raises:
+            ConnectionError: If it cannot listen.
+        """
+        return json.loads(self._heard())
+
+    def connect(self, addresses: Sequence[Any]) -> None:
+        """Has the program meet those of the other workers.
+
+        Args:
+            addresses: What `address` has returned, by worker.
+
+        Raises:
+            ConnectionError: If it does not reach one.
+        """
+        self._connection.send_bytes(json.dumps(list(addresses)).encode())
+        self._heard()
+
+    def take(self, values: np.ndarray) -> tuple[int, np.ndarray]:
+        """Takes numbers that are to be added up; all workers in one order.
+
+        Args:
+            values: Numbers of this worker, float32 or float16.
+
+        Returns:
+            A ticket to wait by, and where the sums will be.
+        """
+        place, sums = self.memory.array(values.shape, values.dtype)
+        np.copyto(sums, values)
+        kind = list(TYPES).index(values.dtype.name)
+        request = REQUEST.pack(place, values.size, kind)
+        with self._lock:
+            self._taken += 1
+            with contextlib.suppress(OSError):
+                # Whoever waits is told.
+                self._connection.send_bytes(request)
+            return self._taken, sums
+
+    def wait(self, ticket: int) -> None:
+        """Waits until numbers are added up, and those taken before.
+
+        Args:
+            ticket: What `take` has returned.
+
+        Raises:
+            ConnectionError: If another worker is lost.
+        """
+        with self._waiting:
+            while self._done < ticket:
+                self._heard()
+                self._done += 1
+
+    def _heard(self) -> bytes:
+        if self._failure:
+            raise ConnectionError(self._failure)
+        try:
+            while not self._connection.poll(_LOOK_SECONDS):
+                self.watch()
+            message = self._connection.recv_bytes()
+        except (EOFError, OSError):
+            code = self._process.wait()
+            message = f"the program has ended with {code}".encode()
+        if message == DONE or message.startswith(b"["):
+            return message
+        self._failure = message.decode(errors="replace")
+        raise ConnectionError(self._failure)
+
+
+def _end(
+    process: subprocess.Popen[bytes],
+    connection: Connection,
+    memory: SharedMemory,
+) -> None:
+    connection.close()
+    # It may wait for others, and hears nothing meanwhile.
+    process.kill()
+    process.wait(_END_SECONDS)
+    memory.close()
