@@ -103,6 +103,19 @@ def test_clipping_is_measured_anew():
     assert PAGE.read_text() == before
 
 
+def test_the_page_begins_as_the_program_writes_it():
+    tree = ast.parse((PROGRAM / "__main__.py").read_text())
+    (head,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "HEAD"
+    )
+    before, after = head.split("{versions}")
+    text = PAGE.read_text()
+    assert text.startswith(before)
+    assert after in text
+
+
 def test_an_unknown_row_is_refused():
     result = subprocess.run(
         [sys.executable, PROGRAM, "--row", "Z9"],

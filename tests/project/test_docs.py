@@ -24,9 +24,10 @@ from tfdp.cli import main
 
 README = TEXTS["README.md"]
 TABLE_OF_NAMES = TEXTS["docs/reference/index.md"]
+ENVIRONMENT = TEXTS["docs/reference/environment.md"]
 NAMESPACE = {"tfdp": tfdp, "keras": keras, "tf": tf, "np": np}
 # What the commands of pages start besides `make` and `tfdp`.
-OTHER_COMMANDS = {"export", "mpirun", "pip", "torchrun"}
+OTHER_COMMANDS = {"export", "mpirun", "pip", "sbatch", "torchrun"}
 TFDP_LAUNCH = ["tfdp", "launch"]
 
 
@@ -240,6 +241,9 @@ def test_variables_of_pages_are_read_somewhere():
     assert {"TFDP_START_TIMEOUT", "TFDP_PORT"} <= names
     sources = "".join(p.read_text() for p in (ROOT / "tfdp").rglob("*.py"))
     assert [name for name in names if name not in sources] == []
+    # And the other way round.
+    read = set(re.findall(r"\bTFDP_[A-Z]\w+\b", sources))
+    assert read <= set(re.findall(r"`(\w+)`", ENVIRONMENT))
 
 
 def public_names():

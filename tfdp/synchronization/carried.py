@@ -43,9 +43,7 @@ def carried(tensors: Sequence[Gradient]) -> list[int]:
     return places if size > _LARGE else []
 
 
-def sums_by(
-    carrier: Carrier, tensors: Sequence[tf.Tensor]
-) -> list[tf.Tensor]:
+def sums_by(carrier: Carrier, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """Adds up tensors over workers; once on each of them.
 
     The last one leaves first, as the backward pass makes it first, and while
@@ -119,9 +117,7 @@ def _packed(tensors: list[tf.Tensor]) -> tf.Tensor:
     return tf.concat([tf.reshape(each, [-1]) for each in tensors], 0)
 
 
-def _unpacked(
-    message: tf.Tensor, like: list[tf.Tensor]
-) -> list[tf.Tensor]:
+def _unpacked(message: tf.Tensor, like: list[tf.Tensor]) -> list[tf.Tensor]:
     if len(like) == 1:
         return [tf.ensure_shape(message, like[0].shape)]
     message.set_shape([sum(_count(each) for each in like)])
