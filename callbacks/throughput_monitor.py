@@ -66,7 +66,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
 
     `docs/reference/run_log.md` says how each is computed. Replicas are numbered
     through all workers. Time between steps, validation and saving are in no
-    rate; nor are steps in which TensorFlow makes a graph, nor those of the
+    rate; nor are steps in which a graph is made or compiled, nor those of the
     warm-up. An epoch without others logs NaN: a key that the first epoch lacks
     would be missing from all of a `CSVLogger`'s file.
 
@@ -224,6 +224,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._log = StepLog(self._replicas)
         self._votes = VoteTimer(self._clock)
         self._meter.start(strategy)
+        self._compiling = strategy.compile_times.begin()
         callbacks = keras_fit.callbacks_in_use() or []
         show_one_figure(
             callbacks,
@@ -235,8 +236,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
             if isinstance(callback, DataParallel):
                 callback.watch_votes(self._votes)
         self._exchanges = ExchangeWatch(strategy)
-        self._total = None
-        self._report = ""
+        self._total, self._report = None, ""
         self._listeners = []
         self._figures: dict[str, float] = {}
 
@@ -268,7 +268,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
             self._change_optimizer()
         if not self._is_measured:
             self._is_measured = not is_replaying(self.model)
-        self._traces = self._meter.traces
+        self._made = self._meter.traces + self._compiling.count
         self._exchanges.begin_step()
         self._begin = self._clock()
 
@@ -285,7 +285,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
             self._begin,
             end,
             is_left_out=self._measured < self._warmup
-            or self._meter.traces > self._traces,
+            or self._meter.traces + self._compiling.count > self._made,
             voting=self._votes.take(),
             **self._exchanges.end_step(),
         )
@@ -332,7 +332,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._meter.stop()
         found = self.limit()
         if self.verbose and self._strategy.is_chief and found is not None:
-            print_table(self.total, found)
+            print_table(self.total, found, self._compiling.in_words())
             self._exchanges.print_table(found)
 
     def _is_metered(self) -> bool:
