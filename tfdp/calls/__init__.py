@@ -1,0 +1,5 @@
+"""A function as several workers, from a script or a cell of a notebook.
+
+Knows how workers are started. Must not know TensorFlow, nor what the function
+does.
+"""
