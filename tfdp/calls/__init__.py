@@ -3,3 +3,5 @@
 Knows how workers are started. Must not know TensorFlow, nor what the function
 does.
 """
+
+from tfdp.calls.kept_server import kept_server

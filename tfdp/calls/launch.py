@@ -3,17 +3,22 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from tfdp.calls.call_folder import CallFolder
+from tfdp.calls.kept_server import kept_server
 from tfdp.checks import checked_count
 from tfdp.launch import (
     MOST_WORKERS,
+    ForkServer,
     WorkerFailure,
     WorkerGroup,
+    checked_variables,
     is_start_up_line,
+    worker_variables,
 )
 from tfdp.machine import ending_signals
 
@@ -32,7 +37,9 @@ def launch(
 
     The workers are new processes, as those of `tfdp launch --workers`:
     `tfdp.auto_strategy()` inside of the function trains on all of them. A
-    TensorFlow that this process has started stays out of it. What the workers
+    TensorFlow that this process has started stays out of it; where it is
+    imported here, on Linux a process that has done so too is kept, to fork
+    workers from at once. What the workers
     print is shown as it comes, but for what TensorFlow says of itself at its
     start. They end together: when one fails, when this process is interrupted
     (Ctrl-C, or the stop button of a notebook), and when it dies.
@@ -93,6 +100,7 @@ def launch(
             f"{args!r} ({type(args).__name__}). Pass args=[...]."
         )
     workers = checked_count("workers", workers, maximum=MOST_WORKERS)
+    env = checked_variables(env, worker_variables())
     with (
         _Interruption() as interruption,
         CallFolder(function, args) as folder,
@@ -103,6 +111,7 @@ def launch(
             env=env,
             log_dir=log_dir,
             on_line=_show,
+            server=_server(env),
         ) as group,
     ):
         failure = interruption.wait(group, timeout)
@@ -117,6 +126,13 @@ def launch(
             "exit code 0, as by `sys.exit()`. Use `return`."
         )
     return [value[0] for value in values if value is not None]
+
+
+def _server(env: Mapping[str, str]) -> ForkServer | None:
+    """Has workers forked where they most likely need TensorFlow, too."""
+    if sys.platform != "linux" or "tensorflow" not in sys.modules:
+        return None
+    return kept_server({**worker_variables(), **env})
 
 
 class _Interruption(contextlib.AbstractContextManager):
