@@ -132,6 +132,7 @@ class Board:
         step: int | None = None,
         samples: int | None = None,
         backup: int | None = None,
+        goal: int | None = None,
         made: int = 0,
     ) -> None:
         """Writes what has changed; all else stays.
@@ -142,8 +143,9 @@ class Board:
             epoch: Index of the epoch, -1 outside of a `fit`.
             update: Updates that the weights have seen.
             step: Steps begun in this process.
-            samples: Samples that the weights have seen.
+            samples: Samples that this process has trained on.
             backup: The update of the last backup.
+            goal: The update at which the `fit` ends; -1 where not known.
             made: Updates that have just ended.
         """
         if self._map is None:
@@ -163,6 +165,8 @@ class Board:
                 self._samples = samples
             if backup is not None:
                 self._backup = backup
+            if goal is not None:
+                self._goal = goal
             if made > 0:
                 self._made += made
                 self._updated = now
@@ -224,6 +228,7 @@ class Board:
                 self._step,
                 self._samples,
                 self._backup,
+                self._goal,
                 self._since,
                 now,
                 self._updated,
@@ -249,6 +254,7 @@ class Board:
         self._pid = os.getpid()
         self._sequence = found.sequence
         self._epoch = self._update = self._samples = self._backup = -1
+        self._goal = -1
         self._since = found.since
         self._spent = list(found.spent)
         if self._path is not None:
