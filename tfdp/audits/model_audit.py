@@ -35,7 +35,6 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     | ------------------------------------------------ | -------- | ---------- |
     | model or compile outside of the scope            | error    | no         |
     | `jit_compile` with a step of one's own           | error    | no         |
-    | `steps_per_execution` on workers                 | error    | no         |
     | a loss that returns one scalar                   | error    | no         |
     | a loss over a mask or ignored classes; a sum     | error    | no         |
     | a DistributedLoss beside others, accumulating    | error    | no         |
@@ -178,15 +177,6 @@ def _compilation(model: keras.Model) -> Iterator[Finding]:
             "warning",
             f"{WAY_OUT}, or do without; what prepares data belongs into "
             "`tf.data`.",
-        )
-    workers = getattr(model.distribute_strategy, "num_workers", 1)
-    if model.steps_per_execution > 1 and workers > 1:
-        yield Finding(
-            "Several workers must come together after each step.",
-            f"steps_per_execution={model.steps_per_execution} with "
-            f"{workers} workers",
-            "error",
-            "Compile the model with `steps_per_execution=1`.",
         )
 
 

@@ -44,7 +44,7 @@ from tfdp.upstream.keras import (
     keras_losses,
     keras_steps,
 )
-from tfdp.upstream.tensorflow import tf_datasets, tf_functions
+from tfdp.upstream.tensorflow import tf_functions
 
 
 class DataParallelStrategy(tf.distribute.Strategy):
@@ -361,8 +361,6 @@ def distribute_split(
     theirs = tf.distribute.Strategy.distribute_datasets_from_function(
         strategy, lambda _: rows
     )
-    if split.steps != tf.data.UNKNOWN_CARDINALITY:
-        tf_datasets.end_together(theirs)
     distributed = CountedDataset(
         theirs,
         dataset,
@@ -373,6 +371,8 @@ def distribute_split(
         is_split=True,
         stride=split.stride,
     )
+    if split.steps != tf.data.UNKNOWN_CARDINALITY:
+        distributed.end_together()
     if epochs is not None:
         keras_epochs.take_length(epochs, distributed)
         if split.steps < 0:
