@@ -16,6 +16,7 @@ from tfdp.board.stacks import SUFFIX, offer_stacks, still_offered
 from tfdp.board.standing import Standing, State, packed
 from tfdp.settings import board_file
 
+Listener = Callable[[State, str, float, float], None]
 _STEPS = (
     *(State.PAUSE, State.FIRST_STEP, State.TRAINING),
     *(State.REPLAYING, State.VALIDATING),
@@ -58,6 +59,7 @@ class Board:
         self._made = self._step = self._stacks_signal = 0
         self._spent: list[float] = []
         self._map: mmap.mmap | None = None
+        self._listener: Listener | None = None
         self._path = path
         self._clock = clock
         # What backs up in a thread writes here too.
@@ -107,6 +109,19 @@ class Board:
         found = Standing(state=self.state, since=begun, changed=begun)
         self._map[:] = layout.blank(found)
         self._begin(found)
+
+    def now(self) -> float:
+        """Returns the time by which all is noted."""
+        return self._clock()
+
+    def watch(self, listener: Listener | None) -> None:
+        """Has a function called at the end of each state.
+
+        Args:
+            listener: Called with the state, what it has waited for, when it
+                began and when it ended; `None` for none from now on.
+        """
+        self._listener = listener
 
     def tell_log(self, path: str) -> None:
         """Tells the launcher where this worker logs its run.
@@ -208,6 +223,9 @@ class Board:
     def _enter(self, state: State, waits_for: str, now: float) -> None:
         if state is not self.state:
             self._spent[self.state] += now - self._since
+            if self._listener is not None:
+                words = self._words.decode(errors="ignore")
+                self._listener(self.state, words, self._since, now)
             self._since = now
             self.state = state
         self._words = waits_for.encode()[:128] if waits_for else b""
