@@ -27,7 +27,8 @@ PAIRS = tests/parity/test_parity.py::test_training_equals_one_device_with_one_la
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
 .PHONY: help demo test browser test-long test-versions oldest-versions \
-	newest-versions nightly-versions docs release-check exactness failures elastic soak bench bench-quick lint format clean
+	newest-versions nightly-versions docs release-check exactness failures gpu \
+	elastic soak bench bench-quick lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## Lists these targets
@@ -69,6 +70,9 @@ release-check: $(INSTALLED)  ## Builds what would be released, installs it anew,
 
 failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
 	@$(BIN)/python tests/shared/failures.py 2>/dev/null
+
+gpu: $(INSTALLED)  ## Checks on a GPU what tests check on CPUs; says so without one
+	@$(BIN)/python tests/shared/gpu.py $(ARGS) 2>/dev/null
 
 elastic: $(INSTALLED)  ## Trains on 4, 3, 1 and 2 workers in turn, and compares
 	@$(BIN)/python tests/shared/elastic.py 2>/dev/null

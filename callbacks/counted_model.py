@@ -78,6 +78,24 @@ def check_measure(unit: str, **functions: Any) -> None:
         )
 
 
+def nothing_measured() -> RuntimeError:
+    """Returns the error of reading what was not measured yet."""
+    return RuntimeError(
+        "What was measured must be read after an epoch has ended. Received: a "
+        "ThroughputMonitor that has seen none. Give it to `fit` as one of "
+        "`callbacks=[...]` first."
+    )
+
+
+def no_samples() -> RuntimeError:
+    """Returns the error of an epoch without an update."""
+    return RuntimeError(
+        "Each step must update with the model's DistributedOptimizer, which "
+        "counts samples. Received: an epoch that trained on none. Call "
+        "`self.optimizer.apply_gradients(...)` in `train_step`."
+    )
+
+
 def all_read_all(strategy: DataParallelStrategy) -> bool:
     """Whether each worker reads the samples of all, in the `fit` that runs.
 

@@ -17,6 +17,7 @@ from tfdp.callbacks.first_word import FirstWord, check_first
 from tfdp.callbacks.last_word import LastWord
 from tfdp.callbacks.savers import check_saves, saves_models
 from tfdp.cluster import naming_lost_workers
+from tfdp.compilation import naming_refused
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.strategy import (
     AsynchronousStrategy,
@@ -311,14 +312,14 @@ class DataParallel(keras.callbacks.Callback):
         function: Any = getattr(self.model, name)
         if function is None or hasattr(function, "names_lost_workers"):
             return
+        named: Any = naming_refused(self.model, function)
         if self._apart is not None:
-            function = self._apart.naming(function)
+            named = self._apart.naming(named)
         elif cluster is not None:
-            function = naming_lost_workers(function, cluster)
-        else:
-            return
-        function.names_lost_workers = True
-        setattr(self.model, name, function)
+            named = naming_lost_workers(named, cluster)
+        if named is not function:
+            named.names_lost_workers = True
+            setattr(self.model, name, named)
 
     def _settle(self) -> None:
         if self._in_fit:

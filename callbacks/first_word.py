@@ -9,9 +9,11 @@ import tensorflow as tf
 
 from tfdp.backup import is_replaying
 from tfdp.board import State, own_board
+from tfdp.callbacks.counted_model import counts_samples
 from tfdp.machine import kernel_variables
 from tfdp.optimizer import UpdateCount
 from tfdp.settings import ONEDNN, onednn
+from tfdp.strategy import AsynchronousStrategy
 from tfdp.upstream.tensorflow import tf_runtime
 
 # Reading the optimizer takes longer than a note does.
@@ -76,6 +78,8 @@ class FirstWord(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begins to count, and says what makes all steps slow, once."""
         self._updates = UpdateCount(self.model)
+        self._length = self.params.get("steps") or 0
+        self._last = -1
         if getattr(self.model.distribute_strategy, "is_chief", True):
             tell_of_slow_kernels()
 
@@ -86,7 +90,9 @@ class FirstWord(keras.callbacks.Callback):
         if self._board.is_open:
             self._is_first = True
             self._steps = 0
+            self._epoch = epoch
             self._read()
+            self._note_course(0)
             self._board.note(State.PAUSE, epoch=epoch, update=self._update)
 
     def on_train_batch_begin(
@@ -105,12 +111,14 @@ class FirstWord(keras.callbacks.Callback):
             self._board.note(State.REPLAYING)
             return
         before = self._update
+        self._last = batch
         self._steps += batch - self._begin + 1
         if (
             self._is_first
             or time.monotonic() - self._read_when > _SECONDS_BETWEEN_READINGS
         ):
             self._read()
+            self._note_course(batch + 1)
         self._is_first = False
         self._update = self._counted_from + self._steps // self._cycle
         self._board.note(
@@ -124,6 +132,7 @@ class FirstWord(keras.callbacks.Callback):
     ) -> None:
         """Notes the end of the last step, and a short last cycle."""
         self._end_cycle(State.PAUSE)
+        self._length = self._last + 1
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Notes the begin of validation, and a short last cycle."""
@@ -154,6 +163,24 @@ class FirstWord(keras.callbacks.Callback):
                 update=self._update,
                 made=self._update - before,
             )
+
+    def _note_course(self, done: int) -> None:
+        """Notes how far this epoch and the fit have come.
+
+        Args:
+            done: Batches of this epoch that were trained on.
+        """
+        goal = samples = -1
+        is_apart = isinstance(
+            self.model.distribute_strategy, AsynchronousStrategy
+        )
+        if self._length and not (is_apart or is_replaying(self.model)):
+            of_epoch = -(-self._length // self._cycle)
+            epochs = self.params["epochs"] - self._epoch
+            goal = self._update + epochs * of_epoch - done // self._cycle
+        if counts_samples(self.model):
+            samples = sum(self.model.optimizer.samples_by_replica())
+        self._board.note(goal=goal, samples=samples)
 
     def _read(self) -> None:
         self._update = self._counted_from = self._updates.now()

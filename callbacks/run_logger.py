@@ -17,6 +17,7 @@ from tfdp.run_log import (
     EventFile,
     RunLog,
     TimeAccount,
+    TimelineLog,
     numbers_in,
     opened,
     run_header,
@@ -51,6 +52,9 @@ class RunLogger(keras.callbacks.Callback):
     workers were started, lost and ended: from this `tfdp report` has the
     goodput.
 
+    Beside a `callbacks.ThroughputMonitor` single steps of all workers are in
+    `timeline.jsonl`, for `tfdp report --timeline`.
+
     Put it after all monitors of `tfdp.callbacks`, whose figures it writes, and
     not into `callbacks.ChiefOnly`: it keeps to the chief by itself.
 
@@ -63,12 +67,15 @@ class RunLogger(keras.callbacks.Callback):
         tensorboard: Whether to write events; `"auto"` for where TensorFlow
             can. It needs no `tensorboard` for that, up to version 2.21 at
             least. Defaults to `"auto"`.
+        timeline: How many steps are told of one by one at the begin of each
+            fit, and then every how many; an integer, 0 for no timeline.
+            Defaults to 100.
         clock: Returns the time in seconds since 1970. Defaults to
             `time.time`.
 
     Raises:
-        TypeError: If `every` is not an integer.
-        ValueError: If `every` is not positive, or `tensorboard` none of the
+        TypeError: If `every` or `timeline` is not an integer.
+        ValueError: If one of them is too small, or `tensorboard` none of the
             above. At the begin of training, if `log_dir` is not a folder that
             can be written to.
         RuntimeError: At the begin of training, if a monitor comes after it, if
@@ -90,6 +97,7 @@ class RunLogger(keras.callbacks.Callback):
         *,
         every: int = 100,
         tensorboard: Literal["auto"] | bool = "auto",
+        timeline: int = 100,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
@@ -101,6 +109,7 @@ class RunLogger(keras.callbacks.Callback):
         self.log_dir = log_dir
         self.every = checked_count("every", every)
         self.tensorboard = tensorboard
+        self.timeline = checked_count("timeline", timeline, minimum=0)
         self._clock = clock
         self._log: RunLog | None = None
         self._events: EventFile | None = None
@@ -117,6 +126,8 @@ class RunLogger(keras.callbacks.Callback):
         for monitor in self._monitors:
             if hasattr(monitor, "listen"):
                 monitor.listen(self._write_window)
+            if self.timeline and hasattr(monitor, "timeline"):
+                self._listen_to_steps(monitor)
         self._updates = UpdateCount(self.model)
         self._exchanges = ExchangeWatch(self.model.distribute_strategy)
         self._log = self._events = None
@@ -241,6 +252,18 @@ class RunLogger(keras.callbacks.Callback):
         for row in window.rows():
             self._append("window", row)
         self._show(window.scalars(), window.update)
+
+    def _listen_to_steps(self, monitor: Any) -> None:
+        strategy = self.model.distribute_strategy
+        if strategy.is_chief:
+            log = TimelineLog(
+                self.log_dir,
+                time=self._clock(),
+                workers=strategy.num_workers,
+                replicas=strategy.num_replicas_in_sync,
+                every=self.timeline,
+            )
+            monitor.timeline.listen(self.timeline, log)
 
     def _write_spent(self) -> None:
         if self._log is not None and self._account is not None:

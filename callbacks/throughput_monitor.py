@@ -17,17 +17,20 @@ from tfdp.callbacks.counted_model import (
     check_counted,
     check_measure,
     counts_samples,
+    no_samples,
+    nothing_measured,
 )
 from tfdp.callbacks.data_parallel import DataParallel
 from tfdp.callbacks.feeding import feed_of_fit
 from tfdp.callbacks.progress_bar import show_one_figure
-from tfdp.callbacks.vote_timer import VoteTimer
+from tfdp.callbacks.timeline import Timeline
 from tfdp.checks import checked_count, checked_number, checked_verbose
 from tfdp.step import CAPACITY, Settings, StepMeter
 from tfdp.throughput import (
     Limit,
     Rates,
     StepLog,
+    VoteTimer,
     Window,
     limit,
     print_table,
@@ -43,9 +46,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
     Time stamps inside of the step tell, for each replica and update, starting
     it, waiting for data, computation, waiting for the slowest replica, and
     communication. Workers measure by their own clocks, of which only
-    differences count, and tell each other at the end of each window.
-    At the end of an epoch the logs have the following, of which Keras's
-    progress bar shows the first alone, as `samples/s`:
+    differences count, and tell each other at the end of each window. At the
+    end of an epoch the logs have this, the first of it also Keras's bar:
 
     | Key                              | Unit | Value                         |
     | -------------------------------- | ---- | ----------------------------- |
@@ -66,7 +68,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
 
     `docs/reference/run_log.md` says how each is computed. Replicas are numbered
     through all workers. Time between steps, validation and saving are in no
-    rate; nor are steps in which TensorFlow makes a graph, nor those of the
+    rate; nor are steps in which a graph is made or compiled, nor those of the
     warm-up. An epoch without others logs NaN: a key that the first epoch lacks
     would be missing from all of a `CSVLogger`'s file.
 
@@ -113,6 +115,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
     >>> callbacks = [tfdp.callbacks.DataParallel(), monitor]
     """
 
+    timeline: Timeline  # Who is told of single steps of this fit.
     is_collective = True
     works_apart = True  # Of the one worker, where workers do not meet.
 
@@ -162,11 +165,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
             RuntimeError: If no epoch has ended yet.
         """
         if self._total is None:
-            raise RuntimeError(
-                "What was measured must be read after an epoch has ended. "
-                "Received: a ThroughputMonitor that has seen none. Give it "
-                "to `fit` as one of `callbacks=[...]` first."
-            )
+            raise nothing_measured()
         return self._total
 
     def limit(self) -> Limit | None:
@@ -203,9 +202,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
             model: The compiled model.
         """
         super().set_model(model)
-        if not counts_samples(model):
-            return
-        if self._is_metered():
+        if counts_samples(model) and self._is_metered():
             # Keras makes it anew.
             model.train_function = None
 
@@ -224,6 +221,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._log = StepLog(self._replicas)
         self._votes = VoteTimer(self._clock)
         self._meter.start(strategy)
+        self._compiling = strategy.compile_times.begin()
         callbacks = keras_fit.callbacks_in_use() or []
         show_one_figure(
             callbacks,
@@ -235,9 +233,9 @@ class ThroughputMonitor(keras.callbacks.Callback):
             if isinstance(callback, DataParallel):
                 callback.watch_votes(self._votes)
         self._exchanges = ExchangeWatch(strategy)
-        self._total = None
-        self._report = ""
+        self._total, self._report = None, ""
         self._listeners = []
+        self.timeline = Timeline(strategy, self._measure_by[0])
         self._figures: dict[str, float] = {}
 
     def on_epoch_begin(
@@ -256,7 +254,9 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._stamped = 0
         # Nobody else would see the end of a window.
         window = self.window if self._listeners else _LONGEST_WINDOW
-        self._agreed_window = int(all_gather(self._strategy, [window]).min())
+        wishes = all_gather(self._strategy, [window, *self.timeline.wishes])
+        self._agreed_window = int(wishes[:, 0].min())
+        self.timeline.begin_epoch(wishes[:, 1:])
         self._plan_reading()
         self._plan_window()
 
@@ -268,7 +268,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
             self._change_optimizer()
         if not self._is_measured:
             self._is_measured = not is_replaying(self.model)
-        self._traces = self._meter.traces
+        self._made = self._meter.traces + self._compiling.count
+        self._number = self.timeline.begin_step()
         self._exchanges.begin_step()
         self._begin = self._clock()
 
@@ -285,8 +286,9 @@ class ThroughputMonitor(keras.callbacks.Callback):
             self._begin,
             end,
             is_left_out=self._measured < self._warmup
-            or self._meter.traces > self._traces,
+            or self._meter.traces + self._compiling.count > self._made,
             voting=self._votes.take(),
+            number=self._number,
             **self._exchanges.end_step(),
         )
         self._measured += self._at_once
@@ -304,12 +306,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         """Exchanges what was measured, and logs it."""
         found = self._end_window(is_whole=not self.model.optimizer.is_mid_cycle)
         if self._measured > self._epoch_begin and not self._stamped:
-            raise RuntimeError(
-                "Each step must update with the model's "
-                "DistributedOptimizer, which counts samples. Received: an "
-                "epoch that trained on none. Call "
-                "`self.optimizer.apply_gradients(...)` in `train_step`."
-            )
+            raise no_samples()
         self._total = self._total + found if self._total else found
         self._figures = self._exchanges.end_epoch() | found.as_logs()
         if logs is not None:
@@ -330,9 +327,10 @@ class ThroughputMonitor(keras.callbacks.Callback):
         """Prints the table, after the last epoch's line."""
         self._print_report()
         self._meter.stop()
+        self.timeline.end()
         found = self.limit()
         if self.verbose and self._strategy.is_chief and found is not None:
-            print_table(self.total, found)
+            print_table(self.total, found, self._compiling.in_words())
             self._exchanges.print_table(found)
 
     def _is_metered(self) -> bool:
@@ -378,16 +376,18 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._plan_window()
         times = self._log.take(is_whole=is_whole)
         self._update += int(times.updates.sum())
-        window = gathered_window(
+        window, rows = gathered_window(
             self._strategy,
             times,
             self._process.memory_info().rss,
+            self.timeline.take(self._log),
             epoch=self._epoch,
             update=self._update,
             unit=self.unit,
             flops_per_sample=self._flops,
         )
         self._of_epoch = self._of_epoch + window if self._of_epoch else window
+        self.timeline.tell(rows)
         if window.rates.updates:
             for listener in self._listeners:
                 listener(window)

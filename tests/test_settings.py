@@ -3,6 +3,7 @@ import pytest
 from tfdp.settings import (
     DEFAULT_PACK,
     is_asynchronous,
+    is_attended,
     pack_bytes,
     start_timeout,
 )
@@ -66,3 +67,26 @@ def test_a_job_is_asynchronous_or_not(monkeypatch):
         "TFDP_ASYNCHRONOUS must be 1 or 0. Received: TFDP_ASYNCHRONOUS='yes'. "
         "Leave it to `tfdp launch --asynchronous`."
     )
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, True),
+        ({"CI": ""}, True),
+        ({"CI": "false"}, True),
+        ({"CI": "0"}, True),
+        ({"CI": "true"}, False),
+        ({"CI": "1"}, False),
+        ({"CI": "drone"}, False),
+        ({"TERM": "dumb"}, False),
+        ({"TERM": ""}, False),
+        ({"JPY_PARENT_PID": "7"}, False),
+    ],
+)
+def test_nobody_looks_at_what_is_no_terminal_of_a_person(variables, expected):
+    assert is_attended({"TERM": "xterm", **variables}) is expected
+
+
+def test_without_a_kind_of_terminal_nobody_looks():
+    assert not is_attended({})

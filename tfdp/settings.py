@@ -10,6 +10,8 @@
   backups; `tfdp launch --max-restarts` makes and sets it.
 - `TFDP_BOARD`: file in which this worker says where it stands, which its
   launcher makes.
+- `CI`, `TERM` and `JPY_PARENT_PID`, which others set: whether a person sits at
+  the terminal.
 """
 
 import math
@@ -148,6 +150,28 @@ def board_file() -> str | None:
     None
     """
     return os.environ.get(BOARD) or None
+
+
+def is_attended(variables: Mapping[str, str] | None = None) -> bool:
+    """Returns whether a terminal may be one that a person looks at.
+
+    Args:
+        variables: Environment variables. Defaults to those of this process.
+
+    Returns:
+        `False` in continuous integration, which sets `CI`; in a cell of a
+        notebook, whose output keeps what a terminal would write over; and on
+        a terminal that cannot (`TERM=dumb`).
+
+    Example:
+
+    >>> is_attended({"TERM": "xterm"}), is_attended({"CI": "true"})
+    (True, False)
+    """
+    variables = os.environ if variables is None else variables
+    is_automatic = variables.get("CI", "").lower() not in ("", "0", "false")
+    is_simple = variables.get("TERM", "dumb") in ("", "dumb", "unknown")
+    return not (is_automatic or is_simple or "JPY_PARENT_PID" in variables)
 
 
 def _positive(

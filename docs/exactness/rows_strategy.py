@@ -47,7 +47,8 @@ def b4(side):
 def b5(side):
     """`jit_compile=True` on a processor.
 
-    Test: callbacks/test_data_parallel.py::test_compiling_by_xla_is_refused
+    Test: compilation/test_compiled_parity.py::
+    test_compiled_replicas_equal_one_device
     """
     return side.deviation(sgd, jit_compile=True)
 

@@ -41,7 +41,7 @@ def test_what_is_noted_is_read(path):
     board = Board(path, clock=clock)
     board.note(State.TRAINING, epoch=2, update=36, step=72, samples=576)
     clock.now = 12.5
-    board.note(State.WAITING, "the vote", backup=30, made=2)
+    board.note(State.WAITING, "the vote", backup=30, goal=90, made=2)
     found = BoardReader(path).read()
     assert found == Standing(
         pid=os.getpid(),
@@ -53,6 +53,7 @@ def test_what_is_noted_is_read(path):
         step=72,
         samples=576,
         backup=30,
+        goal=90,
         since=12.5,
         changed=12.5,
         updated=12.5,
@@ -126,8 +127,8 @@ BAD = {
     "is empty": (b"", f"0 bytes instead of {layout.LENGTH}"),
     "is another": (b"x" * layout.LENGTH, "something else than a board"),
     "is of another version": (
-        layout.blank(Standing()).replace(b"\1\0\0\0", b"\2\0\0\0", 1),
-        "version 2 instead of 1",
+        layout.blank(Standing()).replace(b"\2\0\0\0", b"\3\0\0\0", 1),
+        "version 3 instead of 2",
     ),
     "is torn": (
         layout.blank(Standing())[:16] + b"\7" * (layout.LENGTH - 16),

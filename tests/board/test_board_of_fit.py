@@ -21,7 +21,7 @@ class Reading(keras.callbacks.Callback):
 
     def __init__(self):
         super().__init__()
-        self.rows = []
+        self.rows, self.courses = [], []
 
     def row(self, where):
         found = read()
@@ -29,6 +29,8 @@ class Reading(keras.callbacks.Callback):
         self.rows.append(
             [where, found.state.name, found.epoch, found.update, updates]
         )
+        if where == "end of a step":
+            self.courses.append([found.goal, found.samples])
 
     def on_train_batch_begin(self, batch, logs=None):
         self.row("step")
@@ -73,7 +75,8 @@ def trained(folder):
     found = read()
     states.append(found.state.name)
     spent = {state.name: found.spent[state] for state in State}
-    return states, reading.rows, spent, [found.backup, found.step, found.epoch]
+    last = [found.backup, found.step, found.epoch]
+    return states, reading.rows, spent, last, reading.courses
 
 
 @pytest.mark.multi_worker
@@ -81,7 +84,7 @@ def test_a_fit_notes_where_it_stands(tmp_path):
     found = tfdp.testing.run_workers(trained, 2, [str(tmp_path / "backups")])
     # Nothing was trained before.
     never = {State.ENDED.name, State.REPLAYING.name}
-    for states, rows, spent, (backup, step, epoch) in found:
+    for states, rows, spent, (backup, step, epoch), courses in found:
         assert states == ["STARTING", "STARTING", "ENDED"]
         # Five steps make three updates, the last one of a short cycle.
         assert (backup, step, epoch) == (3, 10, -1)
@@ -95,6 +98,9 @@ def test_a_fit_notes_where_it_stands(tmp_path):
             if where == "end of an epoch":
                 assert state == "PAUSE"
         assert {row[2] for row in rows} == {0, 1}
+        # Of two epochs. Samples are read at the first step of each, at least.
+        assert {goal for goal, _ in courses} == {6}
+        assert (courses[0][1], courses[5][1]) == (2, 12)
         been = {name for name, seconds in spent.items() if seconds}
         assert been == {state.name for state in State} - never
 

@@ -150,16 +150,6 @@ def test_a_sum_over_the_batch_is_refused(two_replicas):
         )
 
 
-def test_compiling_by_xla_is_refused(two_replicas):
-    model = make(two_replicas, jit_compile=True)
-    with pytest.raises(RuntimeError, match="Received: jit_compile=True"):
-        model.fit(
-            problem.dataset(8, 8),
-            verbose=0,
-            callbacks=[tfdp.callbacks.DataParallel()],
-        )
-
-
 @pytest.mark.parametrize("is_chief", [True, False])
 def test_only_the_chief_shows_progress(
     two_replicas, is_chief, monkeypatch, capsys

@@ -101,7 +101,8 @@ def test_lines_are_shown_when_they_are_printed(script):
 
 def test_prefixes_are_coloured_on_a_terminal(script):
     terminal, stdout = pty.openpty()
-    command = [*LAUNCH, "--workers", "2", script("print('hello')")]
+    path = script("print('hello')")
+    command = [*LAUNCH, "--plain", "--workers", "2", path]
     subprocess.run(command, stdout=stdout, check=True, timeout=120)
     output = os.read(terminal, 10_000).decode()
     os.close(stdout)

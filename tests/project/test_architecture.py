@@ -14,6 +14,7 @@ import pytest
 from places import ROOT
 
 READERS_OF_THE_ENVIRONMENT = {
+    "tfdp.calls.called",
     "tfdp.cluster.environment",
     "tfdp.cluster.tf_config",
     "tfdp.launch.forking",
@@ -24,6 +25,7 @@ OTHER_PACKAGES = {"keras", "lazy_loader", "numpy", "psutil", "rich"}
 OTHER_PACKAGES |= {"scipy", "tensorflow"}
 # Where others are needed, by the begin of a module's name.
 MORE_PACKAGES = {
+    "tfdp.calls": {"cloudpickle"},
     "tfdp.cli": {"click"},
     "tfdp.data.grain_shards": {"grain"},
     "tfdp.report": {"altair", "jinja2", "markupsafe", "vl_convert"},

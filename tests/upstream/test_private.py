@@ -34,10 +34,12 @@ from tfdp.upstream.keras import (
     keras_masks,
     keras_models,
     keras_optimizers,
+    keras_steps,
     keras_variables,
 )
 from tfdp.upstream.private import Member, MissingNameError, Name
 from tfdp.upstream.tensorflow import (
+    tf_compilation,
     tf_datasets,
     tf_functions,
     tf_generators,
@@ -93,6 +95,17 @@ def model(*metrics):
     made = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     made.compile("sgd", "mse", metrics=list(metrics))
     return made
+
+
+def model_to_compile():
+    made = model()
+    made.compile("sgd", "mse", jit_compile=True)
+    return made
+
+
+def losing():
+    x, y = tf.ones((2, 2)), tf.ones((2, 1))
+    return keras_steps.loss_and_outputs(model(), x, y, None)
 
 
 def sgd(**options):
@@ -235,6 +248,18 @@ USES = {
     ),
     "keras_models._seed_generators": lambda: keras_models.seed_generators(
         model()
+    ),
+    "keras_steps._jit_compile": lambda: keras_steps.compile_inside(
+        model_to_compile()
+    ),
+    "keras_steps._compile_config": lambda: keras_steps.was_refused(model()),
+    "keras_steps._compute_loss": losing,
+    "keras_steps._call_has_training_arg": losing,
+    "keras_steps._loss_tracker": lambda: keras_steps.log_loss(
+        model(), tf.ones([]), tf.ones((2, 2))
+    ),
+    "tf_compilation._registered_kernels": (
+        tf_compilation.compilable_types.__wrapped__
     ),
     "keras_losses._scale_loss": keras_losses.divider,
     "keras_losses._unscale_loss": keras_losses.divider,

@@ -6,6 +6,7 @@ only; must not know how one steps, updates or reports.
 """
 
 from tfdp.agreement.ballot import QUESTIONS, Ballot
+from tfdp.agreement.clocks import compared_clocks
 from tfdp.agreement.datasets import (
     check_same_dataset,
     have_same_length,

@@ -16,11 +16,12 @@ from tfdp.audits import (
     stage_audit,
 )
 from tfdp.audits.findings import Finding, Findings
+from tfdp.compilation import RULE, WAY_OUT, layers_without_jit, refusal
 from tfdp.data import is_marked
 from tfdp.optimizer import DistributedOptimizer
 from tfdp.precision import half_precision_findings
 from tfdp.strategy import DataParallelStrategy
-from tfdp.upstream.keras import inspection
+from tfdp.upstream.keras import inspection, keras_models, keras_steps
 
 
 def audit(model: keras.Model, data: Any = None) -> Findings:
@@ -33,7 +34,7 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     | Found                                            | Severity | Needs data |
     | ------------------------------------------------ | -------- | ---------- |
     | model or compile outside of the scope            | error    | no         |
-    | `jit_compile`; `steps_per_execution` on workers  | error    | no         |
+    | `jit_compile` with a step of one's own           | error    | no         |
     | a loss that returns one scalar                   | error    | no         |
     | a loss over a mask or ignored classes; a sum     | error    | no         |
     | a DistributedLoss beside others, accumulating    | error    | no         |
@@ -42,6 +43,7 @@ def audit(model: keras.Model, data: Any = None) -> Findings:
     | a `train_step` whose gradients do not add up     | error    | yes        |
     | any other loss that is no mean over samples      | error    | yes        |
     | outputs that depend on others in the batch       | error    | yes        |
+    | `jit_compile` with a layer that cannot be        | warning  | no         |
     | a metric that returns one scalar                 | warning  | no         |
     | any other metric of the batch as a whole         | warning  | yes        |
     | an optimizer that is not a DistributedOptimizer  | warning  | no         |
@@ -144,9 +146,13 @@ def _scope(model: keras.Model) -> Iterator[Finding]:
     if not isinstance(strategy, DataParallelStrategy):
         return
     metrics = [v for metric in model.metrics for v in metric.variables]
+    drawn = []
+    if keras_steps.compiles(model):
+        # No function that is compiled reaches those of another device.
+        drawn = [each.state for each in keras_models.seed_generators(model)]
     outside = [
         variable.path
-        for variable in (*model.weights, *metrics)
+        for variable in (*model.weights, *metrics, *drawn)
         if not strategy.extended.variable_created_in_scope(variable.value)
     ]
     if outside:
@@ -160,21 +166,17 @@ def _scope(model: keras.Model) -> Iterator[Finding]:
 
 
 def _compilation(model: keras.Model) -> Iterator[Finding]:
-    if model.jit_compile is True:
+    refused = refusal(model) if keras_steps.compiles(model) else None
+    if refused:
+        yield Finding(RULE, refused, "error", f"{WAY_OUT}.")
+    named = layers_without_jit(model)
+    if named and keras_steps.was_refused(model):
         yield Finding(
-            "A step under a strategy cannot be compiled by XLA as a whole.",
-            "jit_compile=True",
-            "error",
-            "Compile the model with `jit_compile=False`.",
-        )
-    workers = getattr(model.distribute_strategy, "num_workers", 1)
-    if model.steps_per_execution > 1 and workers > 1:
-        yield Finding(
-            "Several workers must come together after each step.",
-            f"steps_per_execution={model.steps_per_execution} with "
-            f"{workers} workers",
-            "error",
-            "Compile the model with `steps_per_execution=1`.",
+            "Keras compiles nothing where a layer says that it cannot be.",
+            f"jit_compile=True and the {named}",
+            "warning",
+            f"{WAY_OUT}, or do without; what prepares data belongs into "
+            "`tf.data`.",
         )
 
 

@@ -16,6 +16,7 @@ from tfdp.board.stacks import SUFFIX, offer_stacks, still_offered
 from tfdp.board.standing import Standing, State, packed
 from tfdp.settings import board_file
 
+Listener = Callable[[State, str, float, float], None]
 _STEPS = (
     *(State.PAUSE, State.FIRST_STEP, State.TRAINING),
     *(State.REPLAYING, State.VALIDATING),
@@ -58,6 +59,7 @@ class Board:
         self._made = self._step = self._stacks_signal = 0
         self._spent: list[float] = []
         self._map: mmap.mmap | None = None
+        self._listener: Listener | None = None
         self._path = path
         self._clock = clock
         # What backs up in a thread writes here too.
@@ -108,6 +110,19 @@ class Board:
         self._map[:] = layout.blank(found)
         self._begin(found)
 
+    def now(self) -> float:
+        """Returns the time by which all is noted."""
+        return self._clock()
+
+    def watch(self, listener: Listener | None) -> None:
+        """Has a function called at the end of each state.
+
+        Args:
+            listener: Called with the state, what it has waited for, when it
+                began and when it ended; `None` for none from now on.
+        """
+        self._listener = listener
+
     def tell_log(self, path: str) -> None:
         """Tells the launcher where this worker logs its run.
 
@@ -132,6 +147,7 @@ class Board:
         step: int | None = None,
         samples: int | None = None,
         backup: int | None = None,
+        goal: int | None = None,
         made: int = 0,
     ) -> None:
         """Writes what has changed; all else stays.
@@ -142,8 +158,9 @@ class Board:
             epoch: Index of the epoch, -1 outside of a `fit`.
             update: Updates that the weights have seen.
             step: Steps begun in this process.
-            samples: Samples that the weights have seen.
+            samples: Samples that this process has trained on.
             backup: The update of the last backup.
+            goal: The update at which the `fit` ends; -1 where not known.
             made: Updates that have just ended.
         """
         if self._map is None:
@@ -163,6 +180,8 @@ class Board:
                 self._samples = samples
             if backup is not None:
                 self._backup = backup
+            if goal is not None:
+                self._goal = goal
             if made > 0:
                 self._made += made
                 self._updated = now
@@ -204,6 +223,9 @@ class Board:
     def _enter(self, state: State, waits_for: str, now: float) -> None:
         if state is not self.state:
             self._spent[self.state] += now - self._since
+            if self._listener is not None:
+                words = self._words.decode(errors="ignore")
+                self._listener(self.state, words, self._since, now)
             self._since = now
             self.state = state
         self._words = waits_for.encode()[:128] if waits_for else b""
@@ -224,6 +246,7 @@ class Board:
                 self._step,
                 self._samples,
                 self._backup,
+                self._goal,
                 self._since,
                 now,
                 self._updated,
@@ -249,6 +272,7 @@ class Board:
         self._pid = os.getpid()
         self._sequence = found.sequence
         self._epoch = self._update = self._samples = self._backup = -1
+        self._goal = -1
         self._since = found.since
         self._spent = list(found.spent)
         if self._path is not None:

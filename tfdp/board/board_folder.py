@@ -95,9 +95,11 @@ class BoardFolder:
 
         `None` of one that has no board.
         """
-        if self.path is not None:
-            for worker, last in self._last.items():
-                file = os.fspath(self.path / f"worker-{worker}")
+        # Another thread may close it meanwhile.
+        path = self.path
+        if path is not None:
+            for worker, last in list(self._last.items()):
+                file = os.fspath(path / f"worker-{worker}")
                 self._last[worker] = BoardReader(file).read() or last
         return dict(self._last)
 

@@ -10,7 +10,7 @@ from tfdp.board.standing import SIZE, Standing
 
 _HEADING = struct.Struct("<12sI")
 _NAME = b"tfdp board"
-_VERSION = 1
+_VERSION = 2
 # What a worker tells of the logs that it writes is in a file of this ending.
 LOGS = ".logs"
 LENGTH = _HEADING.size + 2 * SIZE
@@ -55,7 +55,7 @@ def flaw(content: bytes) -> str:
     Example:
 
     >>> flaw(b"hello")
-    '5 bytes instead of 704'
+    '5 bytes instead of 720'
     """
     if len(content) != LENGTH:
         return f"{len(content)} bytes instead of {LENGTH}"

@@ -5,7 +5,7 @@ import enum
 import struct
 import zlib
 
-_FORMAT = "<QiBBxxiqqqqqddd"
+_FORMAT = "<QiBBxxiqqqqqqddd"
 # More states may come; a board has room for them.
 _STATES = 16
 _WORDS = 128
@@ -54,8 +54,10 @@ class Standing:
             included; -1 where that is not known.
         made: Updates that this process has made.
         step: Steps begun in this process.
-        samples: Samples that the weights have seen; -1 where not known.
+        samples: Samples that this process has trained on; -1 where not known.
         backup: The update of the last backup; -1 for none.
+        goal: Updates that the weights will have seen at the end of the `fit`,
+            as far as it is known; else -1.
         since: When it has entered the state.
         changed: When anything was written here last.
         updated: When the last update ended; 0 where this process has made
@@ -80,6 +82,7 @@ class Standing:
     step: int = 0
     samples: int = -1
     backup: int = -1
+    goal: int = -1
     since: float = 0.0
     changed: float = 0.0
     updated: float = 0.0
@@ -161,6 +164,7 @@ class Standing:
             self.step,
             self.samples,
             self.backup,
+            self.goal,
             self.since,
             self.changed,
             self.updated,
@@ -181,11 +185,11 @@ class Standing:
         if _CHECK.unpack(data[_RECORD.size :]) != (zlib.crc32(body),):
             return None
         fields = _RECORD.unpack(body)
-        sequence, pid, state, stacks_signal, *counts = fields[:10]
+        sequence, pid, state, stacks_signal, *counts = fields[:11]
         if state >= len(State):
             return None
-        epoch, update, made, step, samples, backup = counts
-        since, changed, updated, *spent = fields[10:-1]
+        epoch, update, made, step, samples, backup, goal = counts
+        since, changed, updated, *spent = fields[11:-1]
         return cls(
             pid=pid,
             state=State(state),
@@ -197,6 +201,7 @@ class Standing:
             step=step,
             samples=samples,
             backup=backup,
+            goal=goal,
             since=since,
             changed=changed,
             updated=updated,

@@ -141,6 +141,12 @@ def _variables(
     "that there is no GPU. The files of --log-dir have it in any case.",
 )
 @click.option(
+    "--plain",
+    is_flag=True,
+    help="Print lines alone, without the table of workers below them that a "
+    "terminal shows. So it is in CI, too (where CI is set).",
+)
+@click.option(
     "--max-restarts",
     type=click.IntRange(min=0),
     metavar="M",

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import click
+from rich.console import Console
 
 from tfdp.cli.launch_options import LaunchOptions
 from tfdp.cli.rendezvous import met
-from tfdp.cli.worker_lines import WorkerLines, say
+from tfdp.cli.screen import LiveScreen
+from tfdp.cli.worker_lines import COLORS, WorkerLines
 from tfdp.elastic import ElasticGroup, ElasticLauncher, Slots
 from tfdp.elastic.nodes import (
     NodeLauncher,
@@ -27,10 +29,11 @@ from tfdp.launch import (
     Restarts,
     StallWatch,
     WorkerGroup,
+    is_start_up_line,
     worker_variables,
 )
 from tfdp.machine import MemoryFolder, isolate
-from tfdp.settings import MEMORY_FOLDER, memory_folder
+from tfdp.settings import MEMORY_FOLDER, is_attended, memory_folder
 
 _PRELOAD = ("tensorflow", "keras", "tfdp.callbacks")
 
@@ -73,15 +76,17 @@ class LaunchJob:
         if options.start_timeout is not None:
             seconds = f"{options.start_timeout:g}"
             self._variables["TFDP_START_TIMEOUT"] = seconds
-        self._lines = WorkerLines()
+        self._screen = self._new_screen()
         self._server: ForkServer | None = None
 
     def run(self) -> int:
         """Returns the exit code, once all workers have ended."""
         try:
-            with self._memory(), self._forking():
-                exit_code = self._exit_code()
-            self._lines.close()
+            try:
+                with self._memory(), self._forking():
+                    exit_code = self._exit_code()
+            finally:
+                self._screen.close()
         except Refused as error:
             raise click.UsageError(str(error)) from error
         except OSError as error:
@@ -94,7 +99,7 @@ class LaunchJob:
         limits: dict[str, Any] = {
             "max_restarts": self._max_restarts,
             "timeout": self._options.timeout,
-            "say": say,
+            "say": self._screen.say,
         }
         if self._roster:
             return self._exit_code_of_node(self._roster, limits)
@@ -136,8 +141,7 @@ class LaunchJob:
             kwargs["addresses"], kwargs["first_index"] = met(
                 self._appointment, self._variables, options.timeout
             )
-        show = self._lines.print if options.verbose else self._lines.print_told
-        return (kind or self._group())(
+        group = (kind or self._group())(
             [sys.executable, "-u", options.script, *options.args],
             self._count if num_workers is None else num_workers,
             cpus_per_worker=options.cpus_per_worker,
@@ -145,11 +149,23 @@ class LaunchJob:
             restart_count=restart_count,
             log_dir=options.log_dir,
             server=self._server,
-            on_line=show,
+            on_line=self._show,
             grace_seconds=options.grace_seconds,
             stalls=self._stall_watch(restart_count),
             **kwargs,
         )
+        self._screen.watch(group)
+        return group
+
+    def _show(self, worker: int, line: str) -> None:
+        if self._options.verbose or not is_start_up_line(line):
+            self._screen.print(worker, line)
+
+    def _new_screen(self) -> LiveScreen | WorkerLines:
+        is_live = sys.stdout.isatty() and is_attended()
+        if self._options.plain or not is_live:
+            return WorkerLines()
+        return LiveScreen(Console(highlight=False), styles=COLORS)
 
     def _group(self) -> Callable[..., WorkerGroup]:
         if self._slots:
@@ -160,7 +176,7 @@ class LaunchJob:
             AsynchronousGroup,
             restarts=Restarts(self._max_restarts),
             patience=self._options.grace_seconds,
-            on_fall=lambda failure: say(str(failure)),
+            on_fall=lambda failure: self._screen.say(str(failure)),
         )
 
     def _stall_watch(self, restart_count: int) -> StallWatch | None:
@@ -170,7 +186,7 @@ class LaunchJob:
         is_last = restart_count >= self._max_restarts
         return StallWatch(
             options.stall_seconds,
-            say=say,
+            say=self._screen.say,
             ends=options.on_stall == "restart"
             or not (options.on_stall or is_last),
             start_seconds=options.start_seconds(),
@@ -209,7 +225,9 @@ class LaunchJob:
             }
             folder = MemoryFolder(env=own)
         except OSError as error:
-            say(f"Warning: no folder in memory for backups ({error}).")
+            self._screen.say(
+                f"Warning: no folder in memory for backups ({error})."
+            )
             yield
             return
         with folder:

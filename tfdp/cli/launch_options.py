@@ -50,6 +50,7 @@ class LaunchOptions:
     variables: dict[str, str]
     log_dir: str | None
     verbose: bool
+    plain: bool
     max_restarts: int | None
     start_timeout: float | None
     stall_seconds: float | None

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 
 import click
 
-from tfdp.report import logged_goodput, read, shortened
+from tfdp.report import (
+    called,
+    logged_goodput,
+    read,
+    shortened,
+    write_trace,
+)
 
 _LONGEST = 40
 
@@ -34,11 +40,19 @@ _LONGEST = 40
     help="Only print what share of the time was updates that remain, and where "
     "the rest went; writes nothing.",
 )
+@click.option(
+    "--timeline",
+    "is_timeline",
+    is_flag=True,
+    help="Only write timeline.json, a trace of all workers: for Perfetto "
+    "(https://ui.perfetto.dev) and chrome://tracing.",
+)
 def report(
     runs: Sequence[str],
     output: pathlib.Path,
     names: Sequence[str],
     is_goodput: bool,
+    is_timeline: bool,
 ) -> None:
     """Draws what the logs of one or several training runs say.
 
@@ -51,7 +65,16 @@ def report(
     Examples:
       tfdp report runs/one_gpu runs/four_gpus --output report
       tfdp report --goodput runs/four_gpus
+      tfdp report --timeline runs/four_gpus
     """
+    if is_goodput and is_timeline:
+        raise click.UsageError(
+            "Only one of `--goodput` and `--timeline` is done at a time. "
+            "Received: both. Call `tfdp report` twice."
+        )
+    if is_timeline:
+        _write_timeline(runs, names, output)
+        return
     if is_goodput:
         _print_goodput(runs)
         return
@@ -72,10 +95,7 @@ def report(
     try:
         page, *images = write_report(found, output)
     except OSError as error:
-        raise click.ClickException(
-            "`--output` must be a folder that can be written to. Received: "
-            f"{output} ({error.strerror}). Give another."
-        ) from None
+        raise _no_output(output, error) from None
     _print_table(*summary(found))
     click.echo()
     for run in found:
@@ -84,6 +104,33 @@ def report(
         if run.goodput:
             click.echo(f"{run.name}: goodput {run.goodput}")
     click.echo(f"{page} and {len(images)} images")
+
+
+def _write_timeline(
+    runs: Sequence[str], names: Sequence[str], output: pathlib.Path
+) -> None:
+    try:
+        named = dict(zip(called(runs, names), runs, strict=True))
+        path = output / "timeline.json"
+        about = write_trace(named, path)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise _no_output(output, error) from None
+    clocks = [each for of_run in about["clocks"].values() for each in of_run]
+    errors = [each["error_ms"] for each in clocks]
+    known = "an unknown error" if None in errors else f"{max(errors):.2f} ms"
+    click.echo(
+        f"{path}: {len(clocks)} workers, whose clocks are aligned to {known}. "
+        "Open it in https://ui.perfetto.dev or chrome://tracing."
+    )
+
+
+def _no_output(output: pathlib.Path, error: OSError) -> click.ClickException:
+    return click.ClickException(
+        "`--output` must be a folder that can be written to. Received: "
+        f"{output} ({error.strerror}). Give another."
+    )
 
 
 def _print_goodput(runs: Sequence[str]) -> None:

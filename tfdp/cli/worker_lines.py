@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from tfdp.launch import is_start_up_line
+from tfdp.launch import WorkerGroup
 
-_COLORS = ("cyan", "magenta", "green", "yellow", "blue")
+COLORS = ("cyan", "magenta", "green", "yellow", "blue")
 
 
 class WorkerLines:
@@ -37,7 +37,7 @@ class WorkerLines:
         Raises:
             BrokenPipeError: If nobody reads on.
         """
-        color = _COLORS[worker % len(_COLORS)]
+        color = COLORS[worker % len(COLORS)]
         try:
             click.echo(click.style(f"[worker {worker}] ", fg=color) + line)
         except BrokenPipeError:
@@ -51,18 +51,16 @@ class WorkerLines:
                     "on, and so do the files of --log-dir."
                 )
 
-    def print_told(self, worker: int, line: str) -> None:
-        """Prints a line, unless TensorFlow says it at every start.
+    def say(self, message: str) -> None:
+        """Prints a message of the launcher's own, where there is room.
 
         Args:
-            worker: Index of the worker.
-            line: The line, without its end.
-
-        Raises:
-            BrokenPipeError: If nobody reads on.
+            message: The message.
         """
-        if not is_start_up_line(line):
-            self.print(worker, line)
+        say(message)
+
+    def watch(self, group: WorkerGroup) -> None:
+        """Does without knowing where workers stand."""
 
     def close(self) -> None:
         """Gives up what no room was left for, which Python would fail at."""

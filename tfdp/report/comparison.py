@@ -44,6 +44,25 @@ def read(
         ValueError: If a folder or name is given twice, if there are names but
             not one for each run, or if a log is missing or malformed.
     """
+    return [
+        Run.read(folder, name)
+        for folder, name in zip(folders, called(folders, names), strict=True)
+    ]
+
+
+def called(
+    folders: Sequence[str | os.PathLike[str]], names: Sequence[str] = ()
+) -> Sequence[str]:
+    """Returns what to call runs that are to be told apart.
+
+    Args:
+        folders: Folder of each run.
+        names: What to call them; may be empty, as for `read`.
+
+    Raises:
+        ValueError: If a folder or name is given twice, or if there are names
+            but not one for each run.
+    """
     paths = [pathlib.Path(folder).resolve() for folder in folders]
     if repeated := _repeated(paths):
         raise ValueError(
@@ -60,11 +79,7 @@ def read(
             f"Every run must have its own name. Received: {repeated} twice. "
             "Give another."
         )
-    names = names or _unique_names(paths)
-    return [
-        Run.read(folder, name)
-        for folder, name in zip(folders, names, strict=True)
-    ]
+    return names or _unique_names(paths)
 
 
 def scalings(runs: Sequence[Run]) -> list[Scaling]:

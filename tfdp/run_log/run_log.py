@@ -44,6 +44,7 @@ class RunLog:
 
     Args:
         log_dir: The folder; made where it is missing.
+        name: The file in it. Defaults to `"run.jsonl"`.
 
     Attributes:
         path: The file.
@@ -60,9 +61,11 @@ class RunLog:
     '{"kind": "end", "time": 2.5, "update": 8, "limit": null}\\n'
     """
 
-    def __init__(self, log_dir: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, log_dir: str | os.PathLike[str], name: str = "run.jsonl"
+    ) -> None:
         folder = pathlib.Path(log_dir)
-        self.path = folder / "run.jsonl"
+        self.path = folder / name
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):

@@ -4,6 +4,7 @@ Works in replica context, within a graph. Knows no strategy, no optimizer, and
 no other worker.
 """
 
+from tfdp.step.clock import GraphClock
 from tfdp.step.division import (
     check_not_divided,
     count_for,
@@ -23,7 +24,7 @@ from tfdp.step.gradients import (
 from tfdp.step.logged_losses import metrics_of_all
 from tfdp.step.meter import CAPACITY, Settings, StepMeter, stamped
 from tfdp.step.parts import updating
-from tfdp.step.places import Layout, placed
+from tfdp.step.places import Layout, placed, placed_inside
 from tfdp.step.randomness import (
     By,
     checked_random_by,
@@ -43,5 +44,5 @@ from tfdp.step.samples import (
 )
 from tfdp.step.turns import taking_turns
 from tfdp.step.uneven_batches import fitted
-from tfdp.step.waiting import call_for_each_replica, waiting_for
+from tfdp.step.waiting import call_for_each_replica, tensors_in, waiting_for
 from tfdp.step.whole_batch import rows_of_all

@@ -77,6 +77,28 @@ def placed(layout: Layout | None) -> Iterator[None]:
         vars(_slot).update(previous)
 
 
+@contextlib.contextmanager
+def placed_inside(*, draws: bool) -> Iterator[None]:
+    """Has layers draw as in the step, in a function that it calls once.
+
+    Replicas meet before, if at all.
+
+    Args:
+        draws: Whether there is any layer that does.
+    """
+    layout, samples = getattr(_slot, "layout", None), local_samples()
+    if layout is None or samples is None or not draws:
+        yield
+        return
+    if _slot.places is None:
+        _slot.places = _found(samples, layout)
+    graph, _slot.graph = _slot.graph, None
+    try:
+        yield
+    finally:
+        _slot.graph = graph
+
+
 def places_for(name: str) -> Places | None:
     """Returns where the samples of this replica are.
 
@@ -95,7 +117,7 @@ def places_for(name: str) -> Places | None:
     layout = getattr(_slot, "layout", None)
     if samples is None or layout is None:
         return None
-    if _slot.graph is not _graph():
+    if _slot.graph is not None and _slot.graph is not _graph():
         raise ValueError(
             'With `random_by="sample"` a layer draws once in each call. '
             f"Received: '{name}', used in a loop, a condition or a "

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdp.agreement import StepMessage
 from tfdp.board import own_board
+from tfdp.compilation import CompileTimes, compiled_step
 from tfdp.data import Split, length
 from tfdp.step import (
     By,
@@ -41,8 +42,9 @@ from tfdp.upstream.keras import (
     keras_epochs,
     keras_fit,
     keras_losses,
+    keras_steps,
 )
-from tfdp.upstream.tensorflow import tf_datasets, tf_functions
+from tfdp.upstream.tensorflow import tf_functions
 
 
 class DataParallelStrategy(tf.distribute.Strategy):
@@ -118,6 +120,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
             contexts.append(lambda: naming_other_variables(self.worker_index))
         build = keras_fit.symbolic_build()
         if build is not None:
+            keras_steps.compile_inside(build.model)
             contexts.append(lambda: self._first_step.building(build))
         return _Scope(*contexts)
 
@@ -125,6 +128,11 @@ class DataParallelStrategy(tf.distribute.Strategy):
     def _layout(self) -> Layout | None:
         by_sample = self.random_by == "sample"
         return Layout(self.num_workers, self.stride) if by_sample else None
+
+    @functools.cached_property
+    def compile_times(self) -> CompileTimes:
+        """When XLA has compiled replicas of this worker."""
+        return CompileTimes()
 
     @functools.cached_property
     def _first_step(self) -> FirstStep:
@@ -168,7 +176,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
                 )
                 self._counting_functions[fn] = counting
         else:
-            converted = tf_functions.converted_by_autograph(fn)
+            converted = self._compiled(fn)
             counting = self._counting(
                 fitted(
                     converted,
@@ -189,6 +197,12 @@ class DataParallelStrategy(tf.distribute.Strategy):
                 counting,
                 has_votes=keras_fit.model_of_step(fn, "train_step") is not None,
             )
+
+    def _compiled(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        model = keras_fit.model_of_step(fn, "train_step")
+        if model is not None and keras_steps.compiles(model):
+            return compiled_step(model, self.compile_times)
+        return tf_functions.converted_by_autograph(fn)
 
     def _run(self, counting: Any, *arguments: Any) -> Any:
         return super().run(counting, *arguments)
@@ -347,8 +361,6 @@ def distribute_split(
     theirs = tf.distribute.Strategy.distribute_datasets_from_function(
         strategy, lambda _: rows
     )
-    if split.steps != tf.data.UNKNOWN_CARDINALITY:
-        tf_datasets.end_together(theirs)
     distributed = CountedDataset(
         theirs,
         dataset,
@@ -359,6 +371,8 @@ def distribute_split(
         is_split=True,
         stride=split.stride,
     )
+    if split.steps != tf.data.UNKNOWN_CARDINALITY:
+        distributed.end_together()
     if epochs is not None:
         keras_epochs.take_length(epochs, distributed)
         if split.steps < 0:

@@ -123,6 +123,7 @@ class CountedDataset(tf_datasets.DistributedDataset):
         self._steps = steps
         self.is_split = is_split
         self._stride = stride
+        self._ends_together = False
         self.times_begun = 0
         self.compare: Callable[[], None] = lambda: None
 
@@ -143,6 +144,8 @@ class CountedDataset(tf_datasets.DistributedDataset):
         draw_for_unused()
         self._say_stride()
         iterator = iter(self._dataset)
+        if self._ends_together:
+            iterator = tf_iterators.asking_nobody(iterator)
         announce = self._strategy.request_clock
         if announce is None:
             return iterator
@@ -163,6 +166,7 @@ class CountedDataset(tf_datasets.DistributedDataset):
         For data of which all replicas have as many batches.
         """
         tf_datasets.end_together(self._dataset)
+        self._ends_together = True
 
     def later(self, *, is_kept: bool = False) -> LaterEpoch:
         """Returns an epoch that begins, for the devices, when it is used.

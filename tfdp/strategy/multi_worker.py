@@ -43,7 +43,8 @@ from tfdp.strategy.joining import (
 from tfdp.strategy.splitting import split_of
 from tfdp.transport import Communication, checked_communication
 from tfdp.upstream.keras import keras_epochs
-from tfdp.upstream.tensorflow import tf_runtime
+from tfdp.upstream.private import optional
+from tfdp.upstream.tensorflow import tf_loops, tf_runtime
 
 _numbers = itertools.count()
 
@@ -168,6 +169,8 @@ class MultiWorkerMirroredStrategy(
                 self.stride = tf.Variable(1, trainable=False, dtype=tf.int64)
         if self.num_workers > 1:
             self.message = StepMessage(self, len(QUESTIONS))
+            with optional():
+                tf_loops.let_collectives_in()
         join(Membership(self.worker_index, self.num_workers))
         check_same_packs(self, self.bytes_per_pack)
         self.carrier = agreed_carrier(self, communication)

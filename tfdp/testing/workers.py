@@ -1,6 +1,5 @@
 """Several workers out of one machine, inside of a test."""
 
-import atexit
 import functools
 import json
 import os
@@ -8,23 +7,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from tfdp.calls import kept_server
 from tfdp.checks import checked_number
 from tfdp.launch import (
     AsynchronousGroup,
-    ForkServer,
     Restarts,
     WorkerFailure,
     WorkerGroup,
     checked_variables,
     checked_workers,
     command_of,
-    fixed,
     worker_variables,
 )
 
 _REPORT = "[tfdp report] "
-# Not tfdp, which may lie elsewhere for the workers.
-_PRELOAD = ("tensorflow", "keras")
 
 
 def run_workers(
@@ -137,7 +133,7 @@ def run_workers(
         command = [sys.executable, "-u", name, *args]
     server = None
     if start_method == "forkserver":
-        server = _server({**worker_variables(), **env})
+        server = kept_server({**worker_variables(), **env})
     group_of: Callable[..., WorkerGroup] = WorkerGroup
     if asynchronous:
         group_of = functools.partial(
@@ -172,28 +168,6 @@ def run_workers(
         lost[worker] if worker in lost else json.loads(reported[0])
         for worker, reported in enumerate(documents)
     ]
-
-
-_kept: list[ForkServer] = []
-_variables_before: dict[str, str] = {}
-
-
-def _server(variables: dict[str, str]) -> ForkServer | None:
-    """Returns a server for workers with these variables, if there is one.
-
-    One is made for the first call, where it has died, and where two calls in a
-    row have wanted others.
-    """
-    global _variables_before
-    if not any(server.suits(variables) for server in _kept):
-        before, _variables_before = _variables_before, variables
-        if _kept and _kept[0].is_alive and fixed(before) != fixed(variables):
-            return None
-        for server in _kept:
-            server.close()
-        _kept[:] = [ForkServer(_PRELOAD, env=variables)]
-        atexit.register(_kept[0].close)
-    return _kept[0]
 
 
 def report(value: Any) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfdp.throughput.spans import no_rows, step_rows
+
 _BY_WORKER = (
     *("seconds", "between", "voting", "exchanging", "room", "start"),
     *("updates", "is_left_out"),
@@ -112,6 +114,8 @@ class StepLog:
         self._is_left_out: list[bool] = []
         self._stamps = [np.zeros((0, 4))] * replicas
         self._requests = np.zeros(0)
+        self._numbers: list[int] = []
+        self._rows = [no_rows()]
         self._last_end: float | None = None
 
     def begin_epoch(self) -> None:
@@ -127,6 +131,7 @@ class StepLog:
         voting: float = 0.0,
         exchanging: float = 0.0,
         room: float = 0.0,
+        number: int = -1,
     ) -> None:
         """Adds an execution of steps.
 
@@ -137,7 +142,10 @@ class StepLog:
             voting: Seconds of votes before it.
             exchanging: Seconds of exchanges with a server in it.
             room: Of these, waiting for room.
+            number: Which step of the fit it is, to have it in `take_rows`
+                too; -1 for no.
         """
+        self._numbers.append(number)
         self._voting.append(voting)
         self._exchanging.append(exchanging)
         self._room.append(room)
@@ -199,8 +207,21 @@ class StepLog:
                 for rows, steps in located
             ],
         )
+        numbers = np.where(taken, self._numbers, -1)
+        self._rows.append(
+            step_rows(numbers, begins, begins + start, ends, located)
+        )
         self._keep(~taken, located)
         return times
+
+    def take_rows(self) -> np.ndarray:
+        """Returns single steps of what was taken, and forgets them.
+
+        Returns:
+            Rows as of `tfdp.throughput.spans`.
+        """
+        rows, self._rows = np.concatenate(self._rows), [no_rows()]
+        return rows
 
     def _between(self, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
         if not len(begins):
@@ -235,7 +256,7 @@ class StepLog:
                 self._last_end = None
         for name in (
             *("_begins", "_ends", "_voting", "_exchanging", "_room"),
-            "_is_left_out",
+            *("_is_left_out", "_numbers"),
         ):
             values = zip(getattr(self, name), is_kept, strict=True)
             setattr(self, name, [value for value, keep in values if keep])

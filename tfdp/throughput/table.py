@@ -14,12 +14,13 @@ _LONGEST = 16
 _LONGEST_UNIT = 16
 
 
-def print_table(window: Window, limit: Limit) -> None:
+def print_table(window: Window, limit: Limit, compiled: str = "") -> None:
     """Prints what was measured on each replica, and what limits the run.
 
     Args:
         window: What was measured, over the whole run.
         limit: What limits it.
+        compiled: What was compiled, in words. Defaults to nothing.
     """
     rates, breakdown = window.rates, window.breakdown
     updates = rates.updates
@@ -57,6 +58,8 @@ def print_table(window: Window, limit: Limit) -> None:
     if len(replicas) < len(rates.by_replica):
         console.print(f"{len(replicas)} of {len(rates.by_replica)} replicas")
     console.print(_memory(window.memory), highlight=False)
+    if compiled:
+        console.print(compiled, highlight=False)
     console.print(f"tfdp: {limit}", markup=False, highlight=False)
 
 

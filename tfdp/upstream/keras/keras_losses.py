@@ -141,6 +141,11 @@ def divider(depth: int = 1) -> Literal["keras", "own"] | None:
     return "own" if is_own or module in _DIVIDING_MODULES else None
 
 
+def undivided(loss: tf.Tensor) -> tf.Tensor:
+    """Returns a replica's loss as Keras logs it, as a mean over its samples."""
+    return _unscale_loss.find()(loss)
+
+
 def mask_of(tensors: Any) -> tf.Tensor | None:
     """Returns the mask that Keras's layers have attached, if any."""
     return _get_keras_mask.find()(tensors)

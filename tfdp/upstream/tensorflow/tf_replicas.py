@@ -85,6 +85,30 @@ def around_turns(
 
 
 @contextlib.contextmanager
+def never_meeting(refuse: Callable[..., Any]) -> Iterator[None]:
+    """Has the replica at work call a function in place of meeting others.
+
+    Args:
+        refuse: Called as what would have been called.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        yield
+        return
+    _merge_call.check(context)
+    names = (_merge_call.name, "all_reduce", "all_gather")
+    held = vars(context)
+    before = {name: held[name] for name in names if name in held}
+    held.update(dict.fromkeys(names, refuse))
+    try:
+        yield
+    finally:
+        for name in names:
+            del held[name]
+        held.update(before)
+
+
+@contextlib.contextmanager
 def noting_results(note: Callable[[Any], None]) -> Iterator[None]:
     """Has what replicas make together noted, on the replica at work.
 
