@@ -8,13 +8,13 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
-from tfdp.transport.messages import DONE, REQUEST, TYPES
+from tfdp.transport.messages import DONE, REQUEST
 from tfdp.transport.shared_memory import SharedMemory
 
 _LOOK_SECONDS = 1.0
@@ -111,15 +111,14 @@ class Courier:
         """Takes numbers that are to be added up; all workers in one order.
 
         Args:
-            values: Numbers of this worker, float32 or float16.
+            values: Numbers of this worker, float32.
 
         Returns:
             A ticket to wait by, and where the sums will be.
         """
-        place, sums = self.memory.array(values.shape, values.dtype)
+        place, sums = self.memory.array(values.shape)
         np.copyto(sums, values)
-        kind = list(TYPES).index(values.dtype.name)
-        request = REQUEST.pack(place, values.size, kind)
+        request = REQUEST.pack(place, values.size)
         with self._lock:
             self._taken += 1
             with contextlib.suppress(OSError):
