@@ -36,6 +36,7 @@ class Courier:
 
     Attributes:
         memory: What arrays lie in.
+        taken: How many were taken.
         watch: Called again and again while it is waited for the others; may
             raise, if one is lost.
 
@@ -54,7 +55,7 @@ class Courier:
     ) -> None:
         self.memory = SharedMemory()
         self.watch: Callable[[], None] = lambda: None
-        self._taken = self._done = 0
+        self.taken = self._done = 0
         self._failure = ""
         self._lock = threading.Lock()
         self._waiting = threading.Lock()
@@ -84,8 +85,18 @@ class Courier:
             )
         self._connection = Connection(ours.detach())
         self.close = weakref.finalize(
-            self, _end, self._process, self._connection, self.memory
+            self,
+            _end,
+            os.getpid(),
+            self._process,
+            self._connection,
+            self.memory,
         )
+
+    @property
+    def pid(self) -> int:
+        """Process id of the program."""
+        return self._process.pid
 
     def address(self) -> Any:
         """Returns what the other workers need to find this one's program.
@@ -120,11 +131,11 @@ class Courier:
         np.copyto(sums, values)
         request = REQUEST.pack(place, values.size)
         with self._lock:
-            self._taken += 1
+            self.taken += 1
             with contextlib.suppress(OSError):
                 # Whoever waits is told.
                 self._connection.send_bytes(request)
-            return self._taken, sums
+            return self.taken, sums
 
     def wait(self, ticket: int) -> None:
         """Waits until numbers are added up, and those taken before.
@@ -157,10 +168,13 @@ class Courier:
 
 
 def _end(
+    owner: int,
     process: subprocess.Popen[bytes],
     connection: Connection,
     memory: SharedMemory,
 ) -> None:
+    if os.getpid() != owner:
+        return
     connection.close()
     # It may wait for others, and hears nothing meanwhile.
     process.kill()
