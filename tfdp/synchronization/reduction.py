@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from tfdp.settings import DEFAULT_PACK
 from tfdp.step import Gradient, at_least_float32, on_values
-from tfdp.strategy import Carrier
 from tfdp.synchronization.carried import carried, sums_by
 from tfdp.synchronization.compression import compressed, decompressed
 from tfdp.synchronization.packs import ready_first
@@ -32,7 +31,7 @@ def all_reduced(tensors: Sequence[Gradient]) -> list[Gradient]:
     with tf.name_scope("tfdp_all_reduce"):
         gone = carried(tensors) if carrier is not None else []
         if carrier is not None and gone:
-            sums = _sums_of_workers(carrier, [tensors[i] for i in gone])
+            sums = sums_by(carrier, [tensors[i] for i in gone])
             for place, total in zip(gone, sums, strict=True):
                 totals[place] = total
         left = [i for i in range(len(tensors)) if i not in set(gone)]
@@ -46,24 +45,6 @@ def all_reduced(tensors: Sequence[Gradient]) -> list[Gradient]:
             for place, total in zip(places, sums, strict=True):
                 totals[place] = total
     return totals
-
-
-def _sums_of_workers(
-    carrier: Carrier, tensors: Sequence[tf.Tensor]
-) -> list[tf.Tensor]:
-    """Adds up over the replicas of each worker first."""
-    context = tf.distribute.get_replica_context()
-    if len(context.strategy.extended.worker_devices) == 1:
-        return sums_by(carrier, tensors)
-
-    def add(
-        strategy: tf.distribute.Strategy, given: list[Any]
-    ) -> list[tf.Tensor]:
-        own = [strategy.experimental_local_results(each) for each in given]
-        with tf.device(strategy.extended.worker_devices[0]):
-            return sums_by(carrier, [tf.add_n(parts) for parts in own])
-
-    return context.merge_call(add, args=(list(tensors),))
 
 
 def all_reduced_compressed(
