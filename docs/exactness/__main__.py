@@ -38,6 +38,13 @@ between workers, or repeats itself in each epoch once there is a seed. For equal
 numbers there give `shuffle=False`, or a `tf.data` dataset that shuffles by a
 seed.
 
+Where float16 overflows, how many replicas and micro-batches there are decides
+which updates a dynamic loss scale skips: the gradients of a share of the batch
+are other numbers, in a format with a largest one, than those of the whole. So
+it is at every growth of the scale, after 2,000 updates by default. Updates
+that are made are exact up to that format's rounding; bfloat16 has the range of
+float32, and skips none.
+
 ## How to read it
 
 A number is the largest difference of a weight, relative where the weight is
