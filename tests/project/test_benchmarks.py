@@ -92,6 +92,17 @@ def test_what_random_layers_by_sample_cost_is_measured():
 
 
 @pytest.mark.long
+def test_what_compiled_replicas_gain_is_measured():
+    table = rows(run("compiled.py", "--quick", "--networks", "dense"))[1:]
+    # The program stops where losses differ.
+    assert [row[:2] for row in table] == [["dense", "1"], ["dense", "2"]]
+    for row in table:
+        plain, compiled, ratio = map(float, row[2:5])
+        assert ratio == pytest.approx(plain / compiled, rel=0.05)
+        assert float(row[6]) > 0
+
+
+@pytest.mark.long
 def test_replicas_in_one_process_train_alike():
     output = run(
         "one_process.py",
