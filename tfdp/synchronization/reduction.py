@@ -18,6 +18,12 @@ def num_replicas() -> int:
     return tf.distribute.get_replica_context().num_replicas_in_sync
 
 
+def pack_size() -> int:
+    """Returns how many bytes a pack is to have, in replica context."""
+    strategy = tf.distribute.get_replica_context().strategy
+    return getattr(strategy, "bytes_per_pack", DEFAULT_PACK)
+
+
 def all_reduced(tensors: Sequence[Gradient]) -> list[Gradient]:
     """Adds up tensors over all replicas, each type in packs of its own."""
     totals = list(tensors)
@@ -25,11 +31,10 @@ def all_reduced(tensors: Sequence[Gradient]) -> list[Gradient]:
     if context.num_replicas_in_sync == 1:
         return totals
     # The name tells these collectives from Keras's in a profile.
-    bytes_per_pack = getattr(context.strategy, "bytes_per_pack", DEFAULT_PACK)
     with tf.name_scope("tfdp_all_reduce"):
         for dtype in dict.fromkeys(each.dtype for each in tensors):
             alike = [i for i, t in enumerate(tensors) if t.dtype == dtype]
-            order = ready_first([tensors[i] for i in alike], bytes_per_pack)
+            order = ready_first([tensors[i] for i in alike], pack_size())
             places = [alike[i] for i in order]
             sums = context.all_reduce(
                 tf.distribute.ReduceOp.SUM, [tensors[i] for i in places]
