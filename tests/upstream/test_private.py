@@ -125,6 +125,12 @@ def heartbeat():
     tf_runtime.configure_heartbeat({"worker": 2}, seconds=3)
 
 
+def adam_moments():
+    optimizer = keras.optimizers.Adam()
+    optimizer.build([keras.Variable(1.0)])
+    return keras_optimizers.moments_at(optimizer, 0)
+
+
 def copy_of_several():
     several = type("MultiOptimizer", (), {})()
     return keras_optimizers.copy_that_takes_reduced_gradients(several)
@@ -359,6 +365,8 @@ USES = {
     "keras_optimizers._moving_averages": lambda: (
         keras_optimizers.moving_averages(sgd(use_ema=True))
     ),
+    "keras_optimizers._momentums": adam_moments,
+    "keras_optimizers._velocities": adam_moments,
     "keras_optimizers._optimizer_map": copy_of_several,
     "tf_datasets._distributed_dataset": lambda: (
         tf_datasets._distributed_dataset.find()

@@ -19,6 +19,12 @@ def num_replicas() -> int:
     return tf.distribute.get_replica_context().num_replicas_in_sync
 
 
+def pack_size() -> int:
+    """Returns how many bytes a pack is to have, in replica context."""
+    strategy = tf.distribute.get_replica_context().strategy
+    return getattr(strategy, "bytes_per_pack", DEFAULT_PACK)
+
+
 def all_reduced(tensors: Sequence[Gradient]) -> list[Gradient]:
     """Adds up tensors over all replicas, each type in packs of its own."""
     totals = list(tensors)
@@ -26,7 +32,6 @@ def all_reduced(tensors: Sequence[Gradient]) -> list[Gradient]:
     if context.num_replicas_in_sync == 1:
         return totals
     # The name tells these collectives from Keras's in a profile.
-    bytes_per_pack = getattr(context.strategy, "bytes_per_pack", DEFAULT_PACK)
     carrier = getattr(context.strategy, "carrier", None)
     with tf.name_scope("tfdp_all_reduce"):
         gone = carried(tensors) if carrier is not None else []
@@ -37,7 +42,7 @@ def all_reduced(tensors: Sequence[Gradient]) -> list[Gradient]:
         left = [i for i in range(len(tensors)) if i not in set(gone)]
         for dtype in dict.fromkeys(tensors[i].dtype for i in left):
             alike = [i for i in left if tensors[i].dtype == dtype]
-            order = ready_first([tensors[i] for i in alike], bytes_per_pack)
+            order = ready_first([tensors[i] for i in alike], pack_size())
             places = [alike[i] for i in order]
             sums = context.all_reduce(
                 tf.distribute.ReduceOp.SUM, [tensors[i] for i in places]
