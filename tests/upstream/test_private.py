@@ -45,6 +45,7 @@ from tfdp.upstream.tensorflow import (
     tf_generators,
     tf_iterator_states,
     tf_iterators,
+    tf_loops,
     tf_placement,
     tf_replicas,
     tf_runtime,
@@ -194,6 +195,13 @@ def heard_generator(spec):
         tf.data.Dataset.from_generator(lambda: iter([]), output_signature=spec),
         object,
     )
+
+
+def optional_batch():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    data = tf.data.Dataset.range(2).batch(1)
+    iterator = iter(strategy.experimental_distribute_dataset(data))
+    return tf_iterators.asking_nobody(iterator).get_next_as_optional()
 
 
 def begun_iterator():
@@ -405,6 +413,8 @@ USES = {
     "tf_functions._control_status": lambda: tf_functions.converted_by_autograph(
         abs
     ),
+    "tf_loops._graph_of_branch": tf_loops.let_collectives_in,
+    "tf_loops._capture": tf_loops.let_collectives_in,
     "tf_runtime._context": lambda: tf_runtime.wait_for_all_tasks(
         "name", seconds=1
     ),
@@ -418,6 +428,10 @@ USES = {
 GONE_ON_WITHOUT = {
     "tf_datasets._asks_others": lambda: tf_datasets.end_together(object()),
     "tf_iterators._type_spec": begun_iterator,
+    "tf_iterators._iterators": optional_batch,
+    "tf_iterators._element_spec": optional_batch,
+    "tf_iterators._strategy": optional_batch,
+    "tf_iterators._create_per_replica": optional_batch,
     "tf_runtime._uses_onednn": tf_runtime.uses_onednn,
     "tf_iterators._from_components": begun_iterator,
     "keras_models._compile_metrics": lambda: keras_models.compiled_metrics(
