@@ -105,7 +105,7 @@ bench-quick: $(INSTALLED)  ## Measures the same roughly, in minutes
 # Warnings are errors, as of a link that leads nowhere.
 docs: $(INSTALLED)  ## Builds the documentation into docs/_build
 	@mkdir -p docs/_build
-	@$(BIN)/python -m sphinx -q -W --keep-going -d docs/_build/doctrees \
+	@$(BIN)/python -m sphinx -E -q -W --keep-going -d docs/_build/doctrees \
 		docs docs/_build/html 2>docs/_build/log || \
 		{ cat docs/_build/log >&2; exit 1; }
 	@echo docs/_build/html/index.html

@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 
 _FENCE = re.compile(r"( *)```(\w*)$")
 _ROW = re.compile(r"( *)\|(.*)\|$")
@@ -14,10 +16,23 @@ _CODE = re.compile(r"(?<![`:\w])`([^`]+)`(?!`)")
 _PAGE = re.compile(r"`?docs/([\w/]+)\.md`?")
 
 
+class Dashes(SphinxTransform):
+    """Between an argument and what is said of it; others are of options."""
+
+    default_priority = 500
+
+    def apply(self, **kwargs: Any) -> None:
+        """Replaces what Sphinx has put there."""
+        for text in list(self.document.findall(nodes.Text)):
+            if text == " -- ":
+                text.parent.replace(text, nodes.Text(" – "))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Listens before napoleon does, which takes sections apart."""
     app.connect("autodoc-process-docstring", _as_rest, priority=400)
     app.connect("autodoc-skip-member", _is_of_another_package)
+    app.add_transform(Dashes)
     return {"parallel_read_safe": True}
 
 

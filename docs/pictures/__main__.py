@@ -92,7 +92,7 @@ def save(page: Page, name: str, height: int | None) -> None:
         page.set_viewport_size({**page.viewport_size, "height": height})
     png = page.screenshot(full_page=height is None)
     path = PICTURES / f"{name}.webp"
-    Image.open(io.BytesIO(png)).save(path, quality=80, method=6)
+    Image.open(io.BytesIO(png)).save(path, quality=60, method=6)
     click.echo(f"{path} {path.stat().st_size // 1024} KiB")
 
 

@@ -27,6 +27,19 @@ LOOKED_AT = [
 ]
 
 
+# Tables and code have a bar of their own to scroll by.
+OVERFLOWING = """() => [...document.querySelectorAll("article *")]
+  .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
+  .filter((e) => {
+    for (let at = e.parentElement; at.tagName !== "ARTICLE";) {
+      if (/auto|scroll/.test(getComputedStyle(at).overflowX)) return false;
+      at = at.parentElement;
+    }
+    return true;
+  })
+  .map((e) => e.outerHTML.slice(0, 80))"""
+
+
 class Page(html.parser.HTMLParser):
     """What can be linked to in a page, and what it links to."""
 
@@ -134,27 +147,27 @@ def test_names_in_the_text_lead_to_their_description(pages):
 
 
 @pytest.fixture(scope="module")
-def widths(built, pages, opened):
-    """How wide each page is in a window of 400 pixels."""
+def overflowing(built, pages, opened):
+    """What of each page is beyond a window of 400 pixels."""
     page, *_ = opened
     found = {}
     page.set_viewport_size({"width": 400, "height": 900})
     for name in pages:
         page.goto((built[0] / name).as_uri())
-        found[name] = page.evaluate("document.documentElement.scrollWidth")
+        found[name] = page.evaluate(OVERFLOWING)
     page.set_viewport_size({"width": 1200, "height": 900})
     return found
 
 
-def test_pages_ask_nobody_and_complain_of_nothing(opened, widths):
+def test_pages_ask_nobody_and_complain_of_nothing(opened, overflowing):
     _, asked, complaints = opened
-    assert len(widths) > 40
+    assert len(overflowing) > 40
     assert asked == []
     assert complaints == []
 
 
-def test_a_phone_is_wide_enough(widths):
-    assert {n: width for n, width in widths.items() if width > 400} == {}
+def test_a_phone_is_wide_enough(overflowing):
+    assert {n: found for n, found in overflowing.items() if found} == {}
 
 
 @pytest.mark.parametrize("name", LOOKED_AT)

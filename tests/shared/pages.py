@@ -43,9 +43,10 @@ def commands(text):
 
 
 def links(text):
-    """Where the links of a page lead, but for what is in blocks of code."""
+    """Where links and images of a page lead, but for what is in code."""
     text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
-    return re.findall(r"\]\(([^)\s]+)\)", text)
+    images = re.findall(r'\bsrc(?:set)?="([^"]+)"', text)
+    return re.findall(r"\]\(([^)\s]+)\)", text) + images
 
 
 def anchors(text):
