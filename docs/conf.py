@@ -37,7 +37,7 @@ python_use_unqualified_type_names = True
 
 nitpicky = True
 # Types of other packages, and those that no user has to do with.
-_INTERNAL = "Applied|Breakdown|Data|Exchange|Memory|Moments|Reduced|Step\\w+"
+_INTERNAL = "Applied|Breakdown|Compile\\w+|Data|Exchange|Memory|Moments|Reduced|Step\\w+"
 nitpick_ignore_regex = [("py:.*", rf"(?!tfdp).*|tfdp\..*\.(?:{_INTERNAL})")]
 
 # Not of dashes: they begin the names of options.
