@@ -2,7 +2,8 @@
 
     python benchmarks/all_reduce.py [--quick]
 
-TensorFlow's under tfdp's strategy, PyTorch's on gloo, and a plain exchange of
+TensorFlow's under tfdp's strategy, that which tfdp's gradients travel by where
+gloo is installed, PyTorch's on gloo, and a plain exchange of
 as many bytes over TCP as a ring of two sends; each worker on a core of its own,
 in turns. GB/s are bytes of the tensor over the time, which for two workers is
 what each of them sends. The table shows medians over the rounds of the slower
@@ -29,6 +30,7 @@ CONTESTANTS = {
     "TCP": ["tcp"],
     "tfdp": ["tfdp", "float32"],
     "tfdp, bfloat16": ["tfdp", "bfloat16"],
+    "tfdp, gloo": ["carried", "float32"],
     "gloo": ["torch", "float32"],
     "gloo, bfloat16": ["torch", "bfloat16"],
 }
@@ -40,12 +42,14 @@ def player(arguments):
     """Starts the two workers of a contestant."""
     addresses = free_addresses(2)
     host, port = addresses[0].split(":")
-    library = arguments[0]
+    library = {"carried": "tfdp"}.get(arguments[0], arguments[0])
+    communication = "gloo" if arguments[0] == "carried" else "tensorflow"
     variables = [
         {
             # As `tfdp launch` starts its workers.
             **(WHERE_UNSET if library == "tfdp" else {}),
             **thread_variables(1),
+            "TFDP_COMMUNICATION": communication,
             "TF_CONFIG": Cluster.of(addresses, rank).to_tf_config(),
             "MASTER_ADDR": host,
             "MASTER_PORT": port,
@@ -71,8 +75,9 @@ def main():
     names = arguments.only or list(CONTESTANTS)
     sizes, rounds = (QUICK_SIZES, 3) if arguments.quick else (SIZES, 15)
     players = {name: player(CONTESTANTS[name]) for name in names}
-    is_compared = {"tfdp", "gloo"} <= set(names)
-    columns = ["tensor", *names, *(["tfdp / gloo"] if is_compared else [])]
+    compared = [name for name in ("tfdp", "tfdp, gloo") if name in names]
+    compared = compared if "gloo" in names else []
+    columns = ["tensor", *names, *(f"{name} / gloo" for name in compared)]
     has_torch = "torch" in {CONTESTANTS[name][0] for name in names}
     print_head(
         *columns,
@@ -88,8 +93,8 @@ def main():
                 for name, each in answers.items()
             }
             cells = [cell(size, each) for each in seconds.values()]
-            if is_compared:
-                ratio = ratio_of_medians(seconds["gloo"], seconds["tfdp"])
+            for name in compared:
+                ratio = ratio_of_medians(seconds["gloo"], seconds[name])
                 cells.append(f"{ratio:.2f}")
             print_row(size_text(size), *cells)
 

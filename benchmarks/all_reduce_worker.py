@@ -1,6 +1,6 @@
-"""One of two workers that exchange bytes, in one of three ways.
+"""One of two workers that exchange bytes, in one of four ways.
 
-    python benchmarks/all_reduce_worker.py tcp|tfdp|torch [bfloat16]
+    python benchmarks/all_reduce_worker.py tcp|tfdp|carried|torch [bfloat16]
 
 Each turn it is given `bytes` and `calls`, and answers with the mean `seconds`
 of a call, after one that is not measured.
@@ -84,6 +84,34 @@ def tfdp(dtype):
     return exchanging
 
 
+def carried(dtype):
+    """What tfdp's gradients travel by."""
+    import tensorflow as tf
+
+    from tfdp.bench.all_reduce_trials import ones
+    from tfdp.strategy.multi_worker import MultiWorkerMirroredStrategy
+    from tfdp.synchronization.reduction import all_reduced
+
+    strategy = MultiWorkerMirroredStrategy()
+
+    def exchanging(size):
+        values = ones(strategy, [size], tf.as_dtype(dtype))
+
+        @tf.function
+        def step(values):
+            return strategy.run(
+                lambda own: all_reduced([tf.identity(own[0])])[0][0], (values,)
+            )
+
+        def run():
+            return float(strategy.experimental_local_results(step(values))[0])
+
+        _check_sum(run())
+        return run
+
+    return exchanging
+
+
 def torch(dtype):
     """PyTorch's all-reduce on gloo."""
     import torch
@@ -112,7 +140,8 @@ def _check_sum(value):
 
 
 def main(program, dtype="float32"):
-    exchanging = {"tcp": tcp, "tfdp": tfdp, "torch": torch}[program](dtype)
+    programs = {"tcp": tcp, "tfdp": tfdp, "carried": carried, "torch": torch}
+    exchanging = programs[program](dtype)
     made = {}
 
     def turn(argument):

@@ -3,9 +3,9 @@
     python benchmarks/collectives.py [--quick]
 
 Counts collectives per 8 micro-steps, at 1 and 8 of them per update: of
-gradients, which travel in packs; of the input, whether a worker has more; of
-the logs, one for each of their two entries; and the votes of workers between
-steps, whether to stop. All but the votes are counted in the graph of the step.
+gradients, which travel in packs; of the input, whether a worker has more; the
+messages of logs, and of what workers ask for, as to stop; and votes of workers
+between steps. All but the votes are counted in the graph of the step.
 A sum of one number is timed, less a call that sums nothing.
 """
 
@@ -19,7 +19,7 @@ from harness.table import print_head, print_row
 
 MODELS = {"tiny": (16, 10), "large": (1024, 2048, 2048, 2048, 10)}
 ACCUMULATION = (1, 8)
-COLUMNS = ("updates", "gradients", "input", "logs", "votes")
+COLUMNS = ("updates", "gradients", "input", "messages", "votes")
 WORKERS, PER_REPLICA_BATCH, STEPS = 2, 8, 24
 
 
@@ -84,12 +84,13 @@ def counted(strategy, widths, accumulation_steps):
     ]
     batches = iter(strategy.experimental_distribute_dataset(data))
     graph = function.get_concrete_function(batches).graph.as_graph_def()
-    per_step = {"gradients": 0, "logs": 0, "input": 0}
+    per_step = {"gradients": 0, "messages": 0, "input": 0}
     for name, function, is_conditional in collectives(graph):
         if "tfdp_all_reduce" in name:
             purpose = "gradients"
         else:
-            purpose = "logs" if "one_step_on_data" in function else "input"
+            is_message = "one_step_on_data" in function
+            purpose = "messages" if is_message else "input"
         # What is behind a condition runs at the end of a cycle.
         if is_conditional != (
             purpose == "gradients" and accumulation_steps > 1
@@ -101,7 +102,7 @@ def counted(strategy, widths, accumulation_steps):
         "updates": int(updates),
         "gradients": int(updates) * per_step["gradients"],
         "input": 8 * per_step["input"],
-        "logs": 8 * per_step["logs"],
+        "messages": 8 * per_step["messages"],
         # Of the last cycles, without the votes at an epoch's end.
         "votes": votes_before_step[-1] - votes_before_step[-9],
     }

@@ -22,12 +22,14 @@ NETWORKS = ("dense", "convolutional", "transformer")
 CONTESTANTS = {
     "DDP": ("torch", 1, "none"),
     "tfdp": ("tfdp", 1, "none"),
+    "tfdp, gloo": ("tfdp", 1, "none", "gloo"),
     "Keras 2": ("tf_keras", 1, "none"),
     "DDP, float16": ("torch", 1, "fp16"),
     "tfdp, bfloat16": ("tfdp", 1, "bfloat16"),
     "tfdp, float16": ("tfdp", 1, "float16"),
     "DDP ×8": ("torch", 8, "none"),
     "tfdp ×8": ("tfdp", 8, "none"),
+    "tfdp ×8, gloo": ("tfdp", 8, "none", "gloo"),
     "tfdp ×8, bfloat16": ("tfdp", 8, "bfloat16"),
 }
 # Whole cycles of eight.
@@ -36,10 +38,11 @@ STEPS = 16
 
 def player(contestant, network):
     """Starts two workers of a contestant."""
-    library, accumulation, compression = CONTESTANTS[contestant]
+    library, accumulation, compression, *carried = CONTESTANTS[contestant]
     # Keras 2 as it is has neither.
     own = [] if library == "tf_keras" else [accumulation, compression]
-    return pair(library, [network, *own])
+    communication = carried[0] if carried else "tensorflow"
+    return pair(library, [network, *own], communication=communication)
 
 
 def check_losses(answers):

@@ -38,7 +38,8 @@ class DataParallel(keras.callbacks.Callback):
       `tfdp.DistributedOptimizer` has gathered, and averages the statistics
       that each replica has kept for itself, as those of `BatchNormalization`.
     - On several workers, a stop that one of them asks for, by
-      `model.stop_training` or Ctrl-C, is one of all, after the same update.
+      `model.stop_training` or Ctrl-C, is one of all, after the same update:
+      the next one, as the step that makes it tells the others.
     - A callback may compile the model again, as to thaw layers: the old
       optimizer's short cycle is used, and the new one kept as the old was.
     - At the end of training it waits for all workers, so that none ends the

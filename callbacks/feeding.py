@@ -7,6 +7,23 @@ from tfdp.upstream.private import MissingNameError
 from tfdp.upstream.tensorflow import tf_datasets
 
 
+def asks_for_data() -> bool:
+    """Whether workers of the `fit` that is running ask each other for data.
+
+    Returns:
+        `False` where all have as many batches, and know it.
+    """
+    try:
+        epoch_iterator = keras_fit.fit_under_way()
+        if epoch_iterator is None:
+            return True
+        dataset = keras_data.distributed_dataset(epoch_iterator)
+    except MissingNameError:
+        # Nor for figures.
+        return True
+    return not getattr(dataset, "ends_together", False)
+
+
 def feed_of_fit() -> Feed:
     """Returns where the batches of the `fit` that is running come from.
 

@@ -21,7 +21,7 @@ from tfdp.callbacks.counted_model import (
     nothing_measured,
 )
 from tfdp.callbacks.data_parallel import DataParallel
-from tfdp.callbacks.feeding import feed_of_fit
+from tfdp.callbacks.feeding import asks_for_data, feed_of_fit
 from tfdp.callbacks.progress_bar import show_one_figure
 from tfdp.callbacks.timeline import Timeline
 from tfdp.checks import checked_count, checked_number, checked_verbose
@@ -244,7 +244,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
         """Begins a window."""
         self._print_report()
         self._epoch = epoch
-        self._feed = feed_of_fit()
+        self._feed, self._asks = feed_of_fit(), asks_for_data()
         self._update = inspection.updates([self.model.optimizer])
         self._of_epoch: Window | None = None
         self._log.begin_epoch()
@@ -384,7 +384,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
             epoch=self._epoch,
             update=self._update,
             unit=self.unit,
-            flops_per_sample=self._flops,
+            **{"flops_per_sample": self._flops, "asks": self._asks},
         )
         self._of_epoch = self._of_epoch + window if self._of_epoch else window
         self.timeline.tell(rows)

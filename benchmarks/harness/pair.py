@@ -14,7 +14,7 @@ from tfdp.machine.cores import core_shares, thread_variables
 BENCHMARKS = pathlib.Path(__file__).parents[1]
 
 
-def pair(library, arguments, kind=Player):
+def pair(library, arguments, kind=Player, communication="tensorflow"):
     """Starts two workers that take turns together.
 
     Args:
@@ -22,6 +22,7 @@ def pair(library, arguments, kind=Player):
         arguments: What `keras_worker.py`, after the library, or
             `torch_worker.py` is given.
         kind: What makes a `Player` of them.
+        communication: What gradients of tfdp's travel by.
     """
     addresses = free_addresses(2)
     threads = thread_variables(1)
@@ -39,7 +40,8 @@ def pair(library, arguments, kind=Player):
         ]
     if library == "tfdp":
         # As `tfdp launch` starts its workers.
-        threads = {**WHERE_UNSET, **threads}
+        by = {"TFDP_COMMUNICATION": communication}
+        threads = {**WHERE_UNSET, **threads, **by}
     return kind(
         [*command, *arguments],
         [{**threads, **variables} for variables in own],

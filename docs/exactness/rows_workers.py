@@ -133,8 +133,8 @@ def b1(side):
 def b3_workers(side):
     """`steps_per_execution=2` on two workers.
 
-    Test: test_audit.py::
-    test_several_steps_per_execution_are_an_error_on_workers
+    Test: test_edges_workers.py::
+    test_several_steps_per_execution_equal_one_device
     """
     strategy = _strategy(side)
     return side.deviation(sgd, strategy=strategy, steps_per_execution=2)

@@ -10,7 +10,8 @@ import problem
 import pytest
 
 import tfdp
-from tfdp.agreement.ballot import Ballot
+from tfdp.agreement.ballot import QUESTIONS, Ballot
+from tfdp.agreement.step_message import StepMessage
 
 
 @pytest.fixture
@@ -89,6 +90,74 @@ def test_one_vote_of_any_worker_decides(ballot, strategy, monkeypatch):
     ballot.ask("interrupt")
     ballot.ask("terminate")
     assert ballot.count() == {"stop", "interrupt", "terminate"}
+
+
+@pytest.fixture
+def step(strategy, monkeypatch):
+    """Runs a step that carries what is asked for."""
+    monkeypatch.setattr(
+        strategy, "message", StepMessage(strategy, len(QUESTIONS))
+    )
+
+    def run():
+        strategy.message.sent_with(
+            lambda told: strategy.run(told), lambda: {}, has_votes=True
+        )
+
+    return run
+
+
+def test_a_step_carries_what_was_asked_for_before_it(step, strategy):
+    ballot = Ballot(strategy)
+    ballot.ask("backup")
+    ballot.send()
+    ballot.ask("stop")
+    step()
+    assert ballot.count() == {"backup"}
+    for expected in ({"stop"}, set()):
+        ballot.send()
+        step()
+        assert ballot.count() == expected
+
+
+def test_what_no_step_has_carried_is_counted_at_once(step, strategy):
+    ballot = Ballot(strategy)
+    ballot.ask("backup")
+    ballot.send()
+    assert ballot.count() == {"backup"}
+    ballot.send()
+    step()
+    ballot.ask("stop")
+    assert ballot.count(is_due=True) == {"stop"}
+    ballot.is_apart = True
+    ballot.ask("memory")
+    step()
+    assert ballot.count() == {"memory"}
+
+
+def test_who_has_ended_asks_no_more(step, strategy):
+    ballot = Ballot(strategy)
+    ballot.ask("stop")
+    ballot.send()
+    ballot.close()
+    step()
+    assert Ballot(strategy).count() == set()
+
+
+def test_a_second_signal_ends_the_fit_while_the_first_is_on_its_way(
+    step, strategy, fit
+):
+    ballot = Ballot(strategy)
+
+    def send():
+        ballot.listen(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        ballot.send()
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(send)
+    ballot.close()
 
 
 @pytest.mark.parametrize(

@@ -449,19 +449,6 @@ def test_compiling_by_xla_is_sound(two_replicas):
     assert tfdp.audit(make(two_replicas, LINEAR, jit_compile=True)) == []
 
 
-def test_several_steps_per_execution_are_an_error_on_workers(
-    two_replicas, monkeypatch
-):
-    model = make(two_replicas, LINEAR, steps_per_execution=4)
-    assert tfdp.audit(model) == []
-    monkeypatch.setattr(
-        tfdp.MirroredStrategy, "num_workers", property(lambda self: 2)
-    )
-    found = only(tfdp.audit(model))
-    assert found.severity == "error"
-    assert found.where == "steps_per_execution=4 with 2 workers"
-
-
 def test_another_optimizer_is_a_warning(two_replicas):
     optimizer = keras.optimizers.Adam(0.1, name="plain")
     found = only(tfdp.audit(make(two_replicas, LINEAR, optimizer=optimizer)))

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import sys
 
@@ -114,3 +115,65 @@ def test_groups_keep_what_boards_have_said_last():
     assert not folder.exists()
     updates = [each.update for each in group.boards.standings().values()]
     assert updates == [5, 5]
+
+
+class Fall(Exception):
+    """Ends a training in its middle."""
+
+
+class Falling(keras.callbacks.Callback):
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self._place = epoch, batch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self._epoch, batch) == self._place:
+            raise Fall
+
+
+def goals(folder):
+    strategy = tfdp.auto_strategy()
+    x, y = np.ones((20, 3), "float32"), np.ones((20, 1), "float32")
+    known = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+    unknown = known.filter(lambda x, y: True)
+
+    def fit(data, *callbacks):
+        with strategy.scope():
+            model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+            model.compile(
+                tfdp.DistributedOptimizer(
+                    keras.optimizers.SGD(0.1), accumulation_steps=2
+                ),
+                "mse",
+            )
+        reading = Reading()
+        callbacks = [tfdp.callbacks.DataParallel(), reading, *callbacks]
+        with contextlib.suppress(Fall):
+            model.fit(data, epochs=3, verbose=0, callbacks=callbacks)
+        return [goal for goal, _ in reading.courses]
+
+    def backups():
+        return tfdp.callbacks.BackupAndRestore(folder, save_freq=1)
+
+    return [
+        fit(unknown),
+        fit(known, backups(), Falling(1, 3)),
+        fit(known, backups()),
+    ]
+
+
+@pytest.mark.multi_worker
+def test_a_goal_is_known_as_soon_as_an_epoch_is(tmp_path):
+    ((unknown, fallen, resumed),) = tfdp.testing.run_workers(
+        goals, 1, [str(tmp_path / "backups")]
+    )
+    # Each epoch has five steps, and three updates.
+    assert unknown == [-1] * 5 + [9] * 10
+    assert fallen == [9] * 9
+    # It passes over what it has trained on, of the second epoch.
+    assert len(resumed) == 10
+    assert resumed[-6:] == [9] * 6
+    assert set(resumed) <= {-1, 9}

@@ -207,10 +207,10 @@ def test_a_worker_that_is_late_between_steps_is_named(two_workers):
         assert kind == "straggler"
         assert "replica 1 (worker 1) takes" in words
         assert "an update between its steps" in words
-        # The vote after each update, where the other one waits.
+        # The other one waits for its gradients.
         gaps = found["late updates"] - 1
         assert found["between"][1] / gaps == pytest.approx(0.2, rel=0.15)
-        assert found["held"][0] / gaps == pytest.approx(0.2, rel=0.15)
+        assert found["waiting"][0] / gaps == pytest.approx(0.2, rel=0.15)
 
 
 @pytest.mark.long

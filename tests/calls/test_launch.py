@@ -182,7 +182,8 @@ def test_settings_reach_the_workers(tmp_path):
 
 def test_what_tensorflow_says_of_its_start_is_kept_in_files(tmp_path, capfd):
     start_up = (
-        "WARNING: All log messages before absl::InitializeLog() is called"
+        "WARNING: All log messages before absl::InitializeLog() is called are "
+        "written to STDERR"
     )
 
     @here

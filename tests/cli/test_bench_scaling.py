@@ -107,8 +107,8 @@ def test_what_was_measured_is_a_table(fake_group):
     _, output = run("--workers", "1,2,4", SCRIPT)
     assert "workers replicas tokens/s +- efficiency own waiting" in output
     assert " 1 1 160 10 % 100 % 100.00 0.00 0.00 " in output
-    assert " 2 2 283 10 % 88 % 100.00 2.00 11.00 " in output
-    assert " 4 4 566 10 % 88 % 100.00 2.00 11.00 " in output
+    assert " 2 2 286 10 % 89 % 100.00 2.00 10.00 " in output
+    assert " 4 4 571 10 % 89 % 100.00 2.00 10.00 " in output
 
 
 def test_what_is_predicted_has_its_assumptions(fake_group):

@@ -10,11 +10,13 @@ import tfdp
 LAYERS = keras.layers
 
 
-def make(strategy, layers, shape=(8,), loss="mse", **compile):
+def make(strategy, layers, shape=(8,), loss="mse", ways=None, **compile):
     keras.utils.set_random_seed(1)
     with strategy.scope():
         model = keras.Sequential([keras.Input(shape), *layers()])
-        optimizer = tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1))
+        optimizer = tfdp.DistributedOptimizer(
+            keras.optimizers.SGD(0.1), **(ways or {})
+        )
         model.compile(optimizer, loss, **{"jit_compile": True, **compile})
     return model
 
@@ -128,6 +130,61 @@ def test_batches_of_all_sizes_take_one_trace_per_replica(two_replicas):
     assert Counting.traces - before <= 2 + 2
     # Of 4 on both, then of 3 and of 2.
     assert two_replicas.compile_times.count == 4
+
+
+def test_many_lengths_take_one_trace_and_are_told_of(two_replicas, capsys):
+    def batches():
+        for length in range(2, 12):
+            yield np.ones((4, length)), np.ones((4, 1))
+
+    shapes = tf.TensorSpec((None, None)), tf.TensorSpec((None, 1))
+    dataset = tf.data.Dataset.from_generator(
+        batches, output_signature=shapes
+    ).apply(tf.data.experimental.assert_cardinality(10))
+    model = make(
+        two_replicas,
+        lambda: [
+            Counting(),
+            LAYERS.Embedding(2, 3),
+            LAYERS.GlobalAveragePooling1D(),
+            *linear(),
+        ],
+        shape=(None,),
+    )
+    before = Counting.traces
+    fit(model, dataset)
+    assert Counting.traces - before <= 2 + 2
+    assert two_replicas.compile_times.count == 2 * 10
+    assert capsys.readouterr().out.count("and has met 9 of them, in") == 1
+
+
+WAYS = {
+    "several steps": ({}, {"steps_per_execution": 2}),
+    "local": ({"synchronization": tfdp.LocalSGD(sync_every=2)}, {}),
+    "delayed": ({"synchronization": tfdp.Delayed()}, {}),
+    "sharded": ({"synchronization": tfdp.ShardedState()}, {}),
+    "compressed": ({"compression": "bfloat16"}, {}),
+}
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_synchronise_does_what_it_does_without(two_replicas, way):
+    ways, compile = WAYS[way]
+    weights = []
+    for jit_compile in (False, True):
+        model = make(
+            two_replicas,
+            lambda: [LAYERS.Dense(8, "tanh"), *linear()],
+            ways=ways,
+            jit_compile=jit_compile,
+            **compile,
+        )
+        fit(model, data(27, 8), epochs=2)
+        weights.append(model.get_weights())
+    tolerance = 1e-2 if way == "compressed" else 1e-6
+    for own, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(own, other, atol=tolerance)
 
 
 def test_what_was_compiled_is_told_and_in_no_rate(two_replicas, capsys):

@@ -54,6 +54,13 @@ def test_what_tensorflow_prints_wherever_it_starts_is_known(line):
         f"my log: I{NEW}cudart_stub.cc:31] Could not find cuda drivers on your "
         "machine",
         "To enable the following instructions: read the manual",
+        "WARNING: All log messages before absl::InitializeLog() are lost",
+        "WARNING: All log messages before absl::InitializeLog() is called are "
+        "written to STDERR, as I have read",
+        f"I{NEW}my_port.cc:153] oneDNN custom operations are on. Hurrah",
+        f"I{NEW}port.cc:153] oneDNN custom operations are off.",
+        "port.cc:153] oneDNN custom operations are on.",
+        f"I{NEW}cuda_platform.cc] failed call to cuInit: CUDA_ERROR_NO_DEVICE",
     ],
 )
 def test_what_else_is_printed_is_told(line):

@@ -74,9 +74,36 @@ def test_statistics_are_the_mean_over_workers(reports):
         )
 
 
-def test_several_steps_per_execution_are_refused(reports):
-    for worker in reports:
-        assert "steps_per_execution=2 with 2 workers" in worker["refusal"]
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("data", ["known", "unknown", "shared out"])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_several_steps_per_execution_equal_one_device(reports, data, steps):
+    x, y = problem.arrays(10 * BATCH + 1)
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+    model.compile(
+        keras.optimizers.SGD(0.05, momentum=0.9), "mse", metrics=["mae"]
+    )
+    history = model.fit(
+        *(x, y),
+        batch_size=steps * BATCH,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        validation_data=(x, y),
+    ).history
+    predicted = model.predict(x, verbose=0)
+    for report in (w["several steps"][f"{data}, {steps}"] for w in reports):
+        assert report["updates"] == 2 * (11 if steps == 1 else 6)
+        weights = [np.array(w) for w in report["weights"]]
+        assert problem.deviation(weights, model.get_weights()) <= 1e-6
+        np.testing.assert_allclose(report["predicted"], predicted, rtol=1e-4)
+        # With accumulation, losses of an epoch are of other weights.
+        names = history if steps == 1 else ("val_loss", "val_mae")
+        for name in names:
+            np.testing.assert_allclose(
+                report["history"][name], history[name], rtol=1e-4
+            )
 
 
 @pytest.mark.parametrize(

@@ -93,19 +93,43 @@ def statistics():
     return layer.moving_mean.numpy().tolist()
 
 
-def refusal():
-    with strategy.scope():
-        model = make_model()
-        model.compile(
-            tfdp.DistributedOptimizer(keras.optimizers.SGD(0.1)),
-            "mse",
-            steps_per_execution=2,
-        )
-    try:
-        fit(model, tf.data.Dataset.from_tensor_slices(problem.arrays(BATCH)))
-    except RuntimeError as error:
-        return str(error)
-    return None
+def several_steps():
+    """Two epochs, 3 steps at once, the last of 2, some with rows for one."""
+    x, y = problem.arrays(10 * BATCH + 1)
+    whole = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
+    kinds = {
+        "known": whole,
+        "unknown": whole.filter(lambda *_: True),
+        "shared out": tfdp.shard(
+            tf.data.Dataset.from_tensor_slices((x, y))
+        ).batch(BATCH),
+    }
+    results = {}
+    for name, data in kinds.items():
+        for steps in (1, 2):
+            with strategy.scope():
+                model = make_model()
+                optimizer = tfdp.DistributedOptimizer(
+                    keras.optimizers.SGD(0.05, momentum=0.9),
+                    accumulation_steps=steps,
+                )
+                model.compile(
+                    optimizer, "mse", metrics=["mae"], steps_per_execution=3
+                )
+            history = model.fit(
+                problem.untuned(data),
+                epochs=2,
+                verbose=0,
+                callbacks=[tfdp.callbacks.DataParallel()],
+                validation_data=problem.untuned(whole),
+            ).history
+            results[f"{name}, {steps}"] = {
+                "updates": int(optimizer.iterations.numpy()),
+                "weights": [w.tolist() for w in model.get_weights()],
+                "history": history,
+                "predicted": model.predict(x, verbose=0).tolist(),
+            }
+    return results
 
 
 def unknown_lengths():
@@ -154,6 +178,6 @@ tfdp.testing.report(
         "overflow": overflow(),
         "masks": masks(),
         "statistics": statistics(),
-        "refusal": refusal(),
+        "several steps": several_steps(),
     }
 )

@@ -1,7 +1,7 @@
 """Fails one of two workers in every way, and sees what becomes of the job.
 
-`python tests/shared/failures.py` prints a table; `--soak` kills a random
-worker over and over through one training.
+`python tests/shared/failures.py` prints a table; `--gloo` has gradients travel
+by it; `--soak` kills a random worker over and over through one training.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import os
 import pathlib
 import random
 import signal
@@ -70,6 +71,10 @@ CASES = (
         for worker in (0, 1)
     ]
 )
+
+
+# Of so many that they are worth sending.
+GLOO = {"TFDP_COMMUNICATION": "gloo", "FAULTY_WIDTH": "10000"}
 
 
 @functools.cache
@@ -182,7 +187,11 @@ def soak(kills, seed=0):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--soak", type=int, metavar="KILLS")
+    parser.add_argument("--gloo", action="store_true")
+    parser.add_argument("--only", metavar="TEXT", default="")
     arguments = parser.parse_args()
+    if arguments.gloo:
+        os.environ.update(GLOO)
     if arguments.soak:
         done, attempts, weights = soak(arguments.soak)
         expected = undisturbed(*SLOW)
@@ -193,12 +202,12 @@ def main():
         return
     expected = undisturbed()
     results = {}
-    for case in CASES:
+    for case in [each for each in CASES if arguments.only in str(each)]:
         results[case] = result_of(case)
         print(f"{case}: {results[case].seconds:.1f} s", file=sys.stderr)
     print(f"| Fault | Worker | {' | '.join(PHASES)} |")
     print("| --- " * (2 + len(PHASES)) + "|")
-    for fault, worker in dict.fromkeys((c.fault, c.worker) for c in CASES):
+    for fault, worker in dict.fromkeys((c.fault, c.worker) for c in results):
         found = [results.get(Case(fault, worker, phase)) for phase in PHASES]
         cells = [f"{each.seconds:.1f}" if each else "" for each in found]
         who = "chief" if worker == 0 else "other"

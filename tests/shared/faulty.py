@@ -94,7 +94,9 @@ with strategy.scope():
     model = keras.Sequential(
         [
             keras.Input((8,)),
-            keras.layers.Dense(16, "relu"),
+            keras.layers.Dense(
+                int(os.environ.get("FAULTY_WIDTH", "16")), "relu"
+            ),
             keras.layers.Dropout(0.2),
             keras.layers.Dense(1),
         ]

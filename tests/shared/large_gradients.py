@@ -85,7 +85,7 @@ tfdp.testing.report(
         "share": monitor.total.breakdown.share("communication"),
         "bare": bare,
         "late": [late.limit().kind, str(late.limit())],
-        "held": late.total.breakdown.held,
+        "waiting": late.total.breakdown.waiting,
         "between": late.total.breakdown.between,
         "late updates": late.rates.updates,
     }

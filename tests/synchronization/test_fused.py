@@ -8,6 +8,11 @@ import tensorflow as tf
 from tfdp.synchronization.fused import add_weighted, use_fused_update
 
 FUSED = {
+    "SGD": lambda: keras.optimizers.SGD(0.1),
+    "Adam": lambda: keras.optimizers.Adam(0.01, beta_1=0.8),
+    "AdamW": lambda: keras.optimizers.AdamW(
+        keras.optimizers.schedules.ExponentialDecay(0.01, 2, 0.5)
+    ),
     "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
     "nesterov": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
     "schedule": lambda: keras.optimizers.SGD(
@@ -24,8 +29,8 @@ class OwnSGD(keras.optimizers.SGD):
 
 
 KERAS = {
-    "SGD": lambda: keras.optimizers.SGD(0.1),
-    "Adam": lambda: keras.optimizers.Adam(0.01),
+    "Adam with amsgrad": lambda: keras.optimizers.Adam(0.01, amsgrad=True),
+    "RMSprop": lambda: keras.optimizers.RMSprop(0.01),
     "subclass": lambda: OwnSGD(0.1, momentum=0.9),
 }
 
@@ -97,6 +102,31 @@ def test_what_no_kernel_is_for_goes_the_way_of_keras(name):
         assert not kernels
         expected, _ = updated(FUSED[name](), given, dtype)
         np.testing.assert_array_equal(actual, expected)
+
+
+def test_updates_of_one_step_count_apart():
+    """What one variable's update has computed is not that of the next."""
+
+    def trained(change):
+        optimizer = keras.optimizers.Adam(0.1)
+        variables = [keras.Variable(np.ones(3, "float32")) for _ in range(3)]
+        optimizer.build(variables)
+        change(optimizer)
+
+        @tf.function
+        def step(gradient):
+            optimizer.apply([gradient, gradient], variables[:2])
+            optimizer.apply([gradient], variables[2:])
+
+        for gradient in gradients():
+            step(gradient[0])
+        return np.stack([variable.numpy() for variable in variables])
+
+    expected = trained(lambda optimizer: None)
+    assert np.abs(expected[0] - expected[2]).max() > 1e-3
+    np.testing.assert_allclose(
+        trained(use_fused_update), expected, rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("size", [10, 2**17])

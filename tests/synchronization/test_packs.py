@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow.python.distribute import cross_device_utils
 
-from tfdp.synchronization.packs import ready_first
+from tfdp.synchronization.packs import Packed, ready_first
 
 LIMIT = 100 * 4
 
@@ -54,3 +54,47 @@ def test_what_has_no_known_size_is_sent_too():
         2,
         0,
     ]
+
+
+def packed_of(tensors):
+    packed = Packed(tensors, LIMIT)
+    return packed, [each.shape.num_elements() for each in packed.tensors]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "packs"),
+    [
+        ([], []),
+        ([10], [10]),
+        ([10, 20], [30]),
+        ([60, 60, 60, 60], [120, 120]),
+        ([1, 2, 60, 60], [120, 3]),
+        ([2**16, 3, 2**16, 4], [7, 2**16, 2**16]),
+    ],
+)
+def test_small_tensors_are_one(sizes, packs):
+    assert packed_of([tf.zeros(size) for size in sizes])[1] == packs
+
+
+def test_what_is_packed_comes_back():
+    tensors = [
+        tf.reshape(tf.range(6.0), (2, 3)),
+        tf.constant(7.0),
+        tf.IndexedSlices(
+            tf.ones((1, 3)), tf.constant([1]), tf.constant([2, 3])
+        ),
+        tf.range(5.0),
+        tf.constant([1.0, 2.0], tf.float64),
+        tf.constant([[3.0]], tf.float64),
+        tf.zeros((0, 4)),
+    ]
+    packed, sizes = packed_of(tensors)
+    assert sizes[:2] == [12, 3]
+    assert len(sizes) == 3
+    for found, tensor in zip(
+        packed.unpacked(packed.tensors), tensors, strict=True
+    ):
+        assert found.dtype == tensor.dtype
+        whole, found = map(tf.convert_to_tensor, (tensor, found))
+        assert found.shape == whole.shape
+        assert (found.numpy() == whole.numpy()).all()

@@ -75,6 +75,13 @@ def test_data_that_waits_for_a_late_worker_is_waiting():
     assert (found.slowest, found.worker_skew) == (1, 3.5)
 
 
+def test_data_that_nobody_is_asked_for_are_input():
+    early, late = worker(9, 0, (5, 2, 6)), worker(4, 5, (0, 2, 1))
+    found = Breakdown.of([early, late], asks=False)
+    assert found.input == (5, 0)
+    assert found.waiting == (5, 0)
+
+
 def test_a_vote_that_waits_for_a_late_worker_is_waiting():
     early = worker(4, 5, (1, 2, 1), voting=4.5)
     late = worker(4, 5, (1, 2, 1), voting=0.5)

@@ -134,6 +134,37 @@ def test_fit_begins_at_the_epoch_that_a_callback_sets(placing):
     assert epochs == [2, 3]
 
 
+class Calling(tf.distribute.MirroredStrategy):
+    """Notes whether it is Keras that has a step run."""
+
+    def __init__(self):
+        super().__init__(["CPU:0"])
+        self.own_calls = []
+
+    def run(self, *args, **kwargs):
+        self.own_calls.append(keras_fit.is_own_call_of_run())
+        return super().run(*args, **kwargs)
+
+
+@contract(
+    "one_step_on_data",
+    serves="workers meet for each entry of the logs of a step",
+)
+@pytest.mark.parametrize("is_eager", [False, True])
+def test_keras_is_known_for_who_has_a_step_run(is_eager):
+    strategy = Calling()
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse", run_eagerly=is_eager)
+    x, y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
+    for call in (model.fit, model.evaluate):
+        call(x, y, verbose=0)
+        assert set(strategy.own_calls) == {True}
+        strategy.own_calls.clear()
+    strategy.run(model.test_step, ((x, y),))
+    assert strategy.own_calls == [False]
+
+
 class Scoped(tf.distribute.MirroredStrategy):
     """Notes what Keras is about to build when it enters the scope."""
 

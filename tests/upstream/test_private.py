@@ -45,6 +45,7 @@ from tfdp.upstream.tensorflow import (
     tf_generators,
     tf_iterator_states,
     tf_iterators,
+    tf_loops,
     tf_placement,
     tf_replicas,
     tf_runtime,
@@ -125,6 +126,12 @@ def heartbeat():
     tf_runtime.configure_heartbeat({"worker": 2}, seconds=3)
 
 
+def adam_moments():
+    optimizer = keras.optimizers.Adam()
+    optimizer.build([keras.Variable(1.0)])
+    return keras_optimizers.moments_at(optimizer, 0)
+
+
 def copy_of_several():
     several = type("MultiOptimizer", (), {})()
     return keras_optimizers.copy_that_takes_reduced_gradients(several)
@@ -188,6 +195,13 @@ def heard_generator(spec):
         tf.data.Dataset.from_generator(lambda: iter([]), output_signature=spec),
         object,
     )
+
+
+def optional_batch():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    data = tf.data.Dataset.range(2).batch(1)
+    iterator = iter(strategy.experimental_distribute_dataset(data))
+    return tf_iterators.asking_nobody(iterator).get_next_as_optional()
 
 
 def begun_iterator():
@@ -359,6 +373,8 @@ USES = {
     "keras_optimizers._moving_averages": lambda: (
         keras_optimizers.moving_averages(sgd(use_ema=True))
     ),
+    "keras_optimizers._momentums": adam_moments,
+    "keras_optimizers._velocities": adam_moments,
     "keras_optimizers._optimizer_map": copy_of_several,
     "tf_datasets._distributed_dataset": lambda: (
         tf_datasets._distributed_dataset.find()
@@ -397,6 +413,8 @@ USES = {
     "tf_functions._control_status": lambda: tf_functions.converted_by_autograph(
         abs
     ),
+    "tf_loops._graph_of_branch": tf_loops.let_collectives_in,
+    "tf_loops._capture": tf_loops.let_collectives_in,
     "tf_runtime._context": lambda: tf_runtime.wait_for_all_tasks(
         "name", seconds=1
     ),
@@ -410,6 +428,10 @@ USES = {
 GONE_ON_WITHOUT = {
     "tf_datasets._asks_others": lambda: tf_datasets.end_together(object()),
     "tf_iterators._type_spec": begun_iterator,
+    "tf_iterators._iterators": optional_batch,
+    "tf_iterators._element_spec": optional_batch,
+    "tf_iterators._strategy": optional_batch,
+    "tf_iterators._create_per_replica": optional_batch,
     "tf_runtime._uses_onednn": tf_runtime.uses_onednn,
     "tf_iterators._from_components": begun_iterator,
     "keras_models._compile_metrics": lambda: keras_models.compiled_metrics(

@@ -60,3 +60,37 @@ def test_a_graph_serves_all_iterators_that_tell_the_same():
     for _ in range(2):
         step(tf_iterators.announcing(begun(strategy), announce))
     assert len(traces) == 1
+
+
+@contract(
+    "_iterators",
+    "_element_spec",
+    "_strategy",
+    "input_lib._create_per_replica",
+    serves="workers ask each other in each of several steps at once for data",
+)
+def test_an_iterator_that_asks_nobody_ends_by_its_own_data():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    data = tf.data.Dataset.range(12).batch(6)
+    distributed = strategy.experimental_distribute_dataset(data)
+    plain = iter(distributed)
+    iterator = tf_iterators.asking_nobody(iter(distributed))
+
+    @tf.function
+    def sums(batches):
+        found = []
+        for _ in range(3):
+            batch = batches.get_next_as_optional()
+            found.append((batch.has_value(), batch))
+        has_values, (first, second, _) = zip(*found, strict=True)
+        return has_values, [
+            strategy.experimental_local_results(
+                strategy.run(tf.reduce_sum, (each.get_value(),))
+            )
+            for each in (first, second)
+        ]
+
+    for batches in (plain, iterator):
+        has_values, totals = sums(batches)
+        assert [bool(each) for each in has_values] == [True, True, False]
+        assert tf.nest.map_structure(int, totals) == [(3, 12), (21, 30)]

@@ -31,6 +31,10 @@ class Ballot:
     Args:
         strategy: The strategy whose workers meet.
 
+    Attributes:
+        is_apart: Whether workers meet for each count, instead of in the step
+            before, for what measures how long they take.
+
     Example:
 
     >>> ballot = Ballot(tfdp.MirroredStrategy(["CPU:0"]))
@@ -42,6 +46,7 @@ class Ballot:
     def __init__(self, strategy: Workers) -> None:
         self._strategy = strategy
         self._message: StepMessage | None = getattr(strategy, "message", None)
+        self.is_apart = False
         self._asked: set[str] = set()
         self._sent: set[str] = set()
         self._previous: dict[signal.Signals, Any] = {}
@@ -73,7 +78,7 @@ class Ballot:
                 of what a later step would carry. Defaults to `False`.
         """
         votes = None if self._message is None else self._message.heard()
-        if is_due or votes is None:
+        if is_due or self.is_apart or votes is None:
             asked, self._asked = self._asked, set()
             self._sent |= asked
             votes = self._gathered()

@@ -2,20 +2,20 @@
 
 With `p` replicas on `n > 1` workers and `K` micro-batches, an update takes
 
-    T = K own + start + (K + 2) 2 (p - 1) latency
+    T = K own + (K + 1) 2 (p - 1) latency
         + 2 (p - 1) / p * bytes / bandwidth + jitter m(p) sqrt(K)
 
-- `own`: what each replica does by itself for a micro-batch; `start`: what the
-  vote of an update costs for any number.
+- `own`: what each replica does by itself for a micro-batch.
 - A ring all-reduce of `bytes` takes `2 (p - 1)` messages after each other, of
   `bytes / p` each (Patarasuk and Yuan, 2009; Thakur et al., 2005). An update
-  has `K + 2` of them: one of all gradients, and votes that are so small that
-  latency is all they cost: on data before each micro-batch, and on stops.
+  has `K + 1` of them: one of all gradients, and for each micro-batch one of
+  logs and votes, which is so small that latency is all it costs.
 - `m(p)`: expected maximum of `p` standard normals (Blom, 1958). All wait for
   the slowest; times vary by `jitter` around their mean, each for itself, so
   that over `K` micro-batches they vary by `sqrt(K)` times as much.
 
-One worker takes `K alone`. No TensorFlow, no clock.
+One worker takes `K alone`. What a message costs is measured by a vote apart
+from steps, which takes `start + 2 (p - 1) latency`. No TensorFlow, no clock.
 
 References:
     Patarasuk, Yuan, 2009: Bandwidth optimal all-reduce algorithms for clusters
@@ -38,7 +38,8 @@ import numpy as np
 class Point:
     """What was measured with some number of workers, per update.
 
-    Seconds are means over the replicas; all four parts add up to the whole.
+    Seconds are means over the replicas; but for a vote, which is made to be
+    measured, all parts add up to the whole.
 
     Attributes:
         workers: Number of workers.
@@ -48,7 +49,7 @@ class Point:
         own: Seconds that a replica works by itself.
         waiting: Seconds that it waits for the slowest.
         communication: Seconds of reducing gradients.
-        voting: Seconds of voting on stops.
+        voting: Seconds of a vote, apart from steps.
         gradient_bytes: Size of what is reduced.
     """
 
@@ -65,7 +66,7 @@ class Point:
     @property
     def seconds(self) -> float:
         """Time of an update."""
-        return self.own + self.waiting + self.communication + self.voting
+        return self.own + self.waiting + self.communication
 
     @property
     def samples_per_second(self) -> float:
@@ -247,12 +248,12 @@ class CostModel:
         """Returns what goes with `K`, with its root, and with neither."""
         replicas = workers * self.replicas_per_worker
         messages = 2 * (replicas - 1)
-        vote = messages * self.latency
+        message = messages * self.latency
         volume = messages / replicas * self.gradient_bytes
         return (
-            self.own + vote,
+            self.own + message,
             self.jitter * expected_maximum(replicas),
-            self.start + 2 * vote + volume * self.seconds_per_byte,
+            message + volume * self.seconds_per_byte,
         )
 
 

@@ -76,7 +76,7 @@ def print_table(measurements: Sequence[Measurement]) -> None:
                 for seconds in (
                     point.own,
                     point.waiting,
-                    point.communication + point.voting,
+                    point.communication,
                 )
             ),
         )
@@ -208,8 +208,7 @@ def _assumptions(points: Sequence[Point], model: CostModel) -> Iterator[str]:
     )
     yield (
         "an update makes one all-reduce of gradients, all of which are taken "
-        "as dense, and one vote on stops, which takes its messages and "
-        f"{1000 * model.start:,.3g} ms, and each micro-batch one vote on data"
+        "as dense, and each micro-batch one sum of logs and votes"
     )
     if len({point.workers for point in points}) == 2:
         yield (

@@ -24,6 +24,7 @@ from tfdp.bench.cost_model import Point
 from tfdp.callbacks.data_parallel import DataParallel
 from tfdp.callbacks.throughput_monitor import ThroughputMonitor
 from tfdp.throughput import Window
+from tfdp.upstream.keras import keras_fit
 
 _WINDOWS = 5
 _WHOLE = 0.95
@@ -53,8 +54,11 @@ class Trial(keras.callbacks.Callback):
         self._windows: list[Window] = []
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Asks for what is measured."""
+        """Asks for what is measured, votes among it."""
         self._monitor.listen(self._windows.append)
+        for callback in keras_fit.callbacks_in_use() or []:
+            if isinstance(callback, DataParallel):
+                callback.ballot.is_apart = True
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None

@@ -86,6 +86,8 @@ def _signs() -> tuple[type[Any], ...]:
         errors.DeadlineExceededError,
         errors.InternalError,
         errors.UnavailableError,
+        # What Python functions of a graph raise, as those of `tfdp.transport`.
+        errors.UnknownError,
     )
 
 

@@ -1,5 +1,6 @@
 """How long XLA has taken, and when."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -8,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfdp.step import GraphClock, tensors_in
+
+_FEW = 8  # Shapes of a replica's batches.
 
 
 class CompileTimes:
@@ -24,6 +27,7 @@ class CompileTimes:
     def __init__(self) -> None:
         self.spans: list[tuple[float, float]] = []
         self._told = 0
+        self._has_told = False
         self._clock = GraphClock(None)
 
     @property
@@ -70,9 +74,15 @@ class CompileTimes:
         with tf.control_dependencies(tensors_in(outputs)):
             end = self._clock.beside(seen.resource_handle)
 
+        places = itertools.count(1)
+
         def note() -> tf.Tensor:
             seen.insert(shapes, tf.ones([], tf.int64))
-            return tf.numpy_function(self._note, [begin, end], tf.int64)
+            return tf.numpy_function(
+                lambda *span: self._note(span, next(places)),
+                [begin, end],
+                tf.int64,
+            )
 
         tf.cond(
             tf.equal(seen.lookup(shapes), 0),
@@ -81,8 +91,18 @@ class CompileTimes:
         )
         return outputs
 
-    def _note(self, begin: float, end: float) -> np.ndarray:
-        self.spans.append((float(begin), float(end)))
+    def _note(self, span: tuple[Any, ...], place: int) -> np.ndarray:
+        begin, end = map(float, span)
+        self.spans.append((begin, end))
+        if place > _FEW and not self._has_told:
+            self._has_told = True
+            print(
+                f"tfdp: XLA compiles for each shape of a replica's batch, and "
+                f"has met {place} of them, in {_covered(self.spans):.1f} s so "
+                "far. Make them few: pad sequences to some lengths, or "
+                'compile with jit_compile="auto".',
+                flush=True,
+            )
         return np.zeros((), np.int64)
 
 

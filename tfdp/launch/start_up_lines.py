@@ -26,7 +26,8 @@ _SAID = {
 _LINES = re.compile(
     "|".join(
         (
-            "WARNING: All log messages before absl::InitializeLog",
+            r"WARNING: All log messages before absl::InitializeLog\(\) is "
+            "called are written to STDERR$",
             "To enable the following instructions: .*, in other operations, "
             "rebuild TensorFlow",
             *(

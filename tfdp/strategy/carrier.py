@@ -1,31 +1,28 @@
-"""What gradients travel by, agreed by all workers as a strategy is made."""
+"""What large gradients travel by, agreed by all workers at the start."""
 
-import contextlib
 import functools
 import warnings
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfdp.agreement import Workers, gather_objects
-from tfdp.cluster import Cluster
+from tfdp.agreement import gather_objects
 from tfdp.machine import ports
 from tfdp.settings import start_timeout
 from tfdp.transport import Communication, Courier, obstacle
 from tfdp.upstream.tensorflow import tf_runtime
 
-# What keeps them from each other, a firewall perhaps, does so for ever.
+# What keeps workers from each other, a firewall perhaps, stays.
 _MEETING_SECONDS = 20.0
-_INSTALL = "pip install 'tfdp[gloo]'"
 
 
 class Carrier(NamedTuple):
-    """By which gradients travel that TensorFlow does not carry.
+    """What large gradients travel by, other than TensorFlow.
 
     Attributes:
-        courier: This worker's.
-        turn: Whose uses are in the same order on all workers: those of a
-            graph, as TensorFlow orders what is done to a variable.
+        courier: This worker's, who takes them one after the other.
+        turn: A variable that changes when they leave: what is done to it
+            TensorFlow orders, so that they leave alike on all workers.
     """
 
     courier: Courier
@@ -33,12 +30,12 @@ class Carrier(NamedTuple):
 
 
 def agreed_carrier(
-    strategy: Workers, communication: Communication
+    strategy: Any, communication: Communication
 ) -> Carrier | None:
     """Returns what large gradients travel by; a collective.
 
     Args:
-        strategy: The strategy of the workers, which has its `cluster`.
+        strategy: A `MultiWorkerMirroredStrategy` of tfdp's.
         communication: What this worker was told.
 
     Returns:
@@ -50,53 +47,47 @@ def agreed_carrier(
     """
     if strategy.num_workers == 1:
         return None
-    courier, problem = None, ""
+    courier, address, problem = None, None, ""
     if communication != "tensorflow":
         problem = _obstacle(strategy) or obstacle()
-        if not problem:
-            courier = _started(strategy)
-    with contextlib.ExitStack() as stack:
-        if courier is not None:
-            stack.callback(courier.close)
-        address = None
-        if courier is not None:
-            try:
-                address = courier.address()
-            except ConnectionError as error:
-                problem = str(error)
-        found = gather_objects(strategy, [communication, problem, address])
-        _check_same([told for told, _, _ in found])
-        if communication == "tensorflow" or _tell(
-            strategy, communication, [problem for _, problem, _ in found]
-        ):
-            return None
-        assert courier is not None
-        problem = ""
+        courier = None if problem else _courier(strategy)
+    if courier is not None:
+        try:
+            address = courier.address()
+        except ConnectionError as error:
+            problem = str(error)
+    found = gather_objects(strategy, [communication, problem, address])
+    _check_same([told for told, _, _ in found])
+    problems = [problem for _, problem, _ in found]
+    if courier is not None and not any(problems):
         try:
             courier.connect([address for _, _, address in found])
         except ConnectionError as error:
             problem = str(error)
-        if _tell(strategy, communication, gather_objects(strategy, problem)):
-            return None
-        stack.pop_all()
-    courier.watch = functools.partial(
-        tf_runtime.check_collectives, strategy.worker_index
-    )
-    with tf.device("CPU:0"):
-        return Carrier(courier, tf.Variable(0, trainable=False, dtype=tf.int64))
+        problems = gather_objects(strategy, problem)
+        if not any(problems):
+            courier.watch = functools.partial(
+                tf_runtime.check_collectives, strategy.worker_index
+            )
+            with tf.device("CPU:0"):
+                turn = tf.Variable(0, trainable=False, dtype=tf.int64)
+            return Carrier(courier, turn)
+    if courier is not None:
+        courier.close()
+    _tell(strategy, communication, problems)
+    return None
 
 
 def _obstacle(strategy: Any) -> str:
-    if any("GPU" in name for name in strategy.extended.worker_devices):
-        return "its replicas are on GPUs"
     if strategy.cluster is None:
-        return "its address is not known, as for a `cluster_resolver`"
+        return "the address of a worker is known to its `cluster_resolver` only"
+    if any("GPU" in name for name in strategy.extended.worker_devices):
+        return "replicas are on GPUs"
     return ""
 
 
-def _started(strategy: Any) -> Courier:
-    cluster: Cluster = strategy.cluster
-    host, _ = ports.split_address(cluster.address)
+def _courier(strategy: Any) -> Courier:
+    host, _ = ports.split_address(strategy.cluster.address)
     return Courier(
         strategy.worker_index,
         strategy.num_workers,
@@ -108,34 +99,32 @@ def _started(strategy: Any) -> Courier:
 def _check_same(told: list[str]) -> None:
     if len(set(told)) > 1:
         raise RuntimeError(
-            "Gradients must travel by the same on all workers. Received: "
+            "Gradients must travel alike on all workers. Received: "
             f"communication={told}, by worker. Give all the same "
-            "`communication` and the same `TFDP_COMMUNICATION`."
+            "`communication`, and the same TFDP_COMMUNICATION."
         )
 
 
-def _tell(
-    strategy: Any, communication: Communication, problems: list[str]
-) -> bool:
-    """Says what keeps workers from gloo, and whether anything does."""
+def _tell(strategy: Any, communication: str, problems: list[str]) -> None:
+    """Says what keeps workers from gloo, if anybody expects it."""
     said = "; ".join(
-        f"worker {worker}: {problem}"
+        f"{problem} (worker {worker})"
         for worker, problem in enumerate(problems)
         if problem
     )
-    if said and communication == "gloo":
+    if communication == "gloo":
         raise RuntimeError(
-            "All workers must be able to send gradients by gloo, where it is "
-            f"asked for. Received: communication='gloo', and {said}. Mend "
-            f"that, by {_INSTALL} where it is missing, or leave it to "
+            "Gradients can travel by gloo between workers on CPUs that all "
+            f"have it and reach each other. Received: communication='gloo'; "
+            f"{said}. Install it everywhere by pip install 'tfdp[gloo]', let "
+            "workers reach each other on all ports, or leave gradients to "
             "TensorFlow: communication='tensorflow'."
         )
-    is_missing = not all(problems) or any(" " not in each for each in problems)
-    if said and is_missing and strategy.is_chief and len(set(problems)) > 1:
+    if len(set(problems)) > 1 and strategy.is_chief:
         warnings.warn(
-            "Gradients travel by gloo where all workers have it. Received: "
-            f"{said}. They travel by TensorFlow, which takes longer; set "
-            "TFDP_COMMUNICATION=tensorflow to be without this warning.",
-            stacklevel=5,
+            "Gradients travel by gloo if all workers have it and reach each "
+            f"other. Received: {said}. They travel by TensorFlow, which takes "
+            "longer. Mend that, or set TFDP_COMMUNICATION=tensorflow to be "
+            "without this warning.",
+            stacklevel=4,
         )
-    return bool(said)

@@ -100,6 +100,8 @@ class CountedDataset(tf_datasets.DistributedDataset):
         order: As given.
         is_split: As given.
         times_begun: How many iterators were made of it.
+        ends_together: Whether all replicas have as many batches, so that no
+            worker asks the others for them.
         compare: Called where all workers are, to compare what they have read.
     """
 
@@ -123,7 +125,7 @@ class CountedDataset(tf_datasets.DistributedDataset):
         self._steps = steps
         self.is_split = is_split
         self._stride = stride
-        self._ends_together = False
+        self.ends_together = False
         self.times_begun = 0
         self.compare: Callable[[], None] = lambda: None
 
@@ -144,7 +146,7 @@ class CountedDataset(tf_datasets.DistributedDataset):
         draw_for_unused()
         self._say_stride()
         iterator = iter(self._dataset)
-        if self._ends_together:
+        if self.ends_together:
             iterator = tf_iterators.asking_nobody(iterator)
         announce = self._strategy.request_clock
         if announce is None:
@@ -166,7 +168,7 @@ class CountedDataset(tf_datasets.DistributedDataset):
         For data of which all replicas have as many batches.
         """
         tf_datasets.end_together(self._dataset)
-        self._ends_together = True
+        self.ends_together = True
 
     def later(self, *, is_kept: bool = False) -> LaterEpoch:
         """Returns an epoch that begins, for the devices, when it is used.

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,15 +11,14 @@ from tfdp.strategy import Carrier
 
 # Smaller ones share a message; and alone they are none worth sending.
 _LARGE = 256 * 1024
-_TYPES = (tf.float32, tf.float16)
 
 
 def carried(tensors: Sequence[Gradient]) -> list[int]:
     """Returns the places of those tensors that a carrier takes.
 
     They are the same on all workers, as a graph knows the shapes. A carrier
-    takes dense tensors of float32 and float16, and none of a few that are
-    small together.
+    takes dense tensors of float32, and none where they are small together:
+    gloo adds numbers of 16 bits up by software, and knows no bfloat16.
 
     Args:
         tensors: What is to be added up.
@@ -36,7 +34,7 @@ def carried(tensors: Sequence[Gradient]) -> list[int]:
         place
         for place, each in enumerate(tensors)
         if not isinstance(each, tf.IndexedSlices)
-        and each.dtype in _TYPES
+        and each.dtype == tf.float32
         and each.shape.num_elements()
     ]
     size = sum(_size(tensors[place]) for place in places)
@@ -72,7 +70,7 @@ def sums_by(carrier: Carrier, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     arrived = tf.numpy_function(
         journey.arrive,
         tickets,
-        [tensors[places[0]].dtype for places in messages],
+        [tf.float32] * len(messages),
     )
     with tf.control_dependencies([arrived[0]]):
         carrier.turn.assign_add(0)
@@ -90,7 +88,7 @@ class _Journey:
         self._courier = carrier.courier
         self._sums: dict[int, np.ndarray] = {}
 
-    def leave(self, place: np.ndarray, values: np.ndarray) -> np.ndarray:
+    def leave(self, place: np.ndarray, values: np.ndarray) -> np.int64:
         ticket, self._sums[int(place)] = self._courier.take(values)
         return np.int64(ticket)
 
@@ -104,11 +102,8 @@ def _messages(tensors: Sequence[tf.Tensor]) -> list[list[int]]:
     """Places of what leaves together, in the order to leave in."""
     is_large = [_size(each) > _LARGE for each in tensors]
     large = [[place] for place, large in enumerate(is_large) if large]
-    small: dict[Any, list[int]] = {}
-    for place, each in enumerate(tensors):
-        if not is_large[place]:
-            small.setdefault(each.dtype, []).append(place)
-    return large[::-1] + list(small.values())
+    small = [place for place, large in enumerate(is_large) if not large]
+    return large[::-1] + ([small] if small else [])
 
 
 def _packed(tensors: list[tf.Tensor]) -> tf.Tensor:

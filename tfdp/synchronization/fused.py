@@ -4,12 +4,14 @@ The arithmetic is the same. What is read and written is what counts: an update
 of SGD with momentum is one pass instead of five.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfdp.step import Gradient, weighted
+from tfdp.synchronization.once_per_apply import OncePerApply
 from tfdp.upstream.keras import keras_optimizers
 
 # Below, a condition costs more than what it saves.
@@ -48,19 +50,20 @@ def add_weighted(
 
 
 def use_fused_update(optimizer: keras.optimizers.Optimizer) -> None:
-    """Has an optimizer update by one kernel, if there is one for it.
+    """Has an optimizer update by fewer kernels, if there are some for it.
 
-    There is for `SGD` with momentum, and for dense gradients. That of Adam
-    rounds the complement of its second decay to four digits, which Keras does
-    not.
+    There are for `SGD`, `Adam` and `AdamW`, and for dense gradients. Of many
+    variables each costs as many starts of kernels as its update has.
 
     Args:
         optimizer: The optimizer to change.
     """
     # A subclass may update in its own way.
-    if type(optimizer) is not keras.optimizers.SGD or not optimizer.momentum:
+    step = _STEPS.get(type(optimizer))
+    if step is None or getattr(optimizer, "amsgrad", False):
         return
     update_by_keras = optimizer.update_step
+    once = OncePerApply(optimizer)
 
     def update_step(
         gradient: Gradient, variable: Any, learning_rate: tf.Tensor
@@ -72,16 +75,84 @@ def use_fused_update(optimizer: keras.optimizers.Optimizer) -> None:
             update_by_keras(gradient, variable, learning_rate)
             return
         place = keras_optimizers.place_of(optimizer, variable)
-        tf.raw_ops.ResourceApplyKerasMomentum(
-            var=value.handle,
-            accum=_value(optimizer.momentums[place]).handle,
-            lr=tf.cast(learning_rate, value.dtype),
-            grad=gradient,
-            momentum=tf.constant(optimizer.momentum, value.dtype),
-            use_nesterov=optimizer.nesterov,
-        )
+        step(optimizer, once, gradient, value, learning_rate, place)
 
     optimizer.update_step = update_step
+
+
+def _sgd(
+    optimizer: Any,
+    once: OncePerApply,
+    gradient: tf.Tensor,
+    value: tf.Variable,
+    learning_rate: Any,
+    place: int,
+) -> None:
+    rate = once.computed(
+        "rate", value, lambda: tf.cast(learning_rate, value.dtype)
+    )
+    if not optimizer.momentum:
+        tf.raw_ops.ResourceApplyGradientDescent(
+            var=value.handle, alpha=rate, delta=gradient
+        )
+        return
+    tf.raw_ops.ResourceApplyKerasMomentum(
+        var=value.handle,
+        accum=_value(optimizer.momentums[place]).handle,
+        lr=rate,
+        grad=gradient,
+        momentum=tf.constant(optimizer.momentum, value.dtype),
+        use_nesterov=optimizer.nesterov,
+    )
+
+
+def _adam(
+    optimizer: Any,
+    once: OncePerApply,
+    gradient: tf.Tensor,
+    value: tf.Variable,
+    learning_rate: Any,
+    place: int,
+) -> None:
+    """Updates as Keras does.
+
+    TensorFlow's one kernel for it rounds the complement of the second decay
+    to four digits.
+    """
+
+    def rate() -> tf.Tensor:
+        update = tf.cast(optimizer.iterations.value, value.dtype) + 1
+        first, second = (
+            tf.pow(tf.constant(beta, value.dtype), update)
+            for beta in (optimizer.beta_1, optimizer.beta_2)
+        )
+        whole = tf.cast(learning_rate, value.dtype)
+        return whole * tf.sqrt(1 - second) / (1 - first)
+
+    def move(average: tf.Variable, new: tf.Tensor, beta: float) -> tf.Tensor:
+        tf.raw_ops.ResourceApplyGradientDescent(
+            var=average.handle,
+            alpha=tf.constant(beta - 1, value.dtype),
+            delta=new - average,
+        )
+        return average.read_value()
+
+    alpha = once.computed("alpha", value, rate)
+    first, second = map(_value, keras_optimizers.moments_at(optimizer, place))
+    mean = move(first, gradient, optimizer.beta_1)
+    square = move(second, tf.square(gradient), optimizer.beta_2)
+    tf.raw_ops.ResourceApplyGradientDescent(
+        var=value.handle,
+        alpha=alpha,
+        delta=mean / (tf.sqrt(square) + optimizer.epsilon),
+    )
+
+
+_STEPS: dict[type, Callable[..., None]] = {
+    keras.optimizers.SGD: _sgd,
+    keras.optimizers.Adam: _adam,
+    keras.optimizers.AdamW: _adam,
+}
 
 
 def _value(variable: Any) -> tf.Variable:

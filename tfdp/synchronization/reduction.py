@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from tfdp.settings import DEFAULT_PACK
 from tfdp.step import Gradient, at_least_float32, on_values
-from tfdp.strategy import Carrier
 from tfdp.synchronization.carried import carried, sums_by
 from tfdp.synchronization.compression import compressed, decompressed
 from tfdp.synchronization.packs import ready_first
@@ -20,6 +19,12 @@ def num_replicas() -> int:
     return tf.distribute.get_replica_context().num_replicas_in_sync
 
 
+def pack_size() -> int:
+    """Returns how many bytes a pack is to have, in replica context."""
+    strategy = tf.distribute.get_replica_context().strategy
+    return getattr(strategy, "bytes_per_pack", DEFAULT_PACK)
+
+
 def all_reduced(tensors: Sequence[Gradient]) -> list[Gradient]:
     """Adds up tensors over all replicas, each type in packs of its own."""
     totals = list(tensors)
@@ -27,18 +32,17 @@ def all_reduced(tensors: Sequence[Gradient]) -> list[Gradient]:
     if context.num_replicas_in_sync == 1:
         return totals
     # The name tells these collectives from Keras's in a profile.
-    bytes_per_pack = getattr(context.strategy, "bytes_per_pack", DEFAULT_PACK)
     carrier = getattr(context.strategy, "carrier", None)
     with tf.name_scope("tfdp_all_reduce"):
         gone = carried(tensors) if carrier is not None else []
         if carrier is not None and gone:
-            sums = _sums_of_workers(carrier, [tensors[i] for i in gone])
+            sums = sums_by(carrier, [tensors[i] for i in gone])
             for place, total in zip(gone, sums, strict=True):
                 totals[place] = total
         left = [i for i in range(len(tensors)) if i not in set(gone)]
         for dtype in dict.fromkeys(tensors[i].dtype for i in left):
             alike = [i for i in left if tensors[i].dtype == dtype]
-            order = ready_first([tensors[i] for i in alike], bytes_per_pack)
+            order = ready_first([tensors[i] for i in alike], pack_size())
             places = [alike[i] for i in order]
             sums = context.all_reduce(
                 tf.distribute.ReduceOp.SUM, [tensors[i] for i in places]
@@ -46,24 +50,6 @@ def all_reduced(tensors: Sequence[Gradient]) -> list[Gradient]:
             for place, total in zip(places, sums, strict=True):
                 totals[place] = total
     return totals
-
-
-def _sums_of_workers(
-    carrier: Carrier, tensors: Sequence[tf.Tensor]
-) -> list[tf.Tensor]:
-    """Adds up over the replicas of each worker first."""
-    context = tf.distribute.get_replica_context()
-    if len(context.strategy.extended.worker_devices) == 1:
-        return sums_by(carrier, tensors)
-
-    def add(
-        strategy: tf.distribute.Strategy, given: list[Any]
-    ) -> list[tf.Tensor]:
-        own = [strategy.experimental_local_results(each) for each in given]
-        with tf.device(strategy.extended.worker_devices[0]):
-            return sums_by(carrier, [tf.add_n(parts) for parts in own])
-
-    return context.merge_call(add, args=(list(tensors),))
 
 
 def all_reduced_compressed(

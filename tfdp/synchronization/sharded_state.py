@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdp.step import Gradient
 from tfdp.strategy import counts_samples, uncounted
+from tfdp.synchronization.packs import Packed
 from tfdp.synchronization.reduction import all_reduced, sums_at_owners
 from tfdp.synchronization.shards import (
     GatheredSlots,
@@ -207,6 +208,12 @@ class ShardedState(Synchronous):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, for saving."""
         return {"gradients": self.gradients}
+
+    def packed(self, gradients: Sequence[Gradient]) -> Packed:
+        """Puts nothing together that is summed at different owners."""
+        if not self.gradients:
+            return super().packed(gradients)
+        return Packed(gradients, 0)
 
     def sums(self, gradients: Sequence[Gradient]) -> list[Gradient]:
         """Adds up gradients over all replicas, in replica context.

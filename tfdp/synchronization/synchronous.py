@@ -9,11 +9,13 @@ import tensorflow as tf
 from tfdp.step import Gradient, deduplicated
 from tfdp.synchronization.gradient_statistics import moments
 from tfdp.synchronization.inner_optimizer import update
+from tfdp.synchronization.packs import Packed
 from tfdp.synchronization.reduction import (
     all_reduced,
     all_reduced_compressed,
     divided,
     num_replicas,
+    pack_size,
 )
 from tfdp.synchronization.synchronization import Reduced, Synchronization
 
@@ -37,6 +39,8 @@ class Synchronous(Synchronization):
     ) -> Reduced:
         """Averages gradients by the weights of all replicas."""
         numbers = [each for each in (scatter, weight) if each is not None]
+        packed = self.packed(gradients)
+        gradients = packed.tensors
         if self.compression and num_replicas() > 1:
             numbers = all_reduced(numbers)
             count = None if weight is None else numbers[-1]
@@ -47,11 +51,10 @@ class Synchronous(Synchronization):
             # Tensors of one type share a pack.
             dtype = gradients[0].dtype
             numbers = [tf.cast(each, dtype) for each in numbers]
-            means, numbers = self.sums_with(gradients, numbers)
+            sums, numbers = self.sums_with(gradients, numbers)
             count = None if weight is None else numbers[-1]
-            if count is not None:
-                means = [divided(total, count) for total in means]
-        means = [deduplicated(mean) for mean in means]
+            means = sums if count is None else [divided(s, count) for s in sums]
+        means = [deduplicated(mean) for mean in packed.unpacked(means)]
         if scatter is None or count is None:
             return Reduced(means)
         return Reduced(means, moments(numbers[0], count, means))
@@ -63,6 +66,14 @@ class Synchronous(Synchronization):
         if self.wants_moments:
             self.inner_optimizer.observe(reduced.moments)
         update(self.inner_optimizer, reduced.gradients, variables)
+
+    def packed(self, gradients: Sequence[Gradient]) -> Packed:
+        """Puts together what replicas add up and divide as one.
+
+        Args:
+            gradients: This replica's.
+        """
+        return Packed(gradients, pack_size() if num_replicas() > 1 else 0)
 
     def sums(self, gradients: Sequence[Gradient]) -> list[Gradient]:
         """Adds up gradients over all replicas, in replica context.

@@ -71,11 +71,15 @@ class Breakdown:
     room: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, workers: Sequence[StepTimes]) -> "Breakdown":
+    def of(
+        cls, workers: Sequence[StepTimes], *, asks: bool = True
+    ) -> "Breakdown":
         """Splits what all workers have measured over the same updates.
 
         Args:
             workers: Times by worker, of as many entries each.
+            asks: Whether they ask each other for data before each step, where
+                they then wait for who comes late. Defaults to `True`.
         """
         replicas = [len(each.compute) for each in workers]
         gaps = np.array([each.between for each in workers])
@@ -92,7 +96,7 @@ class Breakdown:
             [each.seconds for each in workers], replicas, axis=0
         )
         start = np.repeat(starts, replicas, axis=0)
-        for_late = np.minimum(data, late)
+        for_late = np.minimum(data, late) if asks else np.zeros_like(data)
         communication = np.broadcast_to(
             synchronization.min(axis=0), compute.shape
         )

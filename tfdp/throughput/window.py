@@ -56,11 +56,15 @@ class Window:
     is_bound: bool = False
 
     @classmethod
-    def of(cls, workers: Sequence[StepTimes], **others: Any) -> "Window":
+    def of(
+        cls, workers: Sequence[StepTimes], *, asks: bool = True, **others: Any
+    ) -> "Window":
         """Puts together what workers have measured over the same updates.
 
         Args:
             workers: Times by worker. What one of them has left out, is.
+            asks: Whether they ask each other for data before each step.
+                Defaults to `True`.
             others: The other attributes.
         """
         if len({each.entries for each in workers}) > 1:
@@ -78,7 +82,7 @@ class Window:
                 ),
                 updates=int(updates.sum()),
             ),
-            breakdown=Breakdown.of(kept),
+            breakdown=Breakdown.of(kept, asks=asks),
             steps=np.array([each.seconds for each in kept]) / updates,
             **others,
         )

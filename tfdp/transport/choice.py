@@ -24,7 +24,7 @@ def checked_communication(given: Any) -> Communication:
     >>> checked_communication("gloo"), checked_communication(None)
     ('gloo', 'auto')
     """
-    chosen = communication() if given is None else given
+    chosen: Any = communication() if given is None else given
     if chosen in list(get_args(Communication)):
         return chosen
     where = "communication" if given is not None else COMMUNICATION

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
-from tfdp.transport.messages import DONE, REQUEST, TYPES
+from tfdp.transport.messages import DONE, REQUEST
 from tfdp.transport.shared_memory import SharedMemory
 
 _LOOK_SECONDS = 1.0
@@ -36,6 +36,7 @@ class Courier:
 
     Attributes:
         memory: What arrays lie in.
+        taken: How many were taken.
         watch: Called again and again while it is waited for the others; may
             raise, if one is lost.
 
@@ -54,7 +55,7 @@ class Courier:
     ) -> None:
         self.memory = SharedMemory()
         self.watch: Callable[[], None] = lambda: None
-        self._taken = self._done = 0
+        self.taken = self._done = 0
         self._failure = ""
         self._lock = threading.Lock()
         self._waiting = threading.Lock()
@@ -84,8 +85,18 @@ class Courier:
             )
         self._connection = Connection(ours.detach())
         self.close = weakref.finalize(
-            self, _end, self._process, self._connection, self.memory
+            self,
+            _end,
+            os.getpid(),
+            self._process,
+            self._connection,
+            self.memory,
         )
+
+    @property
+    def pid(self) -> int:
+        """Process id of the program."""
+        return self._process.pid
 
     def address(self) -> Any:
         """Returns what the other workers need to find this one's program.
@@ -111,21 +122,20 @@ class Courier:
         """Takes numbers that are to be added up; all workers in one order.
 
         Args:
-            values: Numbers of this worker, float32 or float16.
+            values: Numbers of this worker, float32.
 
         Returns:
             A ticket to wait by, and where the sums will be.
         """
-        place, sums = self.memory.array(values.shape, values.dtype)
+        place, sums = self.memory.array(values.shape)
         np.copyto(sums, values)
-        kind = list(TYPES).index(values.dtype.name)
-        request = REQUEST.pack(place, values.size, kind)
+        request = REQUEST.pack(place, values.size)
         with self._lock:
-            self._taken += 1
+            self.taken += 1
             with contextlib.suppress(OSError):
                 # Whoever waits is told.
                 self._connection.send_bytes(request)
-            return self._taken, sums
+            return self.taken, sums
 
     def wait(self, ticket: int) -> None:
         """Waits until numbers are added up, and those taken before.
@@ -158,10 +168,13 @@ class Courier:
 
 
 def _end(
+    owner: int,
     process: subprocess.Popen[bytes],
     connection: Connection,
     memory: SharedMemory,
 ) -> None:
+    if os.getpid() != owner:
+        return
     connection.close()
     # It may wait for others, and hears nothing meanwhile.
     process.kill()

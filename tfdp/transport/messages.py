@@ -2,9 +2,7 @@
 
 import struct
 
-# Bytes of a number, by its type.
-TYPES = {"float32": 4, "float16": 2}
-# Where numbers are in the memory, how many, and the place of their type.
-REQUEST = struct.Struct("<QQB")
+# Where numbers of float32 lie in the memory, and how many.
+REQUEST = struct.Struct("<QQ")
 # The answer to a request, in its turn; a text instead says what has failed.
 DONE = b""

@@ -12,7 +12,7 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 
-from tfdp.transport.messages import DONE, REQUEST, TYPES
+from tfdp.transport.messages import DONE, REQUEST
 from tfdp.upstream.gloo import Gloo
 
 _DIE_WITH_PARENT = 1
@@ -49,15 +49,15 @@ def serve(
 
     gloo = Gloo(rank, size, host, exchange, seconds=seconds)
     worker.send_bytes(DONE)
-    names = list(TYPES)
-    mapped: dict[int, mmap.mmap] = {}
+    addresses: dict[int, tuple[int, object]] = {}
     while True:
-        place, count, number = REQUEST.unpack(worker.recv_bytes())
-        name = names[number]
-        if place not in mapped:
-            mapped[place] = mmap.mmap(memory, count * TYPES[name], offset=place)
-        own = ctypes.c_char.from_buffer(mapped[place])
-        gloo.add_up(ctypes.addressof(own), count, name)
+        place, count = REQUEST.unpack(worker.recv_bytes())
+        if place not in addresses:
+            # Whole pages are mapped: room for all that ever lies there.
+            region = mmap.mmap(memory, 4 * count, offset=place)
+            own = ctypes.c_char.from_buffer(region)
+            addresses[place] = ctypes.addressof(own), own
+        gloo.add_up(addresses[place][0], count)
         worker.send_bytes(DONE)
 
 

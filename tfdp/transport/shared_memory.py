@@ -1,16 +1,16 @@
 """Memory that a worker shares with its program for gradients."""
 
+import math
 import mmap
 import os
 import threading
 import weakref
-from typing import Any
 
 import numpy as np
 
 
 class SharedMemory:
-    """Arrays in memory that another process of this user's has, too.
+    """Arrays of float32 in memory that another process has, too.
 
     Each lies at the begin of a page, so that TensorFlow takes it for a tensor
     as it is. Its place is used again once nobody has it any more: neither
@@ -22,13 +22,13 @@ class SharedMemory:
     Example:
 
     >>> memory = SharedMemory()
-    >>> place, array = memory.array((2, 3), np.float32)
+    >>> place, array = memory.array((2, 3))
     >>> place, array.shape, memory.num_places
     (0, (2, 3), 1)
-    >>> memory.array((6,), np.float32)[0] == place, memory.num_places
+    >>> memory.array((6,))[0] == place, memory.num_places
     (False, 2)
     >>> del array
-    >>> memory.array((6,), np.float32)[0] == place, memory.num_places
+    >>> memory.array((6,))[0] == place, memory.num_places
     (True, 2)
     """
 
@@ -43,24 +43,20 @@ class SharedMemory:
         """How many arrays there is room for."""
         return sum(map(len, self._places.values()))
 
-    def array(
-        self, shape: tuple[int, ...], dtype: Any
-    ) -> tuple[int, np.ndarray]:
+    def array(self, shape: tuple[int, ...]) -> tuple[int, np.ndarray]:
         """Returns where an array lies that nobody else has, and the array.
 
         Args:
             shape: Its shape; of at least one number.
-            dtype: Its type.
         """
-        dtype = np.dtype(dtype)
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size = _whole_pages(4 * math.prod(shape))
         with self._lock:
-            places = self._places.setdefault(_whole_pages(size), [])
+            places = self._places.setdefault(size, [])
             free = next((each for each in places if each.is_free), None)
             if free is None:
-                free = self._more(_whole_pages(size))
+                free = self._more(size)
                 places.append(free)
-            return free.begin, free.lend(shape, dtype)
+            return free.begin, free.lend(shape)
 
     def close(self) -> None:
         """Lets go of the file; arrays that somebody has stay."""
@@ -84,9 +80,9 @@ class _Place:
     def is_free(self) -> bool:
         return self._lent is None or self._lent() is None
 
-    def lend(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    def lend(self, shape: tuple[int, ...]) -> np.ndarray:
         # Views of it name it as their base, and keep it alive.
-        array = np.ndarray(shape, dtype, self._memory)
+        array = np.ndarray(shape, np.float32, self._memory)
         self._lent = weakref.ref(array)
         return array
 

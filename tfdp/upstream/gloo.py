@@ -47,10 +47,6 @@ class Gloo:
     ) -> None:
         gloo = _loaded()
         self._module = gloo
-        self._types = {
-            "float32": gloo.GlooDataType_t.glooFloat32,
-            "float16": gloo.GlooDataType_t.glooFloat16,
-        }
         tcp = gloo.transport.tcp
         self._store = _Store(exchange)
         self._context = gloo.rendezvous.Context(rank, size)
@@ -61,13 +57,12 @@ class Gloo:
         )
         self._context.setTimeout(_LONGEST)
 
-    def add_up(self, address: int, count: int, dtype: str) -> None:
+    def add_up(self, address: int, count: int) -> None:
         """Replaces numbers by their sums; all processes in the same order.
 
         Args:
-            address: Where they are in memory.
+            address: Where they are in memory, as float32.
             count: How many they are.
-            dtype: `"float32"` or `"float16"`.
 
         Raises:
             RuntimeError: If another process has ended.
@@ -77,7 +72,7 @@ class Gloo:
             address,
             address,
             count,
-            self._types[dtype],
+            self._module.GlooDataType_t.glooFloat32,
             self._module.ReduceOp.SUM,
             self._module.AllreduceAlgorithm.RING,
         )

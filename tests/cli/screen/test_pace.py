@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfdp.board import Standing
+from tfdp.board import Standing, State
 from tfdp.cli.screen.pace import Pace
 
 
@@ -10,7 +10,13 @@ def at(time, update, samples=None, *, made=None, goal=-1):
     samples = 8 * update if samples is None else samples
     made = update if made is None else made
     return Standing(
-        changed=time, update=update, samples=samples, made=made, goal=goal
+        state=State.TRAINING,
+        since=-1.0,
+        changed=time,
+        update=update,
+        samples=samples,
+        made=made,
+        goal=goal,
     )
 
 
@@ -53,6 +59,11 @@ def test_who_counts_from_zero_again_begins_anew():
     assert seen(*before, *after).samples_per_second == 16.0
 
 
+def test_who_is_started_again_has_no_rate_at_first():
+    before = [at(float(second), second) for second in range(1, 9)]
+    assert seen(*before, at(9.0, 8, 0, made=0)).samples_per_second is None
+
+
 def test_where_nobody_counts_samples_the_time_is_known():
     pace = seen(at(1.0, 1, -1), at(3.0, 5, -1, goal=7))
     assert (pace.samples_per_second, pace.seconds_left) == (None, 1.0)
@@ -66,3 +77,24 @@ def test_a_training_that_goes_beyond_its_goal_has_no_time_left():
 def test_who_stands_still_has_no_rate(made):
     same = at(2.0, 5, made=made)
     assert seen(same, same, at(9.0, 5, made=made)).samples_per_second is None
+
+
+def test_validation_is_in_the_time_left_and_in_no_rate():
+    spent = [0.0] * 16
+    pace = seen(at(2.0, 2, goal=100))
+    spent[State.TRAINING], spent[State.VALIDATING] = 6.0, 5.0
+    pace.see(
+        Standing(
+            state=State.CALLBACKS,
+            since=10.0,
+            changed=12.0,
+            spent=tuple(spent),
+            update=7,
+            made=7,
+            samples=66,
+            goal=12,
+        )
+    )
+    # Eight seconds in steps, of which three had passed before.
+    assert pace.samples_per_second == (66 - 16) / 5
+    assert pace.seconds_left == 10.0

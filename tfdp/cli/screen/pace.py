@@ -3,14 +3,19 @@
 import collections
 from typing import NamedTuple
 
-from tfdp.board import Standing
+from tfdp.board import Standing, State
 
 _SECONDS = 30.0
 _SECONDS_BETWEEN = 0.5
+_OF_STEPS = (
+    *(State.FIRST_STEP, State.TRAINING),
+    *(State.CALLBACKS, State.WAITING),
+)
 
 
 class _Point(NamedTuple):
     time: float
+    in_steps: float
     update: int
     samples: int
 
@@ -18,8 +23,8 @@ class _Point(NamedTuple):
 class Pace:
     """Remembers half a minute of standings, of one worker.
 
-    What it did before its first update, such as tracing, is in no rate;
-    validation and saving are.
+    Samples are those of a second in steps, without validation, saving and
+    making graphs, which the time that is left has in it.
 
     Example:
 
@@ -27,6 +32,8 @@ class Pace:
     >>> for second in range(3):
     ...     pace.see(
     ...         Standing(
+    ...             state=State.TRAINING,
+    ...             since=-1.0,
     ...             made=second,
     ...             update=5 + second,
     ...             samples=32 * second,
@@ -51,8 +58,16 @@ class Pace:
         """
         self._goal = standing.goal
         if not standing.made:
+            # A worker that was started again begins anew, too.
+            self._points.clear()
             return
-        point = _Point(standing.changed, standing.update, standing.samples)
+        now = standing.changed
+        point = _Point(
+            now,
+            sum(standing.seconds_in(state, now) for state in _OF_STEPS),
+            standing.update,
+            standing.samples,
+        )
         if not self._points:
             self._points.append(point)
             return
@@ -60,32 +75,28 @@ class Pace:
         if point.update < last.update or point.samples < last.samples:
             # Another optimizer, or another fit, counts from zero.
             self._points.clear()
-        elif point[1:] == last[1:] or (
-            point.time - last.time < _SECONDS_BETWEEN
-        ):
+        elif point[2:] == last[2:] or now - last.time < _SECONDS_BETWEEN:
             return
         self._points.append(point)
-        while point.time - self._points[0].time > _SECONDS:
+        while now - self._points[0].time > _SECONDS:
             self._points.popleft()
 
     @property
     def samples_per_second(self) -> float | None:
         """Samples that the worker trains on; `None` where not known."""
-        if self._points and self._points[-1].samples < 0:
+        if len(self._points) < 2 or self._points[-1].samples < 0:
             return None
-        return self._rate("samples")
+        first, last = self._points[0], self._points[-1]
+        seconds = last.in_steps - first.in_steps
+        return (last.samples - first.samples) / seconds if seconds else None
 
     @property
     def seconds_left(self) -> float | None:
         """Time to the end of the `fit`; `None` where not known."""
-        rate = self._rate("update")
-        if not rate or self._goal < 0:
-            return None
-        return max(self._goal - self._points[-1].update, 0) / rate
-
-    def _rate(self, name: str) -> float | None:
-        if len(self._points) < 2:
+        if len(self._points) < 2 or self._goal < 0:
             return None
         first, last = self._points[0], self._points[-1]
-        made = getattr(last, name) - getattr(first, name)
-        return made / (last.time - first.time)
+        made = last.update - first.update
+        seconds = last.time - first.time
+        rest = max(self._goal - last.update, 0)
+        return rest * seconds / made if made else None

@@ -54,6 +54,14 @@ _path = Member(
     "_path",
     serves="ShardedState cannot name slots as Keras does",
 )
+_momentums = Member(
+    "_momentums",
+    serves="Adam cannot be updated by fewer kernels",
+)
+_velocities = Member(
+    "_velocities",
+    serves="Adam cannot be updated by fewer kernels",
+)
 _optimizer_map = Member(
     "_optimizer_map",
     serves="the optimizers inside of a MultiOptimizer cannot be copied",
@@ -200,6 +208,13 @@ def moving_averages(
 ) -> list[keras.Variable]:
     """Returns the averages that a built optimizer keeps of weights, if any."""
     return list(_moving_averages.of(optimizer)) if optimizer.use_ema else []
+
+
+def moments_at(
+    optimizer: keras.optimizers.Adam, place: int
+) -> tuple[keras.Variable, keras.Variable]:
+    """Returns Adam's averages of a variable's gradient, and of its square."""
+    return _momentums.of(optimizer)[place], _velocities.of(optimizer)[place]
 
 
 def clipped(
