@@ -204,6 +204,15 @@ def test_gradients_travel_once_per_update():
 
 
 @pytest.mark.long
+@pytest.mark.multi_worker
+def test_workers_that_meet_once_in_a_step_lose_as_much_as_others():
+    """Which the program itself compares, or ends."""
+    _, *table = rows(run("between_steps.py", "--quick"))
+    assert [row[:2] for row in table] == [["tiny", "1"], ["tiny", "8"]]
+    assert all(float(row[4]) > 0 for row in table)
+
+
+@pytest.mark.long
 def test_two_workers_do_the_same_work():
     output = run(
         "two_workers.py",

@@ -109,7 +109,7 @@ class CostModel:
     ...     steps = model.smallest_accumulation(workers, efficiency=0.9)
     ...     print(f"{model.efficiency(workers, 1):.2f} {steps}")
     0.41 14
-    0.36 36
+    0.37 35
     """
 
     alone: float
