@@ -64,7 +64,7 @@ oldest-versions newest-versions nightly-versions: %-versions: $(INSTALLED)
 	$(VENV)-$*/bin/pytest -m "" $(CONTRACTS) $(PAIRS)
 
 failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
-	@$(BIN)/python tests/shared/failures.py 2>/dev/null
+	@$(BIN)/python tests/shared/failures.py $(ARGS) 2>/dev/null
 
 elastic: $(INSTALLED)  ## Trains on 4, 3, 1 and 2 workers in turn, and compares
 	@$(BIN)/python tests/shared/elastic.py 2>/dev/null
