@@ -69,7 +69,7 @@ release-check: $(INSTALLED)  ## Builds what would be released, installs it anew,
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tests/shared/release.py
 
 failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
-	@$(BIN)/python tests/shared/failures.py 2>/dev/null
+	@$(BIN)/python tests/shared/failures.py $(ARGS) 2>/dev/null
 
 gpu: $(INSTALLED)  ## Checks on a GPU what tests check on CPUs; says so without one
 	@$(BIN)/python tests/shared/gpu.py $(ARGS) 2>/dev/null

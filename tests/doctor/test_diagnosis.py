@@ -18,6 +18,7 @@ from tfdp.cluster.cluster import Cluster
 from tfdp.doctor import hardware as machine
 from tfdp.doctor.checkup import diagnosis
 from tfdp.machine import ports
+from tfdp.upstream import gloo
 from tfdp.upstream.tensorflow import tf_runtime
 
 WORKER = {"type": "worker", "index": 0}
@@ -473,6 +474,25 @@ def test_workers_that_should_be_reached_are_no_warning(
         set_tf_config(monkeypatch, addresses)
         section = sections()["ports"]
         assert not any("out of reach" in x.text for x in section.lines)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "is_there", "severity", "text"),
+    [
+        ("", True, "fine", "by gloo, if all workers have it"),
+        ("", False, "fine", "by TensorFlow: gloo is not installed; between"),
+        ("gloo", False, "error", "TFDP_COMMUNICATION=gloo; gloo is not"),
+        ("tensorflow", True, "fine", "by TensorFlow, as asked for"),
+        ("mpi", True, "error", "Received: TFDP_COMMUNICATION='mpi'"),
+    ],
+)
+def test_what_gradients_travel_by_is_told(
+    monkeypatch, chosen, is_there, severity, text
+):
+    monkeypatch.setenv("TFDP_COMMUNICATION", chosen)
+    monkeypatch.setattr(gloo, "is_there", lambda: is_there)
+    (told,) = texts(machine.communication(), severity)
+    assert text in told
 
 
 @pytest.mark.skipif(

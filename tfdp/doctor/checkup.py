@@ -9,7 +9,14 @@ from importlib import metadata
 
 from tfdp.cluster import Cluster, source, tf_config_text, whereabouts
 from tfdp.cluster.roll_call import Appointment
-from tfdp.doctor.hardware import cores, devices, kernels, precision, quiet
+from tfdp.doctor.hardware import (
+    communication,
+    cores,
+    devices,
+    kernels,
+    precision,
+    quiet,
+)
 from tfdp.doctor.section import Line, Section, Severity
 from tfdp.doctor.tf_config import mended
 from tfdp.machine import listening, ports
@@ -47,6 +54,8 @@ def diagnosis(*, timeout: float = 2.0) -> Iterator[Section]:
         yield devices(cluster)
         yield cores(cluster)
         yield kernels()
+        if isinstance(cluster, Cluster) and cluster.num_workers > 1:
+            yield communication()
         yield precision()
 
 

@@ -16,7 +16,8 @@ import psutil
 from tfdp.cluster import Cluster
 from tfdp.doctor.section import Line, Section
 from tfdp.machine import kernel_variables, usable_cores
-from tfdp.settings import ONEDNN, onednn
+from tfdp.settings import COMMUNICATION, ONEDNN, onednn
+from tfdp.transport import checked_communication, obstacle
 
 _FEW_CORES = 2
 
@@ -201,6 +202,37 @@ def kernels() -> Section:
         names = {True: "oneDNN", False: "Eigen", None: "of an unknown kind"}
         line = Line("fine", f"on the CPU: {names[uses_onednn]}")
     return Section("kernels", (line,))
+
+
+def communication() -> Section:
+    """Looks at what gradients would travel by between workers on CPUs.
+
+    Returns:
+        What was found.
+    """
+    try:
+        chosen = checked_communication(None)
+    except ValueError as error:
+        return Section("communication", (Line("error", str(error)),))
+    problem = obstacle()
+    if chosen == "tensorflow":
+        line = Line("fine", "gradients travel by TensorFlow, as asked for")
+    elif not problem:
+        line = Line("fine", "gradients travel by gloo, if all workers have it")
+    elif chosen == "auto":
+        line = Line(
+            "fine",
+            f"gradients travel by TensorFlow: {problem}; between CPUs gloo "
+            "takes less time (pip install 'tfdp[gloo]')",
+        )
+    else:
+        line = Line(
+            "error",
+            "What gradients are to travel by must be there. Received: "
+            f"{COMMUNICATION}=gloo; {problem}. Install it by pip install "
+            "'tfdp[gloo]', or unset the variable.",
+        )
+    return Section("communication", (line,))
 
 
 def precision() -> Section:

@@ -70,6 +70,7 @@ def facts(run: Run) -> Facts:
         ("Parameters", _count(line, "parameters")),
         ("Machine", line.get("machine")),
         ("CPU kernels", line.get("kernels")),
+        ("Gradients by", line.get("communication")),
         ("Versions", _versions(line.get("versions") or {})),
         ("Began", f"{began:%Y-%m-%d %H:%M} UTC"),
         ("Resumed", _resumptions(run)),

@@ -25,9 +25,11 @@ def run_header(model: keras.Model, *, unit: str = "samples") -> dict[str, Any]:
     Returns:
         What `tfdp.run_log.RunLog` tells of a run, but for its time and its
         place in the training. Devices are those of this worker, replicas
-        those of all that update together; parameters are all numbers in the
-        model's weights, trained or not. `"asynchronous"` is there where
-        workers are, and has their bound and how many they are.
+        those of all that update together; communication is what large
+        gradients travel by between workers, `None` for one worker; parameters
+        are all numbers in the model's weights, trained or not.
+        `"asynchronous"` is there where workers are, and has their bound and
+        how many they are.
     """
     strategy = model.distribute_strategy
     header = {
@@ -48,6 +50,7 @@ def run_header(model: keras.Model, *, unit: str = "samples") -> dict[str, Any]:
             type(inspection.innermost(each)).__name__
             for each in inspection.optimizers(model)
         ),
+        "communication": _communication(strategy),
         "unit": unit,
         "parameters": sum(math.prod(each.shape) for each in model.weights),
     }
@@ -57,6 +60,13 @@ def run_header(model: keras.Model, *, unit: str = "samples") -> dict[str, Any]:
             "workers": strategy.size,
         }
     return header
+
+
+def _communication(strategy: tf.distribute.Strategy) -> str | None:
+    """Returns what gradients travel by between workers, where they do."""
+    if getattr(strategy, "num_workers", 1) == 1:
+        return None
+    return "TensorFlow" if strategy.carrier is None else "gloo"
 
 
 def _devices(strategy: tf.distribute.Strategy) -> list[str]:

@@ -104,11 +104,12 @@ class MultiWorkerMirroredStrategy(
         ValueError: If the cluster in the environment is malformed,
             `heartbeat_timeout` or `TFDP_PACK_MIB` is not positive, or
             `devices_per_replica` does not divide the worker's GPUs, or is
-            larger than the number of its CPUs; or `random_by` is something
-            else.
+            larger than the number of its CPUs; or `random_by` or
+            `communication` is something else.
         RuntimeError: If TensorFlow was used before, this worker's port cannot
-            be listened on, workers pack gradients in different ways, or the
-            job was started by `tfdp launch --asynchronous`.
+            be listened on, workers pack gradients or send them in different
+            ways, gloo was asked for and one has none, or the job was started
+            by `tfdp launch --asynchronous`.
         TimeoutError: If another worker is not there within the seconds of the
             variable `TFDP_START_TIMEOUT`; 600 where it is unset.
     """
