@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from tfdp.calls import kept_server
+from tfdp.calls import server_for
 from tfdp.checks import checked_number
 from tfdp.launch import (
     AsynchronousGroup,
@@ -133,7 +133,7 @@ def run_workers(
         command = [sys.executable, "-u", name, *args]
     server = None
     if start_method == "forkserver":
-        server = kept_server({**worker_variables(), **env})
+        server = server_for({**worker_variables(), **env})
     group_of: Callable[..., WorkerGroup] = WorkerGroup
     if asynchronous:
         group_of = functools.partial(
