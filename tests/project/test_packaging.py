@@ -130,6 +130,7 @@ def test_wheel_says_what_it_is(wheel):
     needed = [r for r in metadata.get_all("Requires-Dist") if "extra" not in r]
     assert {r.partition(">")[0] for r in needed} == {
         "click",
+        "cloudpickle",
         "keras",
         "lazy-loader",
         "psutil",
