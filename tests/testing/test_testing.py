@@ -9,7 +9,7 @@ import pytest
 
 from tfdp import testing
 from tfdp.calls import kept_server
-from tfdp.launch import WorkerFailure
+from tfdp.launching import WorkerFailure
 
 
 @pytest.fixture

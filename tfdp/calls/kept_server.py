@@ -3,7 +3,7 @@
 import atexit
 from collections.abc import Mapping
 
-from tfdp.launch import ForkServer, fixed
+from tfdp.launching import ForkServer, fixed
 
 # Not tfdp, which may lie elsewhere for the workers.
 _PRELOAD = ("tensorflow", "keras")

@@ -11,7 +11,7 @@ from typing import Any, Self
 from tfdp.calls.call_folder import CallFolder
 from tfdp.calls.kept_server import server_for
 from tfdp.checks import checked_count
-from tfdp.launch import (
+from tfdp.launching import (
     MOST_WORKERS,
     ForkServer,
     WorkerFailure,
