@@ -22,7 +22,7 @@ from peers import python_of, version_of
 from tfdp.bench.all_reduce_curve import KIBIBYTE, MEBIBYTE, size_text
 from tfdp.cluster.cluster import Cluster
 from tfdp.cluster.nodes import free_addresses
-from tfdp.launch.worker_settings import WHERE_UNSET
+from tfdp.launching.worker_settings import WHERE_UNSET
 from tfdp.machine.cores import core_shares, thread_variables
 
 WORKER = pathlib.Path(__file__).with_name("all_reduce_worker.py")

@@ -34,7 +34,7 @@ from synchronization import Counted
 
 from tfdp.cluster.cluster import Cluster
 from tfdp.cluster.nodes import free_addresses
-from tfdp.launch.worker_settings import WHERE_UNSET
+from tfdp.launching.worker_settings import WHERE_UNSET
 from tfdp.machine.cores import thread_variables
 
 WORKER = pathlib.Path(__file__).with_name("asynchronous_worker.py")

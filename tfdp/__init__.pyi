@@ -5,6 +5,7 @@ from . import callbacks as callbacks  # type: ignore[attr-defined]
 from . import testing as testing
 from .audits.model_audit import audit as audit
 from .batch import BatchPlan as BatchPlan
+from .calls.launch import launch as launch
 from .cluster.cluster import Cluster as Cluster
 from .data.grain_shards import shard_options as shard_options
 from .data.index_order import shuffled_range as shuffled_range

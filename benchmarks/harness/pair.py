@@ -8,7 +8,7 @@ from peers import python_of
 
 from tfdp.cluster.cluster import Cluster
 from tfdp.cluster.nodes import free_addresses
-from tfdp.launch.worker_settings import WHERE_UNSET
+from tfdp.launching.worker_settings import WHERE_UNSET
 from tfdp.machine.cores import core_shares, thread_variables
 
 BENCHMARKS = pathlib.Path(__file__).parents[1]

@@ -8,7 +8,7 @@ import sys
 
 from harness.turns import machine
 
-from tfdp.launch.worker_settings import WHERE_UNSET
+from tfdp.launching.worker_settings import WHERE_UNSET
 
 _KERNELS = """
 from tfdp.upstream.tensorflow import tf_runtime

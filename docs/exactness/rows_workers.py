@@ -28,7 +28,7 @@ from sides import (
 )
 
 import tfdp
-from tfdp.launch.worker_group import WorkerGroup
+from tfdp.launching.worker_group import WorkerGroup
 
 MARK = "[row] "
 SECONDS = 45

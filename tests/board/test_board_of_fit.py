@@ -10,7 +10,7 @@ import tensorflow as tf
 import tfdp
 from tfdp.board import State
 from tfdp.board.board_reader import BoardReader
-from tfdp.launch import WorkerGroup
+from tfdp.launching import WorkerGroup
 
 
 def read():

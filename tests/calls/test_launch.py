@@ -378,3 +378,18 @@ def test_what_is_printed_comes_at_once(tmp_path):
     ) as process:
         assert process.stdout.readline() == "[worker 0] now\n"
         process.terminate()
+
+
+def test_no_room_takes_the_name_of_the_function():
+    code = (
+        "import tfdp, tfdp.cli, tfdp.elastic.nodes, tfdp.launching\n"
+        "print(tfdp.launch.__module__, tfdp.launch([].count, [1], workers=2))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert result.stdout == "tfdp.calls.launch [0, 0]\n"

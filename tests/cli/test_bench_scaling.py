@@ -18,7 +18,7 @@ import tfdp
 from tfdp.bench import scaling_trial
 from tfdp.bench.cost_model import Point
 from tfdp.cli import main
-from tfdp.launch.worker_failure import WorkerFailure
+from tfdp.launching.worker_failure import WorkerFailure
 from tfdp.machine.cores import usable_cores
 
 SCRIPT = str(SHARED / "scaled.py")

@@ -8,8 +8,8 @@ import pytest
 from tfdp.bench import probe
 from tfdp.cli import probe as command
 from tfdp.cluster.cluster import Cluster
-from tfdp.launch.worker_failure import WorkerFailure
-from tfdp.launch.worker_group import WorkerGroup
+from tfdp.launching.worker_failure import WorkerFailure
+from tfdp.launching.worker_group import WorkerGroup
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from places import SHARED
 
 from tfdp.elastic import ElasticGroup, ElasticLauncher, Slots
-from tfdp.launch import ForkServer, worker_variables
+from tfdp.launching import ForkServer, worker_variables
 from tfdp.report import logged_goodput
 
 NAP = 0.1  # of each update, in the program

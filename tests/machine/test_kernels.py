@@ -11,7 +11,7 @@ import pytest
 
 import tfdp
 from tfdp.callbacks import DataParallel
-from tfdp.launch import worker_variables
+from tfdp.launching import worker_variables
 from tfdp.machine import kernel_variables
 from tfdp.settings import ONEDNN
 

@@ -17,8 +17,8 @@ READERS_OF_THE_ENVIRONMENT = {
     "tfdp.calls.called",
     "tfdp.cluster.environment",
     "tfdp.cluster.tf_config",
-    "tfdp.launch.forking",
-    "tfdp.launch.worker_settings",
+    "tfdp.launching.forking",
+    "tfdp.launching.worker_settings",
     "tfdp.settings",
 }
 OTHER_PACKAGES = {"keras", "lazy_loader", "numpy", "psutil", "rich"}
@@ -189,7 +189,7 @@ def test_the_optimizer_brings_nothing_of_commands_plots_or_tests():
     unwanted = {"filelock", "matplotlib", "rich", "sklearn", "scipy"}
     unwanted |= {"tensorflow_datasets"}.union(*MORE_PACKAGES.values())
     assert {name.partition(".")[0] for name in added} & unwanted == set()
-    unwanted = ("tfdp.bench", "tfdp.cli", "tfdp.launch", "tfdp.testing")
+    unwanted = ("tfdp.bench", "tfdp.cli", "tfdp.launching", "tfdp.testing")
     assert [name for name in added if name.startswith(unwanted)] == []
 
 
@@ -210,7 +210,7 @@ def test_command_line_imports_no_tensorflow(command):
     imported = {
         line.rpartition("|")[2].strip() for line in result.stderr.splitlines()
     }
-    assert {"tfdp.cli.launch", "tfdp.launch.worker_group"} <= imported
+    assert {"tfdp.cli.launch", "tfdp.launching.worker_group"} <= imported
     assert imported & {"tensorflow", "keras", "numpy"} == set()
     assert imported & MORE_PACKAGES["tfdp.report"] == set()
 

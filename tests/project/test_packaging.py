@@ -130,6 +130,7 @@ def test_wheel_says_what_it_is(wheel):
     needed = [r for r in metadata.get_all("Requires-Dist") if "extra" not in r]
     assert {r.partition(">")[0] for r in needed} == {
         "click",
+        "cloudpickle",
         "keras",
         "lazy-loader",
         "psutil",
@@ -176,7 +177,7 @@ def test_installed_command_runs(installed, tmp_path):
     command = installed / "bin" / "tfdp"
     script = tmp_path / "train.py"
     script.write_text(
-        "import tfdp.launch.launcher\nprint(tfdp.launch.launcher.__file__)\n"
+        "from tfdp.launching import launcher\nprint(launcher.__file__)\n"
     )
     output = run(
         sys.executable,
@@ -186,7 +187,7 @@ def test_installed_command_runs(installed, tmp_path):
         env=environment(installed),
     )
     assert (
-        f"[worker 0] {installed / 'tfdp' / 'launch' / 'launcher.py'}\n"
+        f"[worker 0] {installed / 'tfdp' / 'launching' / 'launcher.py'}\n"
         in output
     )
 

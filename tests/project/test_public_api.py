@@ -45,6 +45,7 @@ EXPORTED = {
     "auto_strategy",
     "callbacks",
     "gather",
+    "launch",
     "linear_scaled_rate",
     "scale_learning_rate",
     "set_precision",

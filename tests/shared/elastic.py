@@ -112,7 +112,7 @@ class Fate:
 def run(folder, name, course, most=4):
     """Trains through a course; returns exit code, sayings and updates."""
     from tfdp.elastic import ElasticGroup, ElasticLauncher, Slots
-    from tfdp.launch import ForkServer, worker_variables
+    from tfdp.launching import ForkServer, worker_variables
 
     slots = Slots(1, most, rejoin_seconds=0, first_pause=300, forgiven=0)
     fate, said = Fate(course, slots), []

@@ -20,7 +20,7 @@ import time
 import numpy as np
 import psutil
 
-from tfdp.launch import ForkServer, WorkerGroup, worker_variables
+from tfdp.launching import ForkServer, WorkerGroup, worker_variables
 
 SCRIPT = pathlib.Path(__file__).with_name("faulty.py")
 FAULTS = ("SIGKILL", "SIGSTOP", "exception", "early end")

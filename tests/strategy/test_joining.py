@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tfdp.cluster import Cluster, free_addresses, meet
-from tfdp.launch import AsynchronousGroup, WorkerGroup
+from tfdp.launching import AsynchronousGroup, WorkerGroup
 from tfdp.machine.listening import everywhere
 from tfdp.strategy import joining
 

@@ -8,8 +8,8 @@ import plain
 import pytest
 
 from tfdp import testing
-from tfdp.launch import WorkerFailure
-from tfdp.testing import workers
+from tfdp.calls import kept_server
+from tfdp.launching import WorkerFailure
 
 
 @pytest.fixture
@@ -246,9 +246,9 @@ def test_workers_are_forked_again_after_another_environment(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all are spawned")
 def test_workers_are_forked_again_after_the_server_was_killed():
     assert is_forked()
-    workers._kept[0]._process.kill()
+    kept_server._kept[0]._process.kill()
     assert testing.run_workers(plain.place, 1, [1])[0][:2] == [0, [1]]
-    workers._kept[0]._process.wait()
+    kept_server._kept[0]._process.wait()
     assert is_forked()
 
 

@@ -4,4 +4,4 @@ Knows how workers are started. Must not know TensorFlow, nor what the function
 does.
 """
 
-from tfdp.calls.kept_server import kept_server
+from tfdp.calls.kept_server import server_for

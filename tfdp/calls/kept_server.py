@@ -3,7 +3,7 @@
 import atexit
 from collections.abc import Mapping
 
-from tfdp.launch import ForkServer, fixed
+from tfdp.launching import ForkServer, fixed
 
 # Not tfdp, which may lie elsewhere for the workers.
 _PRELOAD = ("tensorflow", "keras")
@@ -11,7 +11,7 @@ _kept: list[ForkServer] = []
 _variables_before: dict[str, str] = {}
 
 
-def kept_server(variables: Mapping[str, str]) -> ForkServer | None:
+def server_for(variables: Mapping[str, str]) -> ForkServer | None:
     """Returns a server for workers with these variables, if there is one.
 
     One is made for the first call, where it has died, and where two calls in a

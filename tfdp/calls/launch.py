@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from tfdp.calls.call_folder import CallFolder
-from tfdp.calls.kept_server import kept_server
+from tfdp.calls.kept_server import server_for
 from tfdp.checks import checked_count
-from tfdp.launch import (
+from tfdp.launching import (
     MOST_WORKERS,
     ForkServer,
     WorkerFailure,
@@ -132,7 +132,7 @@ def _server(env: Mapping[str, str]) -> ForkServer | None:
     """Has workers forked where they most likely need TensorFlow, too."""
     if sys.platform != "linux" or "tensorflow" not in sys.modules:
         return None
-    return kept_server({**worker_variables(), **env})
+    return server_for({**worker_variables(), **env})
 
 
 class _Interruption(contextlib.AbstractContextManager):

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from tfdp.cli.numbers import POSITIVE, SECONDS
-from tfdp.launch import WorkerGroup
+from tfdp.launching import WorkerGroup
 from tfdp.machine import core_shares, usable_cores
 
 _PROGRAM = (sys.executable, "-u", "-m", "tfdp.bench.scaling_trial")

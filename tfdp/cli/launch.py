@@ -11,7 +11,7 @@ from tfdp.cli.launch_job import LaunchJob
 from tfdp.cli.launch_options import LaunchOptions
 from tfdp.cli.numbers import SECONDS, SECONDS_OR_NONE
 from tfdp.cli.worker_range import WorkerRange
-from tfdp.launch import SET_FOR_WORKERS
+from tfdp.launching import SET_FOR_WORKERS
 
 
 def _check_script(

@@ -21,7 +21,7 @@ from tfdp.elastic.nodes import (
     Roster,
     program_of,
 )
-from tfdp.launch import (
+from tfdp.launching import (
     SET_FOR_WORKERS,
     AsynchronousGroup,
     ForkServer,

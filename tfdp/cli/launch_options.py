@@ -14,7 +14,7 @@ from tfdp.cluster import Nodes
 from tfdp.cluster.roll_call import Appointment
 from tfdp.elastic import Slots
 from tfdp.elastic.nodes import Roster
-from tfdp.launch import SECRET, check_secret, worker_variables
+from tfdp.launching import SECRET, check_secret, worker_variables
 from tfdp.machine import core_shares, is_of_this_machine
 from tfdp.settings import start_timeout
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tfdp.launch import MOST_SECONDS, MOST_WORKERS
+from tfdp.launching import MOST_SECONDS, MOST_WORKERS
 
 WORKERS = click.IntRange(min=1, max=MOST_WORKERS)
 

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from tfdp.launch import WorkerGroup
+from tfdp.launching import WorkerGroup
 
 # Tells the report from what TensorFlow prints.
 _PREFIX = "[report] "

@@ -8,7 +8,7 @@ import click
 
 from tfdp.cli.worker_lines import say
 from tfdp.cluster.roll_call import Appointment, Seats, attend
-from tfdp.launch import SECRET, worker_variables
+from tfdp.launching import SECRET, worker_variables
 from tfdp.machine import ending_signals
 from tfdp.settings import start_timeout
 

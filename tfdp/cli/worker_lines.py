@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from tfdp.launch import WorkerGroup
+from tfdp.launching import WorkerGroup
 
 COLORS = ("cyan", "magenta", "green", "yellow", "blue")
 

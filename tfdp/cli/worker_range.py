@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from tfdp.launch import MOST_WORKERS
+from tfdp.launching import MOST_WORKERS
 
 
 @dataclasses.dataclass(frozen=True)

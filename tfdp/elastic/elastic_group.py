@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfdp.launch import WorkerFailure, WorkerGroup
-from tfdp.launch.blame import Culprit
+from tfdp.launching import WorkerFailure, WorkerGroup
+from tfdp.launching.blame import Culprit
 
 _SETTLE_SECONDS = 60.0
 

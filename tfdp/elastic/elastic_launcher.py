@@ -6,7 +6,7 @@ from typing import Any
 
 from tfdp.elastic.elastic_group import ElasticGroup
 from tfdp.elastic.slots import Slots
-from tfdp.launch import Launcher, WorkerFailure, WorkerGroup
+from tfdp.launching import Launcher, WorkerFailure, WorkerGroup
 
 _MOST_IN_VAIN = 5
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from tfdp.calls import kept_server
+from tfdp.calls import server_for
 from tfdp.checks import checked_number
-from tfdp.launch import (
+from tfdp.launching import (
     AsynchronousGroup,
     Restarts,
     WorkerFailure,
@@ -67,7 +67,7 @@ def run_workers(
     Returns:
         The reported or returned values, by index of the worker. Of an
         asynchronous one that has fallen for good its
-        `tfdp.launch.WorkerFailure`, with `exit_code`, `signal_name` and
+        `tfdp.launching.WorkerFailure`, with `exit_code`, `signal_name` and
         `last_lines`.
 
     Raises:
@@ -133,7 +133,7 @@ def run_workers(
         command = [sys.executable, "-u", name, *args]
     server = None
     if start_method == "forkserver":
-        server = kept_server({**worker_variables(), **env})
+        server = server_for({**worker_variables(), **env})
     group_of: Callable[..., WorkerGroup] = WorkerGroup
     if asynchronous:
         group_of = functools.partial(

@@ -7,8 +7,8 @@ import pytest
 
 from tfdp.elastic.nodes.orders import Order, Report
 from tfdp.elastic.nodes.program import difference, program_of
-from tfdp.launch import WorkerFailure
-from tfdp.launch.worker_failure import WorkerOutcome
+from tfdp.launching import WorkerFailure
+from tfdp.launching.worker_failure import WorkerOutcome
 
 
 def told(of):

@@ -23,7 +23,7 @@ _SECONDS = 0.2
 
 
 class Watched(Protocol):
-    """Workers, as `tfdp.launch.WorkerGroup` has them."""
+    """Workers, as `tfdp.launching.WorkerGroup` has them."""
 
     boards: BoardFolder
 

@@ -8,7 +8,7 @@ from tfdp.elastic.nodes.orders import Report
 from tfdp.elastic.nodes.peer import Peer
 from tfdp.elastic.nodes.post import Post
 from tfdp.elastic.nodes.roster import Roster
-from tfdp.launch import WorkerGroup
+from tfdp.launching import WorkerGroup
 
 
 class Deposed(Exception):

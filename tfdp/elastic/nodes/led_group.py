@@ -6,7 +6,7 @@ from typing import Any
 
 from tfdp.elastic.nodes.orders import Order, Report
 from tfdp.elastic.nodes.peer import Peer
-from tfdp.launch import WorkerFailure, WorkerGroup
+from tfdp.launching import WorkerFailure, WorkerGroup
 
 _TELL_SECONDS = 0.5
 

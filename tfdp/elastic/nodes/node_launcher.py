@@ -14,7 +14,7 @@ from tfdp.elastic.nodes.peer import Peer
 from tfdp.elastic.nodes.post import Post, Refused
 from tfdp.elastic.nodes.roster import Roster
 from tfdp.elastic.nodes.spread_group import SpreadGroup
-from tfdp.launch.worker_failure import signal_name
+from tfdp.launching.worker_failure import signal_name
 from tfdp.machine import ending_signals
 
 _POLL_SECONDS = 0.05

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any, Self
 
-from tfdp.launch import WorkerFailure
-from tfdp.launch.worker_failure import WorkerOutcome
+from tfdp.launching import WorkerFailure
+from tfdp.launching.worker_failure import WorkerOutcome
 
 _LONGEST_LINE = 500
 

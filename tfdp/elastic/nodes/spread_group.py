@@ -8,9 +8,9 @@ from typing import Any
 from tfdp.elastic import ElasticGroup
 from tfdp.elastic.nodes.orders import Order, Report
 from tfdp.elastic.nodes.peer import Peer
-from tfdp.launch import WorkerFailure
-from tfdp.launch.blame import Culprit
-from tfdp.launch.worker_failure import WorkerOutcome
+from tfdp.launching import WorkerFailure
+from tfdp.launching.blame import Culprit
+from tfdp.launching.worker_failure import WorkerOutcome
 
 # For what others tell of a failure that has reached workers here, too.
 _SETTLE_SECONDS = 1.5

@@ -1,6 +1,0 @@
-"""Starts, losses and ends of workers, as who survives them writes them down.
-
-Knows boards and `tfdp.report.goodput`. Must not know how workers are started.
-"""
-
-from tfdp.launch.journal.journal import Journal

@@ -1,8 +1,0 @@
-"""Workers that run and get nowhere: noticed, looked into, and told.
-
-Knows boards, stacks and processes. Must not know how workers are started or
-ended.
-"""
-
-from tfdp.launch.stalls.finding import last_words
-from tfdp.launch.stalls.stall_watch import StallWatch
