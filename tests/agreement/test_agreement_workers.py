@@ -229,3 +229,34 @@ def test_variables_that_differ_are_named(key, values, received):
         "worker has made another, or none." in str(caught.value)
         for worker, variable in enumerate(received)
     )
+
+
+def build_another(name):
+    """Builds what is another optimizer, or model, on worker 1, or slots."""
+    strategy = tfdp.auto_strategy()
+    is_other = strategy.worker_index == 1
+    with strategy.scope():
+        # Of other values on each worker, were it not for the chief's.
+        keras.utils.set_random_seed(strategy.worker_index)
+        head = keras.layers.Dense(1)
+        head.build((None, 2 if is_other and name == "weights" else 1))
+        chosen = "SGD" if is_other and name == "optimizer" else "Adam"
+        optimizer = tfdp.DistributedOptimizer(keras.optimizers.get(chosen))
+        optimizer.build(head.trainable_variables)
+        late = keras.Variable("glorot_uniform", shape=(3,))
+    made = (*head.weights, *optimizer.variables, late)
+    return [variable.numpy().tolist() for variable in made]
+
+
+def test_workers_that_fill_slots_alone_have_the_same_variables():
+    one, other = tfdp.testing.run_workers(build_another, 2, ["nothing"])
+    assert one == other
+    assert one[0] != [0]
+
+
+def test_another_optimizer_is_told_before_its_slots_are_made():
+    with pytest.raises(RuntimeError, match="Every worker must train") as caught:
+        tfdp.testing.run_workers(build_another, 2, ["optimizer"])
+    assert "optimizer: 'Adam' on worker 0, 'SGD' on worker 1" in str(
+        caught.value
+    )

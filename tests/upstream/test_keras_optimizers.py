@@ -259,24 +259,6 @@ def test_averages_of_weights_are_told_from_momenta(variables):
     assert keras_optimizers.moving_averages(keras.optimizers.SGD(0.1)) == []
 
 
-@pytest.mark.parametrize(
-    "kind", [keras.optimizers.Adam, keras.optimizers.AdamW]
-)
-@contract(
-    "Adam",
-    "_momentums",
-    "_velocities",
-    serves="Adam would update by something else than its averages",
-)
-def test_adam_keeps_its_averages_in_the_order_of_variables(variables, kind):
-    optimizer = kind(0.1)
-    optimizer.build(variables)
-    for place, variable in enumerate(variables):
-        first, second = keras_optimizers.moments_at(optimizer, place)
-        assert first.name == f"{variable.path}_momentum".replace("/", "_")
-        assert second.name == f"{variable.path}_velocity".replace("/", "_")
-
-
 @has_multi_optimizer
 @pytest.mark.parametrize("kind", ["map", "function"])
 @contract(

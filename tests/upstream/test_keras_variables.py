@@ -4,6 +4,7 @@ import contextlib
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from contracts import contract
 
@@ -82,3 +83,35 @@ def test_random_layers_draw_on_within_recordings():
     expected = [alike(ones, training=True).numpy() for _ in range(3)]
     np.testing.assert_array_equal(drawn, expected[:2])
     np.testing.assert_array_equal(layer(ones, training=True), expected[2])
+
+
+@pytest.mark.parametrize(
+    ("initializer", "is_filled"),
+    [
+        ("zeros", True),
+        (keras.initializers.Ones(), True),
+        (keras.initializers.Constant(0), False),
+        ("glorot_uniform", False),
+        (lambda shape, dtype: tf.zeros(shape, dtype), False),
+        (np.zeros(3), False),
+    ],
+)
+@contract("initializer", serves="every slot is sent to all workers by itself")
+def test_what_keras_fills_is_told_by_its_initializer(initializer, is_filled):
+    seen = []
+
+    def creator(next_creator, **arguments):
+        value = arguments["initial_value"]
+        seen.append(keras_variables.is_filled_by_keras(value))
+        return next_creator(**arguments)
+
+    with tf.variable_creator_scope(creator):
+        shape = None if isinstance(initializer, np.ndarray) else (3,)
+        keras.Variable(initializer, shape=shape)
+    assert seen == [is_filled]
+
+
+def test_what_is_no_function_of_keras_is_not_filled_by_it():
+    initializer = 0
+    assert not keras_variables.is_filled_by_keras(tf.zeros(3))
+    assert not keras_variables.is_filled_by_keras(lambda: initializer)

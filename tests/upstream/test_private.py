@@ -27,6 +27,7 @@ import tfdp
 from tfdp.agreement import program
 from tfdp.upstream import private
 from tfdp.upstream.keras import (
+    keras_adam,
     keras_data,
     keras_epochs,
     keras_fit,
@@ -129,7 +130,7 @@ def heartbeat():
 def adam_moments():
     optimizer = keras.optimizers.Adam()
     optimizer.build([keras.Variable(1.0)])
-    return keras_optimizers.moments_at(optimizer, 0)
+    return keras_adam.moments_at(optimizer, 0)
 
 
 def copy_of_several():
@@ -373,8 +374,8 @@ USES = {
     "keras_optimizers._moving_averages": lambda: (
         keras_optimizers.moving_averages(sgd(use_ema=True))
     ),
-    "keras_optimizers._momentums": adam_moments,
-    "keras_optimizers._velocities": adam_moments,
+    "keras_adam._momentums": adam_moments,
+    "keras_adam._velocities": adam_moments,
     "keras_optimizers._optimizer_map": copy_of_several,
     "tf_datasets._distributed_dataset": lambda: (
         tf_datasets._distributed_dataset.find()

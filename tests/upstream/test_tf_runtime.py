@@ -66,15 +66,18 @@ def test_strategy_knows_its_workers(tmp_path):
         "strategy = tf.distribute.MultiWorkerMirroredStrategy()\n"
         "extended = strategy.extended\n"
         "tf_runtime.wait_for_all_tasks('contract', seconds=60)\n"
+        "with strategy.scope(), tf_runtime.making_variables_alone(strategy):\n"
+        "    alone = tf.Variable(extended._id_in_cluster + 10)\n"
         "testing.report([\n"
+        "    alone.numpy().item(),\n"
         "    extended._num_workers, extended._id_in_cluster,\n"
         "    tf_runtime.num_workers(strategy),\n"
         "    tf_runtime.worker_index(strategy),\n"
         "])\n"
     )
     assert testing.run_workers(script, 2, timeout=400) == [
-        [2, 0, 2, 0],
-        [2, 1, 2, 1],
+        [10, 2, 0, 2, 0],
+        [11, 2, 1, 2, 1],
     ]
 
 

@@ -14,7 +14,7 @@ from tfdp.optimizer.measured import Measured
 from tfdp.optimizer.measurement import Measurement
 from tfdp.optimizer.update import Update
 from tfdp.step import Gradient
-from tfdp.strategy import check_scope, counts_samples
+from tfdp.strategy import check_scope, counts_samples, filling_alone
 from tfdp.synchronization import (
     Synchronization,
     check_devices,
@@ -161,15 +161,18 @@ class DistributedOptimizer(Measured):
 
         Raises:
             RuntimeError: If called in the scope of another strategy than the
-                one that the optimizer was created in.
+                one that the optimizer was created in, or if workers build it
+                for other variables.
         """
         check_scope(self.strategy)
-        self.synchronized_by.build(variables, self)
-        keras.optimizers.Optimizer.build(self, variables)
-        self.micro_step = self._added("micro_step")
-        self.skipped_updates = self._added("skipped_updates")
-        self.step_counter = self._added("step_counter")
-        self.measurement.build(self._added("noise", (4,), "float32"))
+        with filling_alone(self.strategy, self.inner_optimizer, variables):
+            self.synchronized_by.build(variables, self)
+            keras.optimizers.Optimizer.build(self, variables)
+            self.micro_step = self._added("micro_step")
+            self.skipped_updates = self._added("skipped_updates")
+            self.step_counter = self._added("step_counter")
+            noise = self._added("noise", (4,), "float32")
+        self.measurement.build(noise)
         start = keras.initializers.Constant(self.initial_scale)
         self.dynamic_scale = self._added("dynamic_scale", (), "float32", start)
         scaling = LossScale(

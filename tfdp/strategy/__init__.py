@@ -11,4 +11,5 @@ from tfdp.strategy.carrier import Carrier
 from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
 from tfdp.strategy.distributed_dataset import CountedDataset, no_batches
 from tfdp.strategy.numbered import NumberedDataset
+from tfdp.strategy.same_variables import filling_alone
 from tfdp.strategy.scope import check_scope, counts_samples, uncounted

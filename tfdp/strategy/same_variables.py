@@ -1,9 +1,15 @@
 """Variables are made by all workers together, or it is told by name."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
+
+from tfdp.agreement import check_same
+from tfdp.upstream.keras import keras_variables
+from tfdp.upstream.tensorflow import tf_runtime
 
 # What TensorFlow says where two workers come to one place with two variables.
 _SIGNS = "in the collective instance", "Collective instance"
@@ -42,6 +48,54 @@ def naming_other_variables(
             ) from error
 
     return tf.variable_creator_scope(creator)
+
+
+@contextlib.contextmanager
+def filling_alone(
+    strategy: tf.distribute.Strategy,
+    optimizer: keras.optimizers.Optimizer,
+    variables: Sequence[keras.Variable],
+) -> Iterator[None]:
+    """Makes slots that begin as zeros, in its context, on each worker alone.
+
+    TensorFlow sends the initial value of each from the chief as it is made,
+    which takes longer than anything else about it. Workers meet once instead,
+    to compare what the slots are for. In a graph, or on replicas, all is as
+    ever.
+
+    Args:
+        strategy: The strategy in whose scope the slots are made.
+        optimizer: Whose slots they are.
+        variables: What they are for.
+
+    Raises:
+        RuntimeError: On every worker, if one of these is another elsewhere.
+    """
+    if (
+        getattr(strategy, "num_workers", 1) == 1
+        or not tf.executing_eagerly()
+        or not tf.distribute.in_cross_replica_context()
+    ):
+        yield
+        return
+    check_same(
+        strategy,
+        {
+            "optimizer": type(optimizer).__name__,
+            "trained weights": [
+                f"{tuple(v.shape)} {v.dtype}" for v in variables
+            ],
+        },
+    )
+
+    def creator(next_creator: Any, **arguments: Any) -> tf.Variable:
+        if not keras_variables.is_filled_by_keras(arguments["initial_value"]):
+            return next_creator(**arguments)
+        with tf_runtime.making_variables_alone(strategy):
+            return next_creator(**arguments)
+
+    with tf.variable_creator_scope(creator):
+        yield
 
 
 def _named(arguments: dict[str, Any]) -> str:

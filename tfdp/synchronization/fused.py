@@ -11,12 +11,53 @@ import keras
 import tensorflow as tf
 
 from tfdp.step import Gradient, weighted
-from tfdp.synchronization.once_per_apply import OncePerApply
-from tfdp.upstream.keras import keras_optimizers
+from tfdp.upstream.keras import keras_adam, keras_optimizers
 
 # Below, a condition costs more than what it saves.
 _LARGE = 2**16
 _DTYPES = (tf.float32, tf.float64)
+
+
+class OncePerApply:
+    """Keeps what the update of one variable has computed for the others.
+
+    Outside of `apply` nothing is kept.
+
+    Args:
+        optimizer: The optimizer, whose `apply` is watched.
+    """
+
+    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
+        self._kept: dict[Any, tf.Tensor] | None = None
+        apply_by_keras = optimizer.apply
+
+        def apply(*args: Any, **kwargs: Any) -> Any:
+            self._kept = {}
+            try:
+                return apply_by_keras(*args, **kwargs)
+            finally:
+                self._kept = None
+
+        optimizer.apply = apply
+
+    def computed(
+        self, name: str, variable: tf.Variable, compute: Callable[[], tf.Tensor]
+    ) -> tf.Tensor:
+        """Returns a tensor for the device, the dtype and the graph of a step.
+
+        Args:
+            name: Tells one such tensor from another.
+            variable: The variable that is updated.
+            compute: Computes the tensor, where it is not there yet.
+        """
+        if self._kept is None:
+            return compute()
+        # A branch of a condition is a graph of its own.
+        graph = id(tf.compat.v1.get_default_graph())
+        key = name, variable.device, variable.dtype, graph
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
 
 
 def add_weighted(
@@ -138,7 +179,7 @@ def _adam(
         return average.read_value()
 
     alpha = once.computed("alpha", value, rate)
-    first, second = map(_value, keras_optimizers.moments_at(optimizer, place))
+    first, second = map(_value, keras_adam.moments_at(optimizer, place))
     mean = move(first, gradient, optimizer.beta_1)
     square = move(second, tf.square(gradient), optimizer.beta_2)
     tf.raw_ops.ResourceApplyGradientDescent(

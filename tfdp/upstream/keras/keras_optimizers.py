@@ -13,6 +13,7 @@ import keras
 
 from tfdp.upstream import attributes
 from tfdp.upstream.private import Member
+from tfdp.upstream.tensorflow.tf_replicas import without_strategy
 
 _GRADIENTS = "DistributedOptimizer does not know which gradient is whose"
 _learning_rate = Member(
@@ -53,14 +54,6 @@ _variables = Member(
 _path = Member(
     "_path",
     serves="ShardedState cannot name slots as Keras does",
-)
-_momentums = Member(
-    "_momentums",
-    serves="Adam cannot be updated by fewer kernels",
-)
-_velocities = Member(
-    "_velocities",
-    serves="Adam cannot be updated by fewer kernels",
 )
 _optimizer_map = Member(
     "_optimizer_map",
@@ -208,13 +201,6 @@ def moving_averages(
 ) -> list[keras.Variable]:
     """Returns the averages that a built optimizer keeps of weights, if any."""
     return list(_moving_averages.of(optimizer)) if optimizer.use_ema else []
-
-
-def moments_at(
-    optimizer: keras.optimizers.Adam, place: int
-) -> tuple[keras.Variable, keras.Variable]:
-    """Returns Adam's averages of a variable's gradient, and of its square."""
-    return _momentums.of(optimizer)[place], _velocities.of(optimizer)[place]
 
 
 def clipped(
@@ -387,7 +373,8 @@ def _holds_variables(value: Any) -> bool:
 @functools.cache
 def _kept_by_keras() -> frozenset[str]:
     """Names of what every optimizer makes anew: variables, and lists."""
-    made = vars(keras.optimizers.Optimizer(0.0))
+    # Its variables are nobody's: workers need not meet for them.
+    made = without_strategy(lambda: vars(keras.optimizers.Optimizer(0.0)))
     return frozenset(
         name for name, value in made.items() if not attributes.is_plain(value)
     )

@@ -19,6 +19,8 @@ _deferred_initialize = Member("_deferred_initialize", serves=_PLACES)
 _original_scope = Member(
     "original_scope", serves="a `tfdp.Stage` would not know what is assigned"
 )
+# What the function that makes a variable's first value closes over.
+_INITIALIZER = "initializer"
 
 
 def made_value(variable: keras.Variable) -> tf.Variable | None:
@@ -70,6 +72,22 @@ def _first(variable: tf.Variable) -> tf.Variable:
     if strategy is None:
         return variable
     return strategy.experimental_local_results(variable)[0]
+
+
+def is_filled_by_keras(initial_value: Any) -> bool:
+    """Whether a variable begins as zeros or ones, by its initializer.
+
+    Args:
+        initial_value: What `tf.Variable` was given for it. Where it is no
+            function of Keras's, or not the one that is known, the answer is
+            no.
+    """
+    code = getattr(initial_value, "__code__", None)
+    if code is None or _INITIALIZER not in code.co_freevars:
+        return False
+    cell = initial_value.__closure__[code.co_freevars.index(_INITIALIZER)]
+    kind = type(cell.cell_contents)
+    return kind in (keras.initializers.Zeros, keras.initializers.Ones)
 
 
 class Recording(keras.StatelessScope):

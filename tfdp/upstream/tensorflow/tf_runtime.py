@@ -4,6 +4,9 @@ A doorway to private names of TensorFlow, each of which has a contract in
 `tests/upstream/test_tf_runtime.py`.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import tensorflow as tf
 
 from tfdp.upstream.private import Member, Name, optional
@@ -63,6 +66,23 @@ def num_workers(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> int:
 def worker_index(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> int:
     """Returns the place of this process among the strategy's workers."""
     return _id_in_cluster.of(strategy.extended)
+
+
+@contextlib.contextmanager
+def making_variables_alone(
+    strategy: tf.distribute.MultiWorkerMirroredStrategy,
+) -> Iterator[None]:
+    """Has the strategy make variables without the chief's initial values.
+
+    For those that every worker makes alike: each of the others waits for all
+    workers.
+    """
+    workers = num_workers(strategy)
+    _num_workers.replace(strategy.extended, 1)
+    try:
+        yield
+    finally:
+        _num_workers.replace(strategy.extended, workers)
 
 
 def configure_heartbeat(jobs: dict[str, int], *, seconds: float) -> None:
