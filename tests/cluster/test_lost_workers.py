@@ -109,7 +109,6 @@ def test_an_evaluator_is_no_worker(lost):
     assert raised(error, WITH_CHIEF) == []
 
 
-@pytest.mark.parametrize("message", ["", "/job:worker/replica:0/task:0 failed"])
 def test_of_a_closed_connection_the_end_of_the_worker_is_waited_for(
     monkeypatch,
 ):
@@ -126,6 +125,7 @@ def test_it_is_not_waited_for_longer(lost, monkeypatch):
     assert raised(error) == []
 
 
+@pytest.mark.parametrize("message", ["", "/job:worker/replica:0/task:0 failed"])
 def test_nothing_is_said_where_no_other_worker_is_lost(lost, at_exit, message):
     assert raised(tf.errors.InternalError(None, None, message)) == []
     assert at_exit == []
