@@ -149,6 +149,7 @@ def test_a_run_is_written_from_its_begin_to_its_end(strategy, tmp_path):
     assert begin["versions"].keys() == {"tfdp", "tensorflow", "keras", "python"}
     assert begin["machine"].endswith(" cores")
     assert begin["kernels"] in ("oneDNN", "Eigen")
+    assert begin["communication"] is None
     assert begin["strategy"] == "MirroredStrategy"
     assert (begin["workers"], begin["replicas"]) == (1, replicas)
     assert begin["devices"] == ["CPU"] * replicas

@@ -109,6 +109,22 @@ def test_an_evaluator_is_no_worker(lost):
     assert raised(error, WITH_CHIEF) == []
 
 
+def test_of_a_closed_connection_the_end_of_the_worker_is_waited_for(
+    monkeypatch,
+):
+    looks = iter([[], [], ["worker 2 (c:1)"]])
+    monkeypatch.setattr(lost_workers, "unreachable", lambda _: next(looks))
+    error = tf.errors.UnknownError(None, None, "ConnectionError: reset by peer")
+    (note,) = raised(error)
+    assert note.startswith("Lost worker 2 (c:1): ")
+
+
+def test_it_is_not_waited_for_longer(lost, monkeypatch):
+    monkeypatch.setattr(lost_workers, "_CLOSING_SECONDS", 0.1)
+    error = tf.errors.UnknownError(None, None, "ConnectionError: reset by peer")
+    assert raised(error) == []
+
+
 @pytest.mark.parametrize("message", ["", "/job:worker/replica:0/task:0 failed"])
 def test_nothing_is_said_where_no_other_worker_is_lost(lost, at_exit, message):
     assert raised(tf.errors.InternalError(None, None, message)) == []

@@ -26,6 +26,7 @@ SETTINGS = {
     "delayed": {"synchronization": tfdp.Delayed},
     "shared": {"synchronization": tfdp.ShardedState},
     "float16": {"compression": "float16"},
+    "eagerly": {},
 }
 
 
@@ -66,7 +67,11 @@ def trained(names):
         before = courier.taken if courier else 0
         with strategy.scope():
             model = make_model()
-            model.compile(tfdp.DistributedOptimizer(sgd(), **options), "mse")
+            model.compile(
+                tfdp.DistributedOptimizer(sgd(), **options),
+                "mse",
+                run_eagerly=name == "eagerly",
+            )
         steps = options.get("accumulation_steps", 1)
         model.fit(
             data(BATCH // steps),

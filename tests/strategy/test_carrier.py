@@ -49,6 +49,14 @@ def test_all_must_be_told_the_same():
         assert "communication=['gloo', 'tensorflow'], by worker" in said
 
 
+@pytest.mark.parametrize(
+    "make", [tfdp.MultiWorkerMirroredStrategy, tfdp.auto_strategy]
+)
+def test_another_name_is_refused(make):
+    with pytest.raises(ValueError, match="communication='mpi'"):
+        make(communication="mpi")
+
+
 def test_of_one_worker_nothing_travels():
     strategy = tfdp.MultiWorkerMirroredStrategy(communication="gloo")
     assert strategy.carrier is None

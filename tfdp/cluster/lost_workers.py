@@ -6,6 +6,7 @@ import faulthandler
 import functools
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from tfdp.cluster.rendezvous import unreachable
 
 _TASK = re.compile(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)")
 _EXIT_SECONDS = 3
+_CLOSING_SECONDS, _POLL_SECONDS = 3.0, 0.05
 
 
 def naming_lost_workers(
@@ -33,7 +35,7 @@ def naming_lost_workers(
         try:
             return function(*args, **kwargs)
         except signs as error:
-            lost = _lost(error, cluster)
+            lost = _lost(error, cluster) or _closing(error, cluster)
             if lost:
                 error.add_note(
                     f"Lost {lost}: it was killed, failed, or hangs; its own "
@@ -103,6 +105,19 @@ def _lost(error: Exception, cluster: Cluster) -> str:
             if worker not in found:
                 found.append(worker)
     return ", ".join(found)
+
+
+def _closing(error: Exception, cluster: Cluster) -> str:
+    """Waits for the end of who has closed a connection of `tfdp.transport`.
+
+    What a worker has beside it may end before its own port is free.
+    """
+    if "ConnectionError: " not in str(error):
+        return ""
+    deadline = time.monotonic() + _CLOSING_SECONDS
+    while not (lost := _lost(error, cluster)) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return lost
 
 
 @functools.cache
