@@ -103,6 +103,11 @@ CASES = [
         {"script": "x.py", "num_workers": 1},
         ["num_workers", "timeout"],
     ),
+    (
+        tfdp.launch,
+        {"function": print, "workers": 1},
+        ["workers", "cpus_per_worker", "timeout"],
+    ),
     (tfdp.callbacks.AdaScaleMonitor, {}, ["total_steps"]),
     (
         tfdp.callbacks.BackupAndRestore,

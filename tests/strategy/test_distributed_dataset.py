@@ -10,8 +10,8 @@ import tensorflow as tf
 
 import tfdp
 from tfdp.data import Split
-from tfdp.strategy.data_parallel_strategy import distribute_split
 from tfdp.strategy.distributed_dataset import CountedDataset
+from tfdp.strategy.splitting import distribute_split
 
 
 @pytest.fixture

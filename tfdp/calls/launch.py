@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from tfdp.calls.call_folder import CallFolder
 from tfdp.calls.kept_server import server_for
-from tfdp.checks import checked_count
+from tfdp.checks import checked_count, checked_number
 from tfdp.launching import (
     MOST_WORKERS,
     ForkServer,
@@ -100,6 +100,8 @@ def launch(
             f"{args!r} ({type(args).__name__}). Pass args=[...]."
         )
     workers = checked_count("workers", workers, maximum=MOST_WORKERS)
+    if timeout is not None:
+        timeout = checked_number("timeout", timeout)
     env = checked_variables(env, worker_variables())
     with (
         _Interruption() as interruption,

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfdp.agreement import StepMessage
 from tfdp.board import own_board
 from tfdp.compilation import CompileTimes, compiled_step
-from tfdp.data import Split, length
+from tfdp.data import length
 from tfdp.step import (
     By,
     Layout,
@@ -335,49 +335,6 @@ class DataParallelStrategy(tf.distribute.Strategy):
 
     def _divisible(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         return as_rows(dataset, has_empty=self.num_replicas_in_sync > 1)
-
-
-def distribute_split(
-    strategy: DataParallelStrategy, split: Split
-) -> CountedDataset:
-    """Distributes what this worker alone has been given of a dataset.
-
-    Args:
-        strategy: The strategy whose replicas here share it.
-        split: What there is.
-    """
-    epochs = keras_epochs.iterator_under_construction(within=2)
-    if epochs is not None:
-        keras_epochs.begin_late(epochs, no_batches)
-    elif split.stride > 1 and strategy.random_by == "sample":
-        raise ValueError(
-            'With `random_by="sample"` samples that `tfdp.shard` shares out '
-            "are for `fit`. Received: some for a loop of your own. Drop it."
-        )
-    if split.steps == 0:
-        raise no_batches()
-    dataset = prepared(split.dataset)
-    rows = as_rows(dataset)
-    theirs = tf.distribute.Strategy.distribute_datasets_from_function(
-        strategy, lambda _: rows
-    )
-    distributed = CountedDataset(
-        theirs,
-        dataset,
-        split.order,
-        strategy=strategy,
-        order=split.order,
-        steps=split.steps,
-        is_split=True,
-        stride=split.stride,
-    )
-    if split.steps != tf.data.UNKNOWN_CARDINALITY:
-        distributed.end_together()
-    if epochs is not None:
-        keras_epochs.take_length(epochs, distributed)
-        if split.steps < 0:
-            keras_epochs.forget_length(epochs)
-    return distributed
 
 
 class _Scope:

@@ -28,10 +28,7 @@ from tfdp.groups import beside, of_workers
 from tfdp.settings import pack_bytes, start_timeout
 from tfdp.step import By, checked_random_by
 from tfdp.strategy.carrier import agreed_carrier
-from tfdp.strategy.data_parallel_strategy import (
-    DataParallelStrategy,
-    distribute_split,
-)
+from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
 from tfdp.strategy.distributed_dataset import CountedDataset
 from tfdp.strategy.joining import (
     check_not_started,
@@ -40,7 +37,7 @@ from tfdp.strategy.joining import (
     joined,
     with_replicas,
 )
-from tfdp.strategy.splitting import split_of
+from tfdp.strategy.splitting import distribute_split, split_of
 from tfdp.transport import Communication, checked_communication
 from tfdp.upstream.keras import keras_epochs
 from tfdp.upstream.private import optional

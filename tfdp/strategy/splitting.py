@@ -35,6 +35,12 @@ from tfdp.data import (
     wholes,
 )
 from tfdp.strategy.data_parallel_strategy import DataParallelStrategy
+from tfdp.strategy.distributed_dataset import (
+    CountedDataset,
+    no_batches,
+    prepared,
+)
+from tfdp.strategy.sparse_rows import as_rows
 from tfdp.upstream.keras import keras_data, keras_epochs
 
 _told: weakref.WeakSet[DataParallelStrategy] = weakref.WeakSet()
@@ -102,6 +108,49 @@ def split_of(
     if items is not None and not is_predicting:
         _tell_of_shard(strategy)
     return None
+
+
+def distribute_split(
+    strategy: DataParallelStrategy, split: Split
+) -> CountedDataset:
+    """Distributes what this worker alone has been given of a dataset.
+
+    Args:
+        strategy: The strategy whose replicas here share it.
+        split: What there is.
+    """
+    epochs = keras_epochs.iterator_under_construction(within=2)
+    if epochs is not None:
+        keras_epochs.begin_late(epochs, no_batches)
+    elif split.stride > 1 and strategy.random_by == "sample":
+        raise ValueError(
+            'With `random_by="sample"` samples that `tfdp.shard` shares out '
+            "are for `fit`. Received: some for a loop of your own. Drop it."
+        )
+    if split.steps == 0:
+        raise no_batches()
+    dataset = prepared(split.dataset)
+    rows = as_rows(dataset)
+    theirs = tf.distribute.Strategy.distribute_datasets_from_function(
+        strategy, lambda _: rows
+    )
+    distributed = CountedDataset(
+        theirs,
+        dataset,
+        split.order,
+        strategy=strategy,
+        order=split.order,
+        steps=split.steps,
+        is_split=True,
+        stride=split.stride,
+    )
+    if split.steps != tf.data.UNKNOWN_CARDINALITY:
+        distributed.end_together()
+    if epochs is not None:
+        keras_epochs.take_length(epochs, distributed)
+        if split.steps < 0:
+            keras_epochs.forget_length(epochs)
+    return distributed
 
 
 def _after_mark(

@@ -210,7 +210,15 @@ class ShardedState(Synchronous):
         return {"gradients": self.gradients}
 
     def packed(self, gradients: Sequence[Gradient]) -> Packed:
-        """Puts nothing together that is summed at different owners."""
+        """Puts together what replicas add up and divide as one.
+
+        Args:
+            gradients: This replica's.
+
+        Returns:
+            The packs; in stage 2, where owners differ, with one gradient in
+            each.
+        """
         if not self.gradients:
             return super().packed(gradients)
         return Packed(gradients, 0)

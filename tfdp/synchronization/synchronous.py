@@ -72,6 +72,9 @@ class Synchronous(Synchronization):
 
         Args:
             gradients: This replica's.
+
+        Returns:
+            The packs; on one replica, with one gradient in each.
         """
         return Packed(gradients, pack_size() if num_replicas() > 1 else 0)
 
