@@ -24,13 +24,15 @@ def by_way(module, way):
 
     Args:
         module: The network.
-        way: `"DDP"`, `"zero"`, `"post-local:4"` or `"torchft:4"`, the last two
+        way: `"DDP"`, `"compiled"`, `"zero"`, `"post-local:4"` or `"torchft:4"`, the last two
             with the updates of a round.
     """
     name, _, period = way.partition(":")
     if name == "torchft":
         return module, _fault_tolerant(module, int(period))
     parallel = DistributedDataParallel(module)
+    if name == "compiled":
+        parallel = torch.compile(parallel)
     if name == "zero":
         return parallel, ZeroRedundancyOptimizer(
             parallel.parameters(), torch.optim.SGD, **SETTINGS

@@ -2,8 +2,9 @@
 
     python benchmarks/two_workers.py [--quick]
 
-tfdp, PyTorch's DistributedDataParallel on gloo, and Keras 2 under TensorFlow's
-own strategy train the same network from the same weights on the same data, in
+tfdp, PyTorch's DistributedDataParallel on gloo, as it is and compiled, Keras 2
+under TensorFlow's own strategy, and Keras 3 on JAX with its `DataParallel` train
+the same network from the same weights on the same data, in
 turns. The table shows medians, and samples per second over those of
 DistributedDataParallel in float32 at the same accumulation. Losses must agree,
 so that the work is the same. Plain Keras 3 does not run so.
@@ -23,11 +24,14 @@ CONTESTANTS = {
     "DDP": ("torch", 1, "none"),
     "tfdp": ("tfdp", 1, "none"),
     "tfdp, gloo": ("tfdp", 1, "none", "gloo"),
+    "DDP, compiled": ("torch", 1, "none", "compiled"),
     "Keras 2": ("tf_keras", 1, "none"),
+    "Keras on JAX": ("jax", 1, "none"),
     "DDP, float16": ("torch", 1, "fp16"),
     "tfdp, bfloat16": ("tfdp", 1, "bfloat16"),
     "tfdp, float16": ("tfdp", 1, "float16"),
     "DDP ×8": ("torch", 8, "none"),
+    "DDP ×8, compiled": ("torch", 8, "none", "compiled"),
     "tfdp ×8": ("tfdp", 8, "none"),
     "tfdp ×8, gloo": ("tfdp", 8, "none", "gloo"),
     "tfdp ×8, bfloat16": ("tfdp", 8, "bfloat16"),
@@ -38,10 +42,12 @@ STEPS = 16
 
 def player(contestant, network):
     """Starts two workers of a contestant."""
-    library, accumulation, compression, *carried = CONTESTANTS[contestant]
-    # Keras 2 as it is has neither.
-    own = [] if library == "tf_keras" else [accumulation, compression]
-    communication = carried[0] if carried else "tensorflow"
+    library, accumulation, compression, *way = CONTESTANTS[contestant]
+    # Others of Keras as they are have neither.
+    own = [accumulation, compression] if library in ("tfdp", "torch") else []
+    if library == "torch":
+        return pair(library, [network, *own, *way])
+    communication = way[0] if way else "tensorflow"
     return pair(library, [network, *own], communication=communication)
 
 

@@ -18,16 +18,16 @@ def pair(library, arguments, kind=Player, communication="tensorflow"):
     """Starts two workers that take turns together.
 
     Args:
-        library: `"tfdp"`, `"tf_keras"` or `"torch"`.
-        arguments: What `keras_worker.py`, after the library, or
-            `torch_worker.py` is given.
+        library: `"tfdp"`, `"tf_keras"`, `"torch"` or `"jax"`.
+        arguments: What `keras_worker.py`, after the library, or that of
+            another library is given.
         kind: What makes a `Player` of them.
         communication: What gradients of tfdp's travel by.
     """
     addresses = free_addresses(2)
     threads = thread_variables(1)
-    if library == "torch":
-        command = [python_of("torch"), BENCHMARKS / "torch_worker.py"]
+    if library in ("torch", "jax"):
+        command = [python_of(library), BENCHMARKS / f"{library}_worker.py"]
         host, port = addresses[0].split(":")
         names = {"MASTER_ADDR": host, "MASTER_PORT": port, "WORLD_SIZE": "2"}
         own = [{"RANK": str(index), **names} for index in range(2)]
