@@ -24,8 +24,8 @@ def by_way(module, way):
 
     Args:
         module: The network.
-        way: `"DDP"`, `"compiled"`, `"zero"`, `"post-local:4"` or `"torchft:4"`, the last two
-            with the updates of a round.
+        way: `"DDP"`, `"compiled"`, `"zero"`, `"post-local:4"` or
+            `"torchft:4"`, the last two with the updates of a round.
     """
     name, _, period = way.partition(":")
     if name == "torchft":

@@ -3,9 +3,9 @@
     python benchmarks/two_workers.py [--quick]
 
 tfdp, PyTorch's DistributedDataParallel on gloo, as it is and compiled, Keras 2
-under TensorFlow's own strategy, and Keras 3 on JAX with its `DataParallel` train
-the same network from the same weights on the same data, in
-turns. The table shows medians, and samples per second over those of
+under TensorFlow's own strategy, and Keras 3 on JAX with its `DataParallel`
+train the same network from the same weights on the same data, in turns. The
+table shows medians, and samples per second over those of
 DistributedDataParallel in float32 at the same accumulation. Losses must agree,
 so that the work is the same. Plain Keras 3 does not run so.
 """

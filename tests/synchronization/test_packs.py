@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow.python.distribute import cross_device_utils
 
-from tfdp.synchronization.packs import Packed, ready_first
+from tfdp.synchronization.travel import Packed, ready_first
 
 LIMIT = 100 * 4
 

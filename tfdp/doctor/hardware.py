@@ -1,6 +1,7 @@
 """What this machine has for training: devices, cores, number formats.
 
-TensorFlow and Keras are imported by the functions that ask them.
+TensorFlow, Keras and what needs NumPy are imported by the functions that ask
+them.
 """
 
 import contextlib
@@ -17,7 +18,6 @@ from tfdp.cluster import Cluster
 from tfdp.doctor.section import Line, Section
 from tfdp.machine import kernel_variables, usable_cores
 from tfdp.settings import COMMUNICATION, ONEDNN, onednn
-from tfdp.transport import checked_communication, obstacle
 
 _FEW_CORES = 2
 
@@ -210,6 +210,8 @@ def communication() -> Section:
     Returns:
         What was found.
     """
+    from tfdp.transport import checked_communication, obstacle
+
     try:
         chosen = checked_communication(None)
     except ValueError as error:

@@ -7,9 +7,8 @@ import tensorflow as tf
 
 from tfdp.settings import DEFAULT_PACK
 from tfdp.step import Gradient, at_least_float32, on_values
-from tfdp.synchronization.carried import carried, sums_by
 from tfdp.synchronization.compression import compressed, decompressed
-from tfdp.synchronization.packs import ready_first
+from tfdp.synchronization.travel import carried, ready_first, sums_by
 
 _NEXT_TO_NOTHING = 1e-20
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfdp.step import Gradient
 from tfdp.strategy import counts_samples, uncounted
-from tfdp.synchronization.packs import Packed
+from tfdp.synchronization.travel import Packed
 from tfdp.synchronization.reduction import all_reduced, sums_at_owners
 from tfdp.synchronization.shards import (
     GatheredSlots,

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfdp.step import Gradient, deduplicated
 from tfdp.synchronization.gradient_statistics import moments
 from tfdp.synchronization.inner_optimizer import update
-from tfdp.synchronization.packs import Packed
+from tfdp.synchronization.travel import Packed
 from tfdp.synchronization.reduction import (
     all_reduced,
     all_reduced_compressed,
