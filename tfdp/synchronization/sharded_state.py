@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from tfdp.step import Gradient
 from tfdp.strategy import counts_samples, uncounted
-from tfdp.synchronization.travel import Packed
 from tfdp.synchronization.reduction import all_reduced, sums_at_owners
 from tfdp.synchronization.shards import (
     GatheredSlots,
@@ -23,6 +22,7 @@ from tfdp.synchronization.shards import (
 )
 from tfdp.synchronization.synchronization import Reduced
 from tfdp.synchronization.synchronous import Synchronous
+from tfdp.synchronization.travel import Packed
 from tfdp.upstream.keras import keras_optimizers
 from tfdp.upstream.tensorflow.tf_replicas import without_strategy
 

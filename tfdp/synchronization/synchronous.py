@@ -9,7 +9,6 @@ import tensorflow as tf
 from tfdp.step import Gradient, deduplicated
 from tfdp.synchronization.gradient_statistics import moments
 from tfdp.synchronization.inner_optimizer import update
-from tfdp.synchronization.travel import Packed
 from tfdp.synchronization.reduction import (
     all_reduced,
     all_reduced_compressed,
@@ -18,6 +17,7 @@ from tfdp.synchronization.reduction import (
     pack_size,
 )
 from tfdp.synchronization.synchronization import Reduced, Synchronization
+from tfdp.synchronization.travel import Packed
 
 
 @keras.saving.register_keras_serializable(package="tfdp")
