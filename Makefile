@@ -84,11 +84,11 @@ soak: $(INSTALLED)  ## Throws faults at a training for MINUTES=30, and compares
 # One after the other.
 BENCHMARKS = two_workers input input_arrays update_profile one_process \
 	accumulation all_reduce update_time sharded_state collectives \
-	monitor_overhead import_time compression synchronization \
-	asynchronous backups quick_return random_layers compiled
+	between_steps monitor_overhead import_time compression synchronization \
+	asynchronous backups quick_return start_up random_layers compiled
 
 define measure
-	@mkdir -p runs; $(BIN)/python benchmarks/peers.py torch tf_keras >/dev/null
+	@mkdir -p runs; $(BIN)/python benchmarks/peers.py torch tf_keras jax >/dev/null
 	@for name in $(BENCHMARKS); do \
 		printf '\n## %s\n\n' $$name; \
 		$(BIN)/python benchmarks/$$name.py $(1) 2>runs/bench.log || \
@@ -126,7 +126,7 @@ format: $(INSTALLED)  ## Puts the sources into the house style
 	$(BIN)/ruff format
 
 clean:  ## Removes what the other targets have made
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-nightly $(VENV)-torch $(VENV)-tf_keras
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-nightly $(VENV)-torch $(VENV)-tf_keras $(VENV)-jax
 	rm -rf runs/data runs/digits runs/bench.log runs/soak.log build dist *.egg-info
 	rm -rf docs/_build .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
