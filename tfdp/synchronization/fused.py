@@ -184,8 +184,8 @@ def _adam(
     square = move(second, tf.square(gradient), optimizer.beta_2)
     tf.raw_ops.ResourceApplyGradientDescent(
         var=value.handle,
-        alpha=alpha,
-        delta=mean / (tf.sqrt(square) + optimizer.epsilon),
+        alpha=tf.ones((), value.dtype),
+        delta=mean * alpha / (tf.sqrt(square) + optimizer.epsilon),
     )
 
 
