@@ -5,8 +5,10 @@ from typing import Any
 
 import keras
 
+from tfdp.callbacks.data_parallel import DataParallel
 from tfdp.checks import checked_count
 from tfdp.large_batch import AdaScale
+from tfdp.upstream.keras import keras_fit
 
 
 class AdaScaleMonitor(keras.callbacks.Callback):
@@ -57,6 +59,8 @@ class AdaScaleMonitor(keras.callbacks.Callback):
         """Checks that there is something to look at."""
         self._steps_before = 0.0
         self._adascale = self._found()
+        callbacks = keras_fit.callbacks_in_use() or []
+        self._edges = [c for c in callbacks if isinstance(c, DataParallel)]
 
     def _found(self) -> AdaScale:
         optimizer = self.model.optimizer
@@ -75,7 +79,7 @@ class AdaScaleMonitor(keras.callbacks.Callback):
     ) -> None:
         """Stops where the base batch would have."""
         if self.total_steps is not None and self._steps() >= self.total_steps:
-            self.model.stop_training = True
+            self._stop()
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -94,6 +98,14 @@ class AdaScaleMonitor(keras.callbacks.Callback):
             ),
             "scale_invariant_steps": steps,
         }
+
+    def _stop(self) -> None:
+        strategy = self.model.distribute_strategy
+        if self._edges and getattr(strategy, "num_workers", 1) > 1:
+            # All workers have the same gains, and need not hear of it.
+            self._edges[0].ballot.decide("stop")
+        else:
+            self.model.stop_training = True
 
     def _steps(self) -> float:
         found = self._found()

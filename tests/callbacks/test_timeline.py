@@ -84,7 +84,7 @@ def test_what_workers_do_between_steps_is_told(trace):
     for pid in (1, 2):
         names = {name for name, _, _ in trace_events.slices(trace, pid, 0)}
         assert {
-            *("starting", "tracing", "training", "callbacks", "vote"),
+            *("starting", "tracing", "training", "callbacks"),
             *("validating", "pause", "steps", "saving"),
         } <= names
 

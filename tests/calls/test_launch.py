@@ -231,7 +231,7 @@ def test_a_folder_is_for_this_user_alone_and_is_removed():
         ({"workers": 1.5}, TypeError, "`workers` must be an integer. "),
         ({"cpus_per_worker": 10**6}, ValueError, "cpus_per_worker=1000000"),
         ({"env": {"TF_CONFIG": "{}"}}, ValueError, "TF_CONFIG is set for each"),
-        ({"timeout": -1}, ValueError, "`timeout` must be finite and not neg"),
+        ({"timeout": -1}, ValueError, "`timeout` must be finite and pos"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments, error, message):

@@ -49,6 +49,7 @@ class Ballot:
         self.is_apart = False
         self._asked: set[str] = set()
         self._sent: set[str] = set()
+        self._known: set[str] = set()
         self._previous: dict[signal.Signals, Any] = {}
         self._fit: Any = None
 
@@ -59,6 +60,16 @@ class Ballot:
             question: One of those above.
         """
         self._asked.add(question)
+
+    def decide(self, question: str) -> None:
+        """Asks for what every worker asks for now, so that nobody is told.
+
+        The next count has it, and no step has to carry it before.
+
+        Args:
+            question: One of those above.
+        """
+        self._known.add(question)
 
     def send(self) -> None:
         """Has the next step carry what this worker asks for."""
@@ -84,7 +95,8 @@ class Ballot:
             votes = self._gathered()
         decided = {q for q, vote in zip(QUESTIONS, votes, strict=True) if vote}
         self._sent -= decided
-        return frozenset(decided)
+        known, self._known = self._known, set()
+        return frozenset(decided | known)
 
     def _gathered(self) -> list[int]:
         own = _votes(self._sent)
