@@ -216,12 +216,10 @@ class ShardedState(Synchronous):
             gradients: This replica's.
 
         Returns:
-            The packs; in stage 2, where owners differ, with one gradient in
-            each.
+            The packs; of one gradient each in stage 2, as owners differ.
         """
-        if not self.gradients:
-            return super().packed(gradients)
-        return Packed(gradients, 0)
+        whole = super().packed
+        return Packed(gradients, 0) if self.gradients else whole(gradients)
 
     def sums(self, gradients: Sequence[Gradient]) -> list[Gradient]:
         """Adds up gradients over all replicas, in replica context.
