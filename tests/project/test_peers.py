@@ -63,5 +63,5 @@ def test_a_failed_installation_is_no_environment(peers, tmp_path, monkeypatch):
 
 
 def test_an_unknown_peer_is_refused(peers, tmp_path):
-    with pytest.raises(ValueError, match="Use one of tf_keras, torch, or"):
-        peers.python_of("jax", tmp_path)
+    with pytest.raises(ValueError, match="Use one of jax, tf_keras, torch, or"):
+        peers.python_of("mxnet", tmp_path)
