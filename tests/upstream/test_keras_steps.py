@@ -110,3 +110,28 @@ def test_a_step_of_kerass_does_what_its_parts_do_and_no_more():
         *("trainable_weights", "gradient", "apply_gradients", "zip"),
         *("warnings", "warn", "compute_metrics"),
     }
+
+
+@contract(
+    "Layer.__call__",
+    "Loss.__call__",
+    serves="what asks for other replicas in a compiled one is not named",
+)
+def test_the_layer_or_loss_that_is_called_is_found():
+    found = []
+
+    class Looking(keras.layers.Layer):
+        def call(self, x):
+            found.append(keras_steps.at_work())
+            return x
+
+    class Loss(keras.losses.Loss):
+        def call(self, y_true, y_pred):
+            found.append(keras_steps.at_work())
+            return y_pred
+
+    layer, loss = Looking(), Loss()
+    layer(tf.ones([2, 1]))
+    loss(tf.ones([2, 1]), tf.ones([2, 1]))
+    assert found == [layer, loss]
+    assert keras_steps.at_work() is None

@@ -2,8 +2,6 @@
 
 import functools
 import re
-import sys
-import types
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -181,12 +179,7 @@ def _layer_in(model: keras.Model, operation: str) -> str:
 
 def _at_work() -> str:
     """Names the layer or loss that is being called."""
-    frame: types.FrameType | None = sys._getframe(2)
-    while frame is not None:
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, keras.layers.Layer):
-            return f"the layer `{owner.name}`"
-        if isinstance(owner, keras.losses.Loss):
-            return f"the loss `{owner.name}`, a {type(owner).__name__}"
-        frame = frame.f_back
-    return "a reduction"
+    owner = keras_steps.at_work()
+    if isinstance(owner, keras.losses.Loss):
+        return f"the loss `{owner.name}`, a {type(owner).__name__}"
+    return "a reduction" if owner is None else f"the layer `{owner.name}`"
