@@ -77,7 +77,7 @@ soak: $(INSTALLED)  ## Throws faults at a training for MINUTES=30, and compares
 BENCHMARKS = two_workers input input_arrays update_profile one_process \
 	accumulation all_reduce update_time sharded_state collectives \
 	monitor_overhead import_time compression synchronization \
-	asynchronous backups quick_return random_layers
+	asynchronous backups quick_return start_up random_layers
 
 define measure
 	@mkdir -p runs; $(BIN)/python benchmarks/peers.py torch tf_keras >/dev/null
