@@ -155,10 +155,16 @@ def test_accumulators_are_as_large_as_the_gradients():
 @pytest.mark.long
 def test_updates_are_measured_as_they_grow():
     output = run("update_time.py", "--quick", "--rounds", "1")
-    assert [row[:2] for row in rows(output)[1:]] == [
+    table = rows(output)
+    assert [row[:2] for row in table[1:7]] == [
         *([f"{n}00,000", "10"] for n in (1, 3)),
         *([f"{n},000,000", "10"] for n in (1, 3, 1)),
         ["1,000,000", "100"],
+    ]
+    assert table[7][2:4] == ["ms for 10", "ms for 100"]
+    names = "tfdp, two replicas", "Keras, one device"
+    assert [row[:2] for row in table[8:]] == [
+        [name, kind] for name in names for kind in ("SGD", "Adam")
     ]
     assert re.search(r"to the power of -?\d\.\d\d", output)
 
@@ -339,6 +345,21 @@ def test_the_price_of_local_updates_is_measured_once(tmp_path):
     ]
     assert all(re.match(r"[\d.]+% ", row[2]) for row in table)
     assert run("local_updates.py", *arguments) == output
+
+
+@pytest.mark.long
+@pytest.mark.multi_worker
+def test_the_parts_of_a_start_add_up():
+    names = "tfdp", "Keras, one process"
+    output = run("start_up.py", "--quick", "--only", *names)
+    head, *table = rows(output)
+    assert head[3:5] == ["starting", "importing"]
+    assert [row[1:3] for row in table] == [
+        [name, kind] for name in names for kind in ("seconds", "CPU seconds")
+    ]
+    for row in table[::2]:
+        *parts, whole = map(float, row[3:])
+        assert sum(parts) == pytest.approx(whole, abs=0.05)
 
 
 @pytest.mark.long
