@@ -40,6 +40,7 @@ def equal(model, expected):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "hook", later(HOOKS, ["on_epoch_end", "on_train_batch_begin"])
 )
@@ -113,6 +114,7 @@ def test_data_that_fail_are_left_as_well(alone):
     assert int(model.optimizer.iterations.numpy()) == made + 12
 
 
+@pytest.mark.sampled
 @pytest.mark.multi_worker
 @pytest.mark.parametrize("failing", later([[1], [0, 1], [0]], [[1]]))
 def test_workers_meet_again_in_the_next_fit(failing):

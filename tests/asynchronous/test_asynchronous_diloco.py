@@ -70,6 +70,7 @@ def test_slots_may_begin_anew_with_each_round(alone):
     assert not np.allclose(expected[0], kept[0])
 
 
+@pytest.mark.long
 def test_replicas_of_a_worker_and_micro_batches_make_one_update():
     strategy = tfdp.AsynchronousStrategy(0, devices=["CPU:0", "CPU:1"])
     model = compiled(strategy, "AdamW", "Nesterov", 2, accumulation_steps=2)

@@ -70,6 +70,7 @@ def fit(model, callbacks=(), **kwargs):
     )
 
 
+@pytest.mark.long
 def test_the_log_is_of_the_weights_that_are_trained():
     first = compiled(keras.optimizers.SGD(0.1))
     fit(first, epochs=1)
@@ -142,6 +143,7 @@ def test_accumulation_sends_one_gradient_per_cycle():
     assert exchange.statistics()["version"] == 3
 
 
+@pytest.mark.long
 def test_a_second_fit_may_train_another_part():
     def freeze(model):
         model.layers[0].trainable = False

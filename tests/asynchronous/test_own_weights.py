@@ -116,6 +116,7 @@ def distance(one, other):
     return max(np.abs(a - b).max() for a, b in pairs)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("hook", "at"),
     [

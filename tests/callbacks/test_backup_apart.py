@@ -102,6 +102,7 @@ def test_resumed_it_is_the_same_run(whole, tmp_path, place, save_freq):
     assert not list(tmp_path.glob("*.npz"))
 
 
+@pytest.mark.long
 def test_it_counts_updates_and_a_finished_run_is_not_trained_again(tmp_path):
     names = []
 

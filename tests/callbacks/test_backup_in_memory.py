@@ -141,6 +141,7 @@ def test_a_program_that_falls_after_its_fit_does_not_train_again(
         (_,) = memory.iterdir()
 
 
+@pytest.mark.long
 def test_another_fit_of_a_process_begins_anew(tmp_path, memory, monkeypatch):
     folder = tmp_path / "backups"
     fit(folder, epochs=1)
@@ -183,6 +184,7 @@ def test_a_newer_one_on_disk_is_taken(tmp_path, memory, monkeypatch, capsys):
     assert f"epoch 2, batch 1, from {tmp_path}." in capsys.readouterr()[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("off", ["no folder", "no share"])
 def test_it_can_be_without(tmp_path, memory, monkeypatch, capsys, off):
     save = {"most_pause": 0} if off == "no share" else {}

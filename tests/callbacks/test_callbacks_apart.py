@@ -67,6 +67,7 @@ def test_all_callbacks_do_on_workers_what_they_do_elsewhere(tmp_path):
         np.testing.assert_allclose(weight, value, atol=1e-6)
 
 
+@pytest.mark.long
 def test_what_is_saved_at_the_end_of_an_epoch_is_whole(strategy, tmp_path):
     kept = {}
 

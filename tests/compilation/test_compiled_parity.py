@@ -66,6 +66,7 @@ def train(setting, *, jit_compile=True):
     return model, history, strategy.compile_times.count
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("setting", later(CHOSEN, AT_ONCE), ids=str)
 def test_compiled_replicas_equal_one_device(setting):
     weights, expected, updates = settings.oracle_of(setting)

@@ -78,6 +78,7 @@ def test_one_replica_drops_what_one_device_does_that_compiles():
     )
 
 
+@pytest.mark.long
 def test_samples_drop_the_same_for_any_number_of_replicas():
     weights = []
     for replicas in (1, 2, 4):

@@ -38,6 +38,7 @@ def samples_of(counts, way):
     return [n for n in every if way != "filtered" or n % 3 != 0]
 
 
+@pytest.mark.long
 def test_no_sample_is_lost_or_seen_twice(found):
     counts, workers = found
     for way, of_chief in workers[0].items():

@@ -72,6 +72,7 @@ def test_a_fit_says_so_first(two_replicas, monkeypatch, capsys):
     assert capsys.readouterr().out.count("trains with slow kernels") == 1
 
 
+@pytest.mark.long
 def test_both_compute_the_same_up_to_rounding():
     code = (
         "import keras, numpy as np\n"

@@ -150,6 +150,7 @@ np.save(sys.argv[1] + "/predicted.npy", first)
 """
 
 
+@pytest.mark.long
 def test_what_is_saved_predicts_where_tfdp_is_not_installed(tmp_path):
     with on(2).scope():
         model = problem.make_model()

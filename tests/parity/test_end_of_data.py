@@ -57,6 +57,7 @@ def fitted(model, data, **arguments):
     return model.fit(data, epochs=3, verbose=0, **arguments).history
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("steps", [1, 2])
 def test_an_epoch_of_unknown_length_equals_one_of_known(strategy, name, steps):

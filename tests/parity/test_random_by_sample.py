@@ -117,6 +117,7 @@ def oracle():
     return of
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "layer", later(LAYERS, ["dropout", "attention", "gru", "random-flip"])
 )
@@ -134,6 +135,7 @@ def test_by_replica_they_are_others(oracle):
     assert problem.deviation(fit(model, data), oracle("dropout")) > 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Resuming on")
 def test_resumed_on_other_replicas_it_is_the_same_run(oracle, tmp_path):
     def part(replicas, limit, *callbacks):

@@ -32,6 +32,7 @@ def cells_of(shown):
     return [[cell.strip() for cell in r.strip("|").split("|")] for r in rows]
 
 
+@pytest.mark.long
 def test_the_cases_hold_on_logical_cpus_which_are_called_so():
     few = ["mixed_float16, overflow", "monitor's bounds"]
     code, shown = run("--on-cpus", "--cases", *few)

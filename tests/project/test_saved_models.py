@@ -62,6 +62,7 @@ def test_there_are_models_with_every_optimizer():
     assert NAMES == ["adascale", "lars", "momentum_corrected_sgd", "sgd"]
 
 
+@pytest.mark.long
 @pytest.mark.sampled
 @pytest.mark.parametrize(
     "imports",

@@ -297,6 +297,7 @@ for make in makers:
 """
 
 
+@pytest.mark.long
 def test_workers_that_go_on_without_each_other_do_not_wait_for_each_other():
     lines = [[], []]
     with AsynchronousGroup(

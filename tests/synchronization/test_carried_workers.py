@@ -88,6 +88,7 @@ def test_more_workers_equal_one_device(workers):
         assert found == reports[0]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("fault", ["SIGKILL", "SIGSTOP"])
 def test_a_worker_that_is_lost_on_the_way_is_named(tmp_path, fault):
     """Also where no launcher watches, as on two machines."""

@@ -28,6 +28,7 @@ def test_global_seed_is_what_set_seed_has_set():
     assert tf_runtime.global_seed() is None
 
 
+@pytest.mark.sampled
 @contract(
     "IsMklEnabled",
     serves="somebody is told of slow kernels on the CPU",

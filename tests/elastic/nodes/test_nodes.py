@@ -142,6 +142,7 @@ def test_a_second_signal_kills(machines):
     assert job.wait(second, seconds=20) == 128 + signal.SIGTERM
 
 
+@pytest.mark.long
 def test_too_few_are_not_waited_for_without_end(machines):
     job = machines(
         "", slots=2, least=3, options=(*SOON, "--start-timeout", "3")
@@ -222,6 +223,7 @@ def test_another_program_does_not_take_over_from_who_was_there(
     assert job.wait(second) == 0
 
 
+@pytest.mark.long
 def test_who_comes_after_the_training_disturbs_nobody(machines):
     job = machines(
         """
