@@ -107,3 +107,25 @@ def test_only_the_address_is_listened_on():
         assert server.getsockname()[0] == "127.0.0.1"
     with pytest.raises(OSError, match="192.0.2.1:80 is not an address of this"):
         listening.at("192.0.2.1:80")
+
+
+def test_spare_ports_are_not_those_that_connections_get():
+    found = listening.spare(5)
+    assert len(set(found)) == 5
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        assert max(found) < int(file.read().split()[0])
+    assert not any(hears("127.0.0.1", port) for port in found)
+
+
+def test_what_is_listened_on_is_not_spare(monkeypatch):
+    with listening.everywhere(0) as server:
+        server.listen()
+        taken = server.getsockname()[1]
+        monkeypatch.setattr(listening, "_LOWEST", taken)
+        monkeypatch.setattr(
+            listening, "_begin_of_the_systems", lambda: taken + 2
+        )
+        # The one beside it, and then the system's.
+        found = listening.spare(3)
+        assert taken not in found
+        assert len(set(found)) == 3

@@ -1,7 +1,6 @@
 """The machines of a job that was started by hand on each, and their ports."""
 
 import collections
-import contextlib
 import dataclasses
 
 from tfdp.checks import checked_count
@@ -110,10 +109,4 @@ def free_addresses(count: int) -> list[str]:
     >>> len(set(free_addresses(3)))
     3
     """
-    # Held all at once, so that no port is handed out twice.
-    with contextlib.ExitStack() as stack:
-        ports = []
-        for _ in range(count):
-            holder = stack.enter_context(listening.everywhere(0))
-            ports.append(holder.getsockname()[1])
-    return [f"127.0.0.1:{port}" for port in ports]
+    return [f"127.0.0.1:{port}" for port in listening.spare(count)]

@@ -6,10 +6,16 @@ Everywhere means IPv4 and IPv6, as TensorFlow's own server does it.
 import contextlib
 import errno
 import ipaddress
+import random
 import socket
 
 from tfdp.machine import ports
 
+# Where Linux says which ports it gives to connections, and where they usually
+# begin; below the lowest are those of services.
+_RANGE = "/proc/sys/net/ipv4/ip_local_port_range"
+_USUAL, _LOWEST = 32768, 20000
+_MOST_TRIED = 4096
 _NOT_HERE = (
     errno.EADDRNOTAVAIL,
     errno.EAFNOSUPPORT,
@@ -122,6 +128,43 @@ def everywhere(port: int) -> socket.socket:
             if error.errno not in _NOT_HERE:
                 raise
     return _bound(socket.AF_INET, ("", port))
+
+
+def spare(number: int) -> list[int]:
+    """Returns ports that nobody listens on, and nobody gets by chance.
+
+    What connects without naming a port of its own gets one of a range of the
+    system's, and may get one that was free a moment ago. These are below.
+
+    Args:
+        number: How many.
+
+    Returns:
+        Different ports; of the system's range where no others are free.
+
+    Example:
+
+    >>> len(set(spare(3)))
+    3
+    """
+    below = range(_LOWEST, _begin_of_the_systems())
+    tried = random.SystemRandom().sample(below, min(_MOST_TRIED, len(below)))
+    with contextlib.ExitStack() as stack:
+        held: list[socket.socket] = []
+        for port in [*tried, *[0] * number]:
+            if len(held) == number:
+                break
+            with contextlib.suppress(OSError):
+                held.append(stack.enter_context(everywhere(port)))
+        return [each.getsockname()[1] for each in held]
+
+
+def _begin_of_the_systems() -> int:
+    try:
+        with open(_RANGE) as file:
+            return max(_LOWEST, int(file.read().split()[0]))
+    except OSError:
+        return _USUAL
 
 
 def check_free(address: str, *, owner: str) -> None:

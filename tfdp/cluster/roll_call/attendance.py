@@ -44,13 +44,11 @@ def attend(appointment: Appointment, *, secret: str, timeout: float) -> Seats:
     >>> attend(alone, secret="", timeout=60)
     Seats(addresses=('127.0.0.1:...',), first_index=0)
     """
+    own_ports = listening.spare(appointment.count)
+    attendance = _Attendance(appointment, secret, own_ports, timeout)
     with contextlib.ExitStack() as stack:
-        held = [
-            stack.enter_context(listening.everywhere(0))
-            for _ in range(appointment.count)
-        ]
-        own_ports = [holder.getsockname()[1] for holder in held]
-        attendance = _Attendance(appointment, secret, own_ports, timeout)
+        for port in own_ports:
+            stack.enter_context(listening.everywhere(port))
         run_in_thread(attendance.come())
     return attendance.outcome()
 
