@@ -8,8 +8,6 @@ import sys
 
 from harness.turns import machine
 
-from tfdp.launching.worker_settings import WHERE_UNSET
-
 _KERNELS = """
 from tfdp.upstream.tensorflow import tf_runtime
 print({True: "oneDNN", False: "Eigen"}[tf_runtime.uses_onednn()])
@@ -29,6 +27,9 @@ def print_head(*columns, packages=PACKAGES, more=()):
 
 def kernels():
     """Names the kernels that TensorFlow has where tfdp's workers train."""
+    # A peer's environment, which draws no table, lacks it.
+    from tfdp.launching.worker_settings import WHERE_UNSET
+
     try:
         found = subprocess.run(
             [sys.executable, "-c", _KERNELS],
