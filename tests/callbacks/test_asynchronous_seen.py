@@ -125,6 +125,7 @@ def test_the_parts_of_the_time_add_up(seen):
 
 
 @pytest.mark.multi_worker
+@pytest.mark.long
 def test_the_fast_worker_waits_and_the_slow_one_is_named(seen):
     (chief, other), rows, _ = seen
     assert chief["parts"]["room"] > 0.4 * chief["seconds"]
