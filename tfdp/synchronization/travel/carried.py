@@ -67,10 +67,9 @@ def sums_by(carrier: Carrier, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
                     journey.leave, [len(tickets), message], tf.int64
                 )
             )
-    arrived = tf.numpy_function(
-        journey.arrive,
-        tickets,
-        [tf.float32] * len(messages),
+    # Run eagerly, one result is no list.
+    arrived = tf.nest.flatten(
+        tf.numpy_function(journey.arrive, tickets, [tf.float32] * len(messages))
     )
     with tf.control_dependencies([arrived[0]]):
         carrier.turn.assign_add(0)
