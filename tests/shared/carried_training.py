@@ -27,7 +27,10 @@ SETTINGS = {
     "shared": {"synchronization": tfdp.ShardedState},
     "float16": {"compression": "float16"},
     "eagerly": {},
+    "eagerly, one message": {},
 }
+# Of one kernel that is neither large nor small, with all that is small.
+WIDTHS = {"eagerly, one message": 1024}
 
 
 def arrays(samples=115):
@@ -36,12 +39,12 @@ def arrays(samples=115):
     return x, x[:, :2]
 
 
-def make_model():
+def make_model(width=WIDTH):
     keras.utils.set_random_seed(4)
     return keras.Sequential(
         [
             keras.Input((64,)),
-            keras.layers.Dense(WIDTH, "tanh"),
+            keras.layers.Dense(width, "tanh"),
             keras.layers.Dense(2),
         ]
     )
@@ -66,11 +69,11 @@ def trained(names):
             options["synchronization"] = options["synchronization"]()
         before = courier.taken if courier else 0
         with strategy.scope():
-            model = make_model()
+            model = make_model(WIDTHS.get(name, WIDTH))
             model.compile(
                 tfdp.DistributedOptimizer(sgd(), **options),
                 "mse",
-                run_eagerly=name == "eagerly",
+                run_eagerly=name.startswith("eagerly"),
             )
         steps = options.get("accumulation_steps", 1)
         model.fit(
