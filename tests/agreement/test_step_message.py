@@ -99,6 +99,13 @@ def test_a_step_of_its_own_logs_means_in_any_type(reports, one_device):
             np.testing.assert_allclose(step["mae"], expected["mae"], rtol=1e-5)
 
 
+def test_what_has_no_mean_is_logged_as_on_one_device(reports):
+    for worker in reports:
+        for step in worker["own"]["logs"]:
+            assert (step["three"], step["yes"]) == (3, True)
+            assert "here" in step["text"]
+
+
 def test_what_one_worker_asks_for_all_hear_after_the_next_update(reports):
     nothing, backup = [], ["backup"]
     for worker in reports:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import tfdp
 
-WIDTH = 1200
+WIDTH = 9000
 BATCH = 32
 EPOCHS = 2
 
@@ -27,10 +27,9 @@ SETTINGS = {
     "shared": {"synchronization": tfdp.ShardedState},
     "float16": {"compression": "float16"},
     "eagerly": {},
-    "eagerly, one message": {},
+    # What leaves is a single message.
+    "eagerly, one weight": {"synchronization": lambda: tfdp.LocalSGD(3)},
 }
-# Of one kernel that is neither large nor small, with all that is small.
-WIDTHS = {"eagerly, one message": 1024}
 
 
 def arrays(samples=115):
@@ -39,12 +38,21 @@ def arrays(samples=115):
     return x, x[:, :2]
 
 
-def make_model(width=WIDTH):
+def make_model(name=""):
     keras.utils.set_random_seed(4)
+    if "one weight" in name:
+        return keras.Sequential(
+            [
+                keras.Input((64,)),
+                keras.layers.Dense(WIDTH, use_bias=False),
+                keras.layers.Reshape((WIDTH // 2, 2)),
+                keras.layers.GlobalAveragePooling1D(),
+            ]
+        )
     return keras.Sequential(
         [
             keras.Input((64,)),
-            keras.layers.Dense(width, "tanh"),
+            keras.layers.Dense(WIDTH, "tanh"),
             keras.layers.Dense(2),
         ]
     )
@@ -69,7 +77,7 @@ def trained(names):
             options["synchronization"] = options["synchronization"]()
         before = courier.taken if courier else 0
         with strategy.scope():
-            model = make_model(WIDTHS.get(name, WIDTH))
+            model = make_model(name)
             model.compile(
                 tfdp.DistributedOptimizer(sgd(), **options),
                 "mse",
@@ -97,7 +105,7 @@ def summed_by_two_steps():
     strategy = tfdp.MultiWorkerMirroredStrategy()
     from tfdp.synchronization.reduction import all_reduced
 
-    large = 100_000
+    large = 600_000
 
     @tf.function
     def step(number):

@@ -25,6 +25,9 @@ class Logging(keras.Sequential):
             **logs,
             "half": tf.cast(2 * one, tf.float16),
             "two": tf.stack([one, 3 * one]),
+            "three": 3,
+            "yes": tf.constant(True),
+            "text": tf.constant("here"),
         }
 
 
@@ -60,7 +63,10 @@ class Seen(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch, logs=None):
-        self.logs.append(dict(logs))
+        logs = dict(logs)
+        if "text" in logs:
+            logs |= {"text": str(logs["text"]), "yes": bool(logs["yes"])}
+        self.logs.append(logs)
         if self.ask is not None:
             self.ask(self, len(self.logs))
 
@@ -114,6 +120,8 @@ def fitted(model, ask=None, epochs=1, data=None):
             verbose=0,
             callbacks=[edges, seen],
         ).history
+        history.pop("text", None)
+        history.pop("yes", None)
     finally:
         ballot.all_gather = gather
     return {

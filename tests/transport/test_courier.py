@@ -105,8 +105,28 @@ def test_a_program_that_is_gone_is_noticed_at_once(two):
 def test_of_its_own_program_an_end_is_told(two):
     program_of(two[0]).kill()
     ticket, _ = two[0].take(np.ones(3, "float32"))
-    with pytest.raises(ConnectionError, match="program has ended with -9"):
+    ended = f"process {two[0].pid}, has ended, by SIGKILL"
+    with pytest.raises(ConnectionError, match=ended):
         two[0].wait(ticket)
+
+
+def test_of_its_own_program_a_stop_is_told(two):
+    program_of(two[0]).suspend()
+    ticket, _ = two[0].take(np.ones(3, "float32"))
+    with pytest.raises(ConnectionError, match="is stopped. Look at what"):
+        two[0].wait(ticket)
+
+
+def test_a_short_stop_is_none(two):
+    program_of(two[0]).suspend()
+    ticket, found = two[0].take(np.ones(3, "float32"))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(two[0].wait, ticket)
+        time.sleep(1.5)
+        program_of(two[0]).resume()
+        sums(two[1], np.ones(3, "float32"))
+        waiting.result(30)
+    assert found.tolist() == [2, 2, 2]
 
 
 def test_while_it_waits_it_looks_whether_all_are_there(two):

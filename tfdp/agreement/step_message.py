@@ -36,7 +36,7 @@ class StepMessage:
             )
         self._sent = [0] * questions
         self._count = 0.0
-        self._means: list[tuple[Any, Any]] = []
+        self._logged: list[tuple[Any, Any]] = []
 
     def ask(self, votes: Sequence[int]) -> None:
         """Says what this worker asks for, in each step from the next one on.
@@ -74,8 +74,8 @@ class StepMessage:
             has_votes: Whether it carries what workers ask for, too.
 
         Returns:
-            What the step has returned, as distributed values; `mean_of` knows
-            the means of the numbers in it.
+            What the step has returned, as distributed values; `logged` knows
+            what all workers log of it.
         """
 
         @tf.autograph.experimental.do_not_convert
@@ -90,25 +90,37 @@ class StepMessage:
             for leaf in keras.tree.flatten(outputs)
             if _is_number(self._here(leaf))
         ]
-        self._means = list(zip(numbers, means, strict=True))
+        self._logged = [
+            *zip(numbers, map(self._here, means), strict=True),
+            *((leaf, self._here(leaf)) for leaf in self._without_mean(outputs)),
+        ]
         if has_votes:
             count = self._heard[:1] + 1.0
             self._heard.assign(tf.concat([count, self._here(votes)], 0))
         return outputs
 
-    def mean_of(self, value: Any) -> tf.Tensor | None:
-        """Returns the mean over all replicas of what the last step returned.
+    def logged(self, value: Any) -> Any:
+        """Returns what is logged for what the last step has returned.
 
         Args:
             value: One of the values returned, as it is.
 
         Returns:
-            The mean; `None` where it was not sent.
+            The mean over all replicas of a floating number; what has no mean,
+            as a text or what Python alone knows, of this worker; `None` for
+            anything else.
         """
-        for number, mean in self._means:
-            if number is value:
-                return self._here(mean)
+        for known, log in self._logged:
+            if known is value:
+                return log
         return None
+
+    def _without_mean(self, outputs: Any) -> list[Any]:
+        return [
+            leaf
+            for leaf in keras.tree.flatten(outputs)
+            if not _has_mean(self._here(leaf))
+        ]
 
     def _told(
         self, numbers: Sequence[tf.Tensor], has_votes: bool
@@ -138,4 +150,10 @@ class StepMessage:
 def _is_number(leaf: Any) -> bool:
     return (
         tf.is_tensor(leaf) and leaf.shape.rank == 0 and leaf.dtype.is_floating
+    )
+
+
+def _has_mean(leaf: Any) -> bool:
+    return tf.is_tensor(leaf) and (
+        leaf.dtype.is_floating or leaf.dtype.is_integer
     )

@@ -190,7 +190,8 @@ class DataParallelStrategy(tf.distribute.Strategy):
         if model is not None:
             seed_layers(model, self.random_by)
         with metrics_of_all(model):
-            if self.message is None or not keras_fit.is_own_call_of_run():
+            is_own = model is not None and keras_fit.is_own_call_of_run()
+            if self.message is None or not is_own:
                 return self._run(counting, args, kwargs, options)
             return self.message.sent_with(
                 lambda step: self._run(step, args, kwargs, options),
@@ -257,9 +258,9 @@ class DataParallelStrategy(tf.distribute.Strategy):
             )
         is_mean = reduce_op in ("MEAN", tf.distribute.ReduceOp.MEAN)
         if self.message is not None and is_mean:
-            mean = self.message.mean_of(value)
-            if mean is not None:
-                return mean
+            log = self.message.logged(value)
+            if log is not None:
+                return log
         if axis == 0 and _are_scalars(self.experimental_local_results(value)):
             axis = None
         return super().reduce(reduce_op, value, axis=axis)

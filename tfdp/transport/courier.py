@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,11 +14,14 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+import psutil
 
 from tfdp.transport.messages import DONE, REQUEST
 from tfdp.transport.shared_memory import SharedMemory
 
 _LOOK_SECONDS = 1.0
+# As many looks; where a whole job is stopped, it may go on before its worker.
+_STOPPED_LOOKS = 3
 _END_SECONDS = 3.0
 
 
@@ -144,7 +148,7 @@ class Courier:
             ticket: What `take` has returned.
 
         Raises:
-            ConnectionError: If another worker is lost.
+            ConnectionError: If another worker is lost, or a program.
         """
         with self._waiting:
             while self._done < ticket:
@@ -154,17 +158,34 @@ class Courier:
     def _heard(self) -> bytes:
         if self._failure:
             raise ConnectionError(self._failure)
+        stopped = 0
+        while not self._connection.poll(_LOOK_SECONDS):
+            self.watch()
+            stopped = stopped + 1 if self._is_stopped() else 0
+            if stopped == _STOPPED_LOOKS:
+                raise self._failed("is stopped")
         try:
-            while not self._connection.poll(_LOOK_SECONDS):
-                self.watch()
             message = self._connection.recv_bytes()
         except (EOFError, OSError):
             code = self._process.wait()
-            message = f"the program has ended with {code}".encode()
+            by = f"by {signal.Signals(-code).name}" if code < 0 else f"{code}"
+            raise self._failed(f"has ended, {by}") from None
         if message == DONE or message.startswith(b"["):
             return message
         self._failure = message.decode(errors="replace")
         raise ConnectionError(self._failure)
+
+    def _is_stopped(self) -> bool:
+        status = psutil.Process(self.pid).status()
+        return bool(status == psutil.STATUS_STOPPED)
+
+    def _failed(self, how: str) -> ConnectionError:
+        self._failure = (
+            "A worker must keep the process by which its gradients travel. "
+            f"Received: process {self.pid}, {how}. Look at what has done that, "
+            "such as too little memory, and start all workers again."
+        )
+        return ConnectionError(self._failure)
 
 
 def _end(

@@ -1,6 +1,5 @@
 """Sums over workers that travel by a carrier, and not by TensorFlow."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,17 +7,19 @@ import tensorflow as tf
 
 from tfdp.step import Gradient
 from tfdp.strategy import Carrier
+from tfdp.synchronization.travel.packs import Packed, num_bytes
 
-# Smaller ones share a message; and alone they are none worth sending.
-_LARGE = 256 * 1024
+# What is less TensorFlow carries as fast, or faster.
+_WORTH_IT = 2**21
 
 
 def carried(tensors: Sequence[Gradient]) -> list[int]:
     """Returns the places of those tensors that a carrier takes.
 
     They are the same on all workers, as a graph knows the shapes. A carrier
-    takes dense tensors of float32, and none where they are small together:
-    gloo adds numbers of 16 bits up by software, and knows no bfloat16.
+    takes dense tensors of float32, and none where they are less than 2 MiB
+    together: gloo adds numbers of 16 bits up by software, and knows no
+    bfloat16.
 
     Args:
         tensors: What is to be added up.
@@ -26,19 +27,17 @@ def carried(tensors: Sequence[Gradient]) -> list[int]:
     Example:
 
     >>> rows = tf.IndexedSlices(tf.zeros((2, 2)), tf.constant([0, 1]))
-    >>> large, small = tf.zeros((512, 256)), tf.zeros(2)
+    >>> large, small = tf.zeros((1024, 1024)), tf.zeros(2)
     >>> carried([large, rows, small]), carried([small])
     ([0, 2], [])
     """
     places = [
         place
         for place, each in enumerate(tensors)
-        if not isinstance(each, tf.IndexedSlices)
-        and each.dtype == tf.float32
-        and each.shape.num_elements()
+        if num_bytes(each) and each.dtype == tf.float32
     ]
-    size = sum(_size(tensors[place]) for place in places)
-    return places if size > _LARGE else []
+    size = sum(num_bytes(tensors[place]) for place in places)
+    return places if size >= _WORTH_IT else []
 
 
 def sums_by(carrier: Carrier, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -54,18 +53,16 @@ def sums_by(carrier: Carrier, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     Returns:
         The sums.
     """
-    messages = _messages(tensors)
+    packed = Packed(tensors, sum(map(num_bytes, tensors)))
+    messages = packed.tensors[::-1]
     with tf.control_dependencies([carrier.turn.assign_add(1)]):
         turn = tf.no_op()
     journey = _Journey(carrier)
     tickets: list[tf.Tensor] = []
-    for places in messages:
+    for place, message in enumerate(messages):
         with tf.control_dependencies([turn, *tickets[-1:]]):
-            message = _packed([tensors[place] for place in places])
             tickets.append(
-                tf.numpy_function(
-                    journey.leave, [len(tickets), message], tf.int64
-                )
+                tf.numpy_function(journey.leave, [place, message], tf.int64)
             )
     # Run eagerly, one result is no list.
     arrived = tf.nest.flatten(
@@ -73,11 +70,11 @@ def sums_by(carrier: Carrier, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     )
     with tf.control_dependencies([arrived[0]]):
         carrier.turn.assign_add(0)
-    sums: dict[int, tf.Tensor] = {}
-    for places, message in zip(messages, arrived, strict=True):
-        parts = _unpacked(message, [tensors[place] for place in places])
-        sums.update(zip(places, parts, strict=True))
-    return [sums[place] for place in range(len(tensors))]
+    sums = [
+        tf.ensure_shape(total, message.shape)
+        for total, message in zip(arrived, messages, strict=True)
+    ]
+    return packed.unpacked(sums[::-1])
 
 
 class _Journey:
@@ -95,36 +92,3 @@ class _Journey:
         self._courier.wait(int(max(tickets)))
         sums, self._sums = self._sums, {}
         return [sums[place] for place in range(len(tickets))]
-
-
-def _messages(tensors: Sequence[tf.Tensor]) -> list[list[int]]:
-    """Places of what leaves together, in the order to leave in."""
-    is_large = [_size(each) > _LARGE for each in tensors]
-    large = [[place] for place, large in enumerate(is_large) if large]
-    small = [place for place, large in enumerate(is_large) if not large]
-    return large[::-1] + ([small] if small else [])
-
-
-def _packed(tensors: list[tf.Tensor]) -> tf.Tensor:
-    if len(tensors) == 1:
-        return tensors[0]
-    return tf.concat([tf.reshape(each, [-1]) for each in tensors], 0)
-
-
-def _unpacked(message: tf.Tensor, like: list[tf.Tensor]) -> list[tf.Tensor]:
-    if len(like) == 1:
-        return [tf.ensure_shape(message, like[0].shape)]
-    message.set_shape([sum(_count(each) for each in like)])
-    parts = tf.split(message, [_count(each) for each in like])
-    return [
-        tf.reshape(part, each.shape)
-        for part, each in zip(parts, like, strict=True)
-    ]
-
-
-def _count(tensor: tf.Tensor) -> int:
-    return math.prod(tensor.shape)
-
-
-def _size(tensor: tf.Tensor) -> int:
-    return _count(tensor) * tensor.dtype.size

@@ -37,7 +37,7 @@ def ready_first(
     waiting: list[int] = []
     waiting_bytes = 0
     for place in reversed(range(len(gradients))):
-        size = _bytes(gradients[place])
+        size = num_bytes(gradients[place])
         if size > bytes_per_pack:
             sent.append(place)
             continue
@@ -120,7 +120,7 @@ def _groups(
     size = 0
     for place in reversed(places):
         groups[-1].append(place)
-        size += _bytes(tensors[place])
+        size += num_bytes(tensors[place])
         if size > bytes_per_pack:
             groups.append([])
             size = 0
@@ -132,7 +132,8 @@ def _flat(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.concat(flat, axis=0)
 
 
-def _bytes(gradient: Gradient) -> int:
+def num_bytes(gradient: Gradient) -> int:
+    """Returns the size of a dense gradient whose shape is known, else 0."""
     if isinstance(gradient, tf.IndexedSlices):
         # Slices travel apart.
         return 0

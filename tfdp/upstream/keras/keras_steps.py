@@ -22,14 +22,12 @@ _loss_tracker = Member("_loss_tracker", serves=_SERVES)
 _call_has_training_arg = Member("_call_has_training_arg", serves=_SERVES)
 
 
-class _Inside:
+class _Inside(int):
     """What a model answers for `jit_compile`, so that Keras compiles nothing.
 
-    It is gone with the next `compile`, as the answer to that is.
+    It is gone with the next `compile`, as the answer to that is. A number, 0,
+    it is copied and saved as `False` would be.
     """
-
-    def __bool__(self) -> bool:
-        return False
 
     def __repr__(self) -> str:
         return "inside of each replica"
@@ -44,13 +42,13 @@ def compile_inside(model: keras.Model) -> None:
     Args:
         model: A model that is about to make its function of training.
     """
-    if model.jit_compile is True:
+    if model.jit_compile:
         _jit_compile.replace(model, _Inside())
 
 
 def compiles(model: keras.Model) -> bool:
     """Whether a model is to be compiled, as a whole or inside of replicas."""
-    return model.jit_compile is True or isinstance(model.jit_compile, _Inside)
+    return bool(model.jit_compile) or isinstance(model.jit_compile, _Inside)
 
 
 def was_refused(model: keras.Model) -> bool:
@@ -59,7 +57,8 @@ def was_refused(model: keras.Model) -> bool:
     As it does where a layer says that it cannot be compiled.
     """
     asked = (_compile_config.of(model).config or {}).get("jit_compile")
-    return asked is True and not compiles(model) and not model.run_eagerly
+    is_asked = bool(asked) and asked != "auto"
+    return is_asked and not compiles(model) and not model.run_eagerly
 
 
 def loss_and_outputs(
