@@ -18,7 +18,9 @@ def strategy(replicas):
     return tfdp.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
 
 
-def trained(make, replicas=2, steps=1, optimizer=None, *, whole=False):
+def trained(
+    make, replicas=2, steps=1, optimizer=None, *, whole=False, samples=24
+):
     """Returns a model after an epoch, and what tfdp has told meanwhile."""
     keras.utils.set_random_seed(0)
     with strategy(replicas).scope():
@@ -29,9 +31,9 @@ def trained(make, replicas=2, steps=1, optimizer=None, *, whole=False):
         warnings.simplefilter("always")
         history = model.fit(
             # Otherwise of a size that is not known before.
-            tf.data.Dataset.from_tensor_slices((X, Y)).batch(
-                BATCH // steps, drop_remainder=whole
-            ),
+            tf.data.Dataset.from_tensor_slices((X, Y))
+            .take(samples)
+            .batch(BATCH // steps, drop_remainder=whole),
             verbose=0,
             callbacks=[tfdp.callbacks.DataParallel()],
         )

@@ -71,6 +71,38 @@ def test_a_counter_is_known(change, counts):
     assert graphs.counts(found) is counts
 
 
+def in_a_branch(v, w, x, known):
+    tf.cond(w > 0, lambda: v.assign_add(1.0), lambda: v + 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "moved"),
+    [
+        (lambda v, w, x, known: v.assign_add(1.0), ""),
+        (lambda v, w, x, known: v.assign(0.5 * v + w), ""),
+        (lambda v, w, x, known: v.assign_add(known), ""),
+        (lambda v, w, x, known: v.assign_add(tf.reduce_sum(x)), "v"),
+        # By what has not been changed by it until the next step.
+        (lambda v, w, x, known: (v.assign_add(w), w.assign(x[0])), "vw"),
+        (in_a_branch, "v"),
+    ],
+)
+def test_what_samples_move_is_known_from_what_moves_anyway(change, moved):
+    v, w = tf.Variable(1.0), tf.Variable(1.0)
+    given = []
+
+    def step(x):
+        known = tf.reduce_sum(x)
+        given.extend([x.ref(), known.ref()])
+        change(v, w, x, known)
+
+    operations = traced(step, tf.constant([1.0])).get_operations()
+    source, known = given
+    found = graphs.moved_by([source], {known}, operations)
+    names = {id(v.handle): "v", id(w.handle): "w"}
+    assert "".join(sorted(map(names.get, found))) == moved
+
+
 @contract("gradient_tape", serves="gradients are not told from losses")
 def test_what_a_tape_makes_has_its_name():
     weight = tf.Variable(2.0)

@@ -55,7 +55,11 @@ MOVES = {
 EXACT = {
     "counter": lambda s, x: s.assign_add(1.0),
     "by itself": lambda s, x: s.assign(0.5 * s + 1.0),
+    "by a branch": lambda s, x: s.assign(
+        tf.cond(s > 1.0, lambda: s + 1.0, lambda: s + 2.0)
+    ),
 }
+ENDS = pytest.mark.parametrize("samples", [24, 17])  # The last batch is of one.
 
 
 @pytest.mark.sampled
@@ -68,16 +72,20 @@ def test_state_that_moves_with_a_part_of_the_batch_is_told_once(name):
 
 
 @pytest.mark.sampled
+@ENDS
 @pytest.mark.parametrize("name", MOVES)
-def test_state_that_moves_with_the_rows_of_all_is_that_of_one_device(name):
+def test_state_that_moves_with_the_rows_of_all_is_that_of_one_device(
+    name, samples
+):
     make = observing(lambda s, x: MOVES[name](s, of_all(x)))
-    assert difference(make) <= 1e-5
+    assert difference(make, samples=samples) <= 1e-5
 
 
 @pytest.mark.sampled
+@ENDS
 @pytest.mark.parametrize("name", EXACT)
-def test_state_that_moves_without_the_batch_is_not_told(name):
-    assert difference(observing(EXACT[name])) <= 1e-5
+def test_state_that_moves_without_the_batch_is_not_told(name, samples):
+    assert difference(observing(EXACT[name]), samples=samples) <= 1e-5
 
 
 class Tracking(keras.Model):

@@ -29,6 +29,7 @@ _CALLS = {"Case", "EagerPyFunc", "If", "PartitionedCall", "PyFunc", "While"}
 # The same for whatever numbers, that of finite ones among them.
 _BLIND = {"IsFinite", "IsInf", "IsNan", "OnesLike", "Rank", "Shape", "Size"}
 _BLIND |= {"ZerosLike"}
+_CHANGES = ("Assign", "ResourceScatter")
 _COUNTING = {"Add", "AddV2", "Cast", "Const", "Identity", "Placeholder", "Sub"}
 _COUNTING |= {"ReadVariableOp"}
 
@@ -53,8 +54,64 @@ class Assignment(NamedTuple):
 def assignments(operations: Iterable[tf.Operation]) -> Iterator[Assignment]:
     """Finds the variables that operations of a graph change."""
     for each in operations:
-        if each.type.startswith(("Assign", "ResourceScatter")):
+        if each.type.startswith(_CHANGES):
             yield Assignment(outside(each.inputs[0]), each)
+
+
+def moved_by(
+    sources: Iterable[Any],
+    known: Container[Any],
+    operations: Iterable[tf.Operation],
+) -> set[int]:
+    """Finds the variables that operations change by certain tensors.
+
+    Args:
+        sources: References of the tensors.
+        known: References of tensors that count as computed from nothing.
+        operations: Those of a graph, in the order in which they were made.
+
+    Returns:
+        Identities of the variables' handles; of those, too, that a function
+        or a branch is given, where no change is seen.
+    """
+    operations = list(operations)
+    handles = {
+        each.ref(): id(outside(each))
+        for operation in operations
+        for each in operation.inputs
+        if each.dtype == tf.resource
+    }
+    changed = {
+        handles[each.inputs[0].ref()]
+        for each in operations
+        if each.type.startswith(_CHANGES)
+    }
+    found = {
+        handles[each.ref()]
+        for operation in operations
+        if operation.type.endswith(tuple(_CALLS))
+        for each in operation.inputs
+        if each.dtype == tf.resource
+    } - changed
+    computed = set(sources)
+
+    def is_computed(tensor: tf.Tensor) -> bool:
+        return tensor.ref() in computed or handles.get(tensor.ref()) in found
+
+    size = -1
+    while size != len(found):
+        size = len(found)
+        for each in operations:
+            if not each.type.startswith(_CHANGES):
+                computed.update(
+                    output.ref()
+                    for output in each.outputs
+                    if output.ref() not in known
+                    and any(map(is_computed, _inputs(output)))
+                )
+            elif any(map(is_computed, list(each.inputs)[1:])):
+                found.add(handles[each.inputs[0].ref()])
+    return found
 
 
 def outside(tensor: tf.Tensor) -> tf.Tensor:

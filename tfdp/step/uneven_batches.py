@@ -11,12 +11,13 @@ takes its share.
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfdp.step.graphs import moved_by
 from tfdp.step.logged_losses import (
     logs_itself,
     noted_step,
@@ -31,7 +32,9 @@ from tfdp.step.samples import (
     step_began,
     training,
 )
+from tfdp.step.waiting import tensors_in
 from tfdp.upstream.keras import inspection, keras_fit, keras_models
+from tfdp.upstream.tensorflow import tf_replicas
 
 _TENSORS = (tf.Tensor, tf.SparseTensor, tf.RaggedTensor)
 
@@ -146,17 +149,45 @@ def _on_any_size(fn: Callable[..., Any], model: keras.Model, data: Any) -> Any:
         if _reduces_inside(model):
             weight = tf.cast(size > 0, tf.float32)
             stack.enter_context(keras_models.weighing_statistics(weight))
-        state = _state(model)
-        before = [tf.identity(variable) for variable in state]
-        outputs = fn(_never_empty(data, size))
+        before = [(each, tf.identity(each)) for each in _state(model)]
+        filled = _never_empty(data, size)
+        with _noting_moved(filled) as is_moved:
+            outputs = fn(filled)
 
     def put_back() -> tf.Tensor:
-        for variable, value in zip(state, before, strict=True):
-            variable.assign(value)
+        for variable, value in before:
+            if is_moved(variable):
+                variable.assign(value)
         return tf.constant(0)
 
     tf.cond(tf.equal(size, 0), put_back, lambda: tf.constant(0))
     return outputs
+
+
+@contextlib.contextmanager
+def _noting_moved(data: Any) -> Iterator[Callable[[tf.Variable], bool]]:
+    """Notes which variables are moved by samples, and not by each step.
+
+    What counts steps, or is made of the samples of all replicas, moves on a
+    replica without samples, too. Run eagerly, nothing shows which do.
+    """
+    if tf.executing_eagerly():
+        yield lambda variable: True
+        return
+    graph = tf.compat.v1.get_default_graph()
+    begin = len(graph.get_operations())
+    sources = {each.ref() for each in tensors_in(data)}
+    of_all: set[Any] = set()
+
+    def note(result: Any) -> None:
+        of_all.update(each.ref() for each in tensors_in(result))
+
+    @functools.cache
+    def moved() -> set[int]:
+        return moved_by(sources, of_all, graph.get_operations()[begin:])
+
+    with tf_replicas.noting_results(note):
+        yield lambda variable: id(variable.handle) in moved()
 
 
 def _predict(fn: Callable[..., Any], data: Any) -> Any:
