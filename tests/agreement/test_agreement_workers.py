@@ -244,14 +244,53 @@ def build_another(name):
         optimizer = tfdp.DistributedOptimizer(keras.optimizers.get(chosen))
         optimizer.build(head.trainable_variables)
         late = keras.Variable("glorot_uniform", shape=(3,))
-    made = (*head.weights, *optimizer.variables, late)
-    return [variable.numpy().tolist() for variable in made]
+        others = [
+            keras.Variable(strategy.worker_index, dtype=kind)
+            for kind in ("bfloat16", "uint8", "int64")
+        ]
+    made = (*head.weights, *optimizer.variables, late, *others)
+    return [keras.ops.convert_to_numpy(each).tolist() for each in made]
 
 
 def test_workers_that_fill_slots_alone_have_the_same_variables():
     one, other = tfdp.testing.run_workers(build_another, 2, ["nothing"])
     assert one == other
     assert one[0] != [0]
+
+
+def half(strategy=None):
+    """A loss of a model all in bfloat16, after two epochs."""
+    strategy = strategy or tfdp.auto_strategy()
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = keras.Sequential(
+            [
+                keras.Input((4,), dtype="bfloat16"),
+                keras.layers.Dense(8, dtype="bfloat16"),
+                keras.layers.Dense(1, dtype="bfloat16"),
+            ]
+        )
+        sgd = keras.optimizers.SGD(0.05)
+        model.compile(tfdp.DistributedOptimizer(sgd), "mse")
+    fitted = model.fit(
+        x,
+        x[:, :1],
+        batch_size=16,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        callbacks=[tfdp.callbacks.DataParallel()],
+    )
+    return fitted.history["loss"]
+
+
+def test_a_model_all_in_bfloat16_trains_on_workers():
+    one, other = tfdp.testing.run_workers(half, 2)
+    assert one == other
+    expected = half(tfdp.MirroredStrategy(["CPU:0"]))
+    np.testing.assert_allclose(one, expected, rtol=2e-2)
+    assert one[1] < 0.9 * one[0]
 
 
 def test_another_optimizer_is_told_before_its_slots_are_made():

@@ -35,7 +35,10 @@ from tfdp.strategy.distributed_dataset import (
     prepared,
 )
 from tfdp.strategy.first_step import FirstStep
-from tfdp.strategy.same_variables import naming_other_variables
+from tfdp.strategy.same_variables import (
+    naming_other_variables,
+    sending_any_type,
+)
 from tfdp.strategy.sparse_rows import as_rows, with_tensors
 from tfdp.upstream.keras import (
     keras_data,
@@ -118,6 +121,7 @@ class DataParallelStrategy(tf.distribute.Strategy):
         contexts = [super().scope, lambda: seeded_by(self.random_by)]
         if self.num_workers > 1:
             contexts.append(lambda: naming_other_variables(self.worker_index))
+            contexts.append(lambda: sending_any_type(self))
         build = keras_fit.symbolic_build()
         if build is not None:
             keras_steps.compile_inside(build.model)

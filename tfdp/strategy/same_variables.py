@@ -7,12 +7,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdp.agreement import check_same
+from tfdp.agreement import broadcast, check_same
 from tfdp.upstream.keras import keras_variables
 from tfdp.upstream.tensorflow import tf_runtime
 
 # What TensorFlow says where two workers come to one place with two variables.
 _SIGNS = "in the collective instance", "Collective instance"
+# Of what types TensorFlow's workers send each other the values.
+_SENT = {tf.bool, tf.float16, tf.float32, tf.float64, tf.int32, tf.int64}
 
 
 def naming_other_variables(
@@ -46,6 +48,29 @@ def naming_other_variables(
                 "versions, on every worker. "
                 f"TensorFlow says: {error.message}",
             ) from error
+
+    return tf.variable_creator_scope(creator)
+
+
+def sending_any_type(
+    strategy: tf.distribute.MultiWorkerMirroredStrategy,
+) -> contextlib.AbstractContextManager[None]:
+    """Makes variables of any type in its context, bfloat16 among them.
+
+    Args:
+        strategy: The strategy, whose workers send the chief's initial values.
+    """
+
+    def creator(next_creator: Any, **arguments: Any) -> tf.Variable:
+        value = arguments["initial_value"]
+        dtype = arguments.get("dtype") or getattr(value, "dtype", tf.float32)
+        if tf.as_dtype(dtype) in _SENT or not tf.executing_eagerly():
+            return next_creator(**arguments)
+        value = value() if callable(value) else value
+        chiefs = broadcast(strategy, tf.convert_to_tensor(value, dtype).numpy())
+        arguments["initial_value"] = tf.convert_to_tensor(chiefs, dtype)
+        with tf_runtime.making_variables_alone(strategy):
+            return next_creator(**arguments)
 
     return tf.variable_creator_scope(creator)
 
