@@ -72,7 +72,7 @@ failures: $(INSTALLED)  ## Lets a worker fail in every way, and prints a table
 	@$(BIN)/python tests/shared/failures.py $(ARGS) 2>/dev/null
 
 gpu: $(INSTALLED)  ## Checks on a GPU what tests check on CPUs; says so without one
-	@$(BIN)/python tests/shared/gpu.py $(ARGS) 2>/dev/null
+	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -W ignore tests/shared/gpu.py $(ARGS)
 
 elastic: $(INSTALLED)  ## Trains on 4, 3, 1 and 2 workers in turn, and compares
 	@$(BIN)/python tests/shared/elastic.py 2>/dev/null

@@ -91,6 +91,15 @@ def test_what_one_takes_does_not_wait_for_the_others(two):
     assert found.tolist() == sums_of_other[0].tolist() == [2, 2, 2]
 
 
+def test_a_program_that_does_not_begin_is_told():
+    courier = Courier(0, 1, "127.0.0.1", seconds=0.01)
+    try:
+        with pytest.raises(ConnectionError, match=r"begun within 0\.01 s"):
+            courier.address()
+    finally:
+        courier.close()
+
+
 def test_a_program_that_is_gone_is_noticed_at_once(two):
     program_of(two[1]).kill()
     ticket, _ = two[0].take(np.ones(3, "float32"))

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -61,6 +63,7 @@ class Courier:
         self.watch: Callable[[], None] = lambda: None
         self.taken = self._done = 0
         self._failure = ""
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._waiting = threading.Lock()
         ours, theirs = socket.socketpair()
@@ -106,9 +109,9 @@ class Courier:
         """Returns what the other workers need to find this one's program.
 
         Raises:
-            ConnectionError: If it cannot listen.
+            ConnectionError: If it cannot listen, or does not begin in time.
         """
-        return json.loads(self._heard())
+        return json.loads(self._heard(self._seconds))
 
     def connect(self, addresses: Sequence[Any]) -> None:
         """Has the program meet those of the other workers.
@@ -155,12 +158,14 @@ class Courier:
                 self._heard()
                 self._done += 1
 
-    def _heard(self) -> bytes:
+    def _heard(self, seconds: float = math.inf) -> bytes:
         if self._failure:
             raise ConnectionError(self._failure)
-        stopped = 0
-        while not self._connection.poll(_LOOK_SECONDS):
+        stopped, until = 0, time.monotonic() + seconds
+        while not self._connection.poll(min(_LOOK_SECONDS, seconds)):
             self.watch()
+            if time.monotonic() > until:
+                raise self._failed(f"has not begun within {seconds:g} s")
             stopped = stopped + 1 if self._is_stopped() else 0
             if stopped == _STOPPED_LOOKS:
                 raise self._failed("is stopped")
