@@ -13,7 +13,7 @@ class MirroredStrategy(DataParallelStrategy, tf.distribute.MirroredStrategy):
     """`tf.distribute.MirroredStrategy` that trains Keras 3 models exactly.
 
     Replicas of a model on several devices of one machine. On CPU devices
-    gradients are reduced on one of them, which works for any number of
+    each gradient is reduced on one of them, which works for any number of
     strategies in a process and inside loops, where TensorFlow's default, a
     ring of collectives, does not.
 
@@ -68,8 +68,14 @@ class MirroredStrategy(DataParallelStrategy, tf.distribute.MirroredStrategy):
             checked = checked_groups(groups)
             devices = [group[0] for group in checked]
         names = devices or tf.config.list_logical_devices("GPU") or ["CPU:0"]
-        if cross_device_ops is None and any("CPU" in str(n) for n in names):
+        are_cpus = ["CPU" in str(name) for name in names]
+        is_default = cross_device_ops is None
+        if is_default and any(are_cpus):
             cross_device_ops = tf.distribute.ReductionToOneDevice()
         super().__init__(devices, cross_device_ops)
+        # CPUs of one process read what lies on another.
+        self.sums_at: Sequence[str] = ()
+        if is_default and all(are_cpus):
+            self.sums_at = self.extended.worker_devices
         if checked is not None:
             self.groups = beside(self.extended.worker_devices, checked)

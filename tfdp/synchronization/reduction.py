@@ -1,6 +1,6 @@
 """Sums over replicas, and the means that are made of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -56,7 +56,7 @@ def all_reduced_compressed(
     count: tf.Tensor | None,
     scale: tf.Tensor | None,
     compression: str,
-    add_up: Callable[[Sequence[Gradient]], list[Gradient]] = all_reduced,
+    owners: Sequence[str] | None = None,
 ) -> list[Gradient]:
     """Returns the means, or the sums where there is no count."""
     factor = tf.constant(1.0)
@@ -65,9 +65,13 @@ def all_reduced_compressed(
     if scale is not None:
         factor /= scale
     parts = [compressed(each, factor, compression) for each in gradients]
+    if owners is None:
+        totals = all_reduced(parts)
+    else:
+        totals = sums_at_owners(parts, owners)
     sums = [
         decompressed(total, gradient.dtype, compression)
-        for total, gradient in zip(add_up(parts), gradients, strict=True)
+        for total, gradient in zip(totals, gradients, strict=True)
     ]
     if scale is None:
         return sums
@@ -77,29 +81,34 @@ def all_reduced_compressed(
 
 
 def sums_at_owners(
-    gradients: Sequence[Gradient], devices: Sequence[str]
+    gradients: Sequence[Gradient],
+    devices: Sequence[str],
+    count: tf.Tensor | None = None,
 ) -> list[Gradient]:
     """Adds up gradients over replicas, in replica context, without copies.
 
     Args:
         gradients: Gradients of this replica.
         devices: For each, where to add it up.
+        count: Scalar, the same on all replicas, to divide the sums by.
 
     Returns:
         The sums, where they are; on every replica the same tensors.
     """
 
-    def add(strategy: tf.distribute.Strategy, given: list[Any]) -> list[Any]:
+    def add(
+        strategy: tf.distribute.Strategy, given: list[Any], counts: Any
+    ) -> list[Any]:
+        first, *_ = strategy.experimental_local_results(counts)
         sums = []
         for gradient, device in zip(given, devices, strict=True):
             with tf.device(device), tf.name_scope("tfdp_sum"):
-                sums.append(
-                    _sum_of(strategy.experimental_local_results(gradient))
-                )
+                parts = strategy.experimental_local_results(gradient)
+                sums.append(divided(_sum_of(parts), first))
         return sums
 
     context = tf.distribute.get_replica_context()
-    return context.merge_call(add, args=(list(gradients),))
+    return context.merge_call(add, args=(list(gradients), count))
 
 
 def _sum_of(parts: Sequence[Gradient]) -> Gradient:
@@ -112,8 +121,10 @@ def _sum_of(parts: Sequence[Gradient]) -> Gradient:
     )
 
 
-def divided(total: Gradient, count: tf.Tensor) -> Gradient:
-    """Divides a sum by a scalar; by zero, it is zero."""
+def divided(total: Gradient, count: tf.Tensor | None) -> Gradient:
+    """Divides a sum by a scalar, if there is one; by zero, it is zero."""
+    if count is None:
+        return total
     return on_values(
         lambda v: tf.math.divide_no_nan(v, tf.cast(count, v.dtype)), total
     )

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from tfdp.step import Gradient
 from tfdp.strategy import counts_samples, uncounted
-from tfdp.synchronization.reduction import all_reduced, sums_at_owners
 from tfdp.synchronization.shards import (
     GatheredSlots,
     NotInCheckpoints,
@@ -221,37 +220,16 @@ class ShardedState(Synchronous):
         whole = super().packed
         return Packed(gradients, 0) if self.gradients else whole(gradients)
 
-    def sums(self, gradients: Sequence[Gradient]) -> list[Gradient]:
-        """Adds up gradients over all replicas, in replica context.
+    def owners(self, gradients: Sequence[Gradient]) -> Sequence[str] | None:
+        """Returns the devices of the owners, in stage 2.
 
         Args:
             gradients: This replica's.
-
-        Returns:
-            The sums; in stage 2 each lies with its owner.
         """
         if not self.gradients:
-            return super().sums(gradients)
-        devices = [
-            self._owned.parts[0][owner].device for owner in self._expected
-        ]
-        return sums_at_owners(gradients, devices)
-
-    def sums_with(
-        self, gradients: Sequence[Gradient], numbers: Sequence[tf.Tensor]
-    ) -> tuple[list[Gradient], list[tf.Tensor]]:
-        """Adds up gradients and some numbers, together if they can be.
-
-        Args:
-            gradients: This replica's gradients, of one dtype.
-            numbers: This replica's numbers, of the same.
-
-        Returns:
-            The sums of the gradients, and of the numbers.
-        """
-        if not self.gradients:
-            return super().sums_with(gradients, numbers)
-        return self.sums(gradients), all_reduced(numbers) if numbers else []
+            return super().owners(gradients)
+        parts = self._owned.parts[0]
+        return [parts[owner].device for owner in self._expected]
 
     def _update(
         self,

@@ -15,6 +15,7 @@ from tfdp.synchronization.reduction import (
     divided,
     num_replicas,
     pack_size,
+    sums_at_owners,
 )
 from tfdp.synchronization.synchronization import Reduced, Synchronization
 from tfdp.synchronization.travel import Packed
@@ -41,19 +42,25 @@ class Synchronous(Synchronization):
         numbers = [each for each in (scatter, weight) if each is not None]
         packed = self.packed(gradients)
         gradients = packed.tensors
+        owners = self.owners(gradients) if num_replicas() > 1 else None
         if self.compression and num_replicas() > 1:
             numbers = all_reduced(numbers)
             count = None if weight is None else numbers[-1]
             means = all_reduced_compressed(
-                gradients, count, scale, self.compression, self.sums
+                gradients, count, scale, self.compression, owners
             )
+        elif owners is not None:
+            numbers = all_reduced(numbers)
+            count = None if weight is None else numbers[-1]
+            means = sums_at_owners(gradients, owners, count)
         else:
             # Tensors of one type share a pack.
             dtype = gradients[0].dtype
             numbers = [tf.cast(each, dtype) for each in numbers]
-            sums, numbers = self.sums_with(gradients, numbers)
+            sums = all_reduced([*gradients, *numbers])
+            numbers = sums[len(gradients) :]
             count = None if weight is None else numbers[-1]
-            means = sums if count is None else [divided(s, count) for s in sums]
+            means = [divided(each, count) for each in sums[: len(gradients)]]
         means = [deduplicated(mean) for mean in packed.unpacked(means)]
         if scatter is None or count is None:
             return Reduced(means)
@@ -78,31 +85,21 @@ class Synchronous(Synchronization):
         """
         return Packed(gradients, pack_size() if num_replicas() > 1 else 0)
 
-    def sums(self, gradients: Sequence[Gradient]) -> list[Gradient]:
-        """Adds up gradients over all replicas, in replica context.
+    def owners(self, gradients: Sequence[Gradient]) -> Sequence[str] | None:
+        """Returns where each gradient is added up, in replica context.
 
         Args:
             gradients: This replica's.
 
         Returns:
-            The sums.
+            A device for each, where all replicas find the sum; `None` where
+            all of them get it by an all-reduce.
         """
-        return all_reduced(gradients)
-
-    def sums_with(
-        self, gradients: Sequence[Gradient], numbers: Sequence[tf.Tensor]
-    ) -> tuple[list[Gradient], list[tf.Tensor]]:
-        """Adds up gradients and some numbers, together if they can be.
-
-        Args:
-            gradients: This replica's gradients, of one dtype.
-            numbers: This replica's numbers, of the same.
-
-        Returns:
-            The sums of the gradients, and of the numbers.
-        """
-        sums = all_reduced([*gradients, *numbers])
-        return sums[: len(gradients)], sums[len(gradients) :]
+        strategy = tf.distribute.get_replica_context().strategy
+        devices = getattr(strategy, "sums_at", ())
+        if not devices:
+            return None
+        return [devices[i % len(devices)] for i in range(len(gradients))]
 
 
 def checked_synchronization(given: Any) -> Synchronization:
