@@ -3,6 +3,7 @@
 import inspect
 
 import keras
+import numpy as np
 import problem
 import tensorflow as tf
 
@@ -66,6 +67,7 @@ class Seen(keras.callbacks.Callback):
         logs = dict(logs)
         if "text" in logs:
             logs |= {"text": str(logs["text"]), "yes": bool(logs["yes"])}
+            logs["two"] = np.asarray(logs["two"]).tolist()
         self.logs.append(logs)
         if self.ask is not None:
             self.ask(self, len(self.logs))
@@ -120,8 +122,8 @@ def fitted(model, ask=None, epochs=1, data=None):
             verbose=0,
             callbacks=[edges, seen],
         ).history
-        history.pop("text", None)
-        history.pop("yes", None)
+        for name in {"text", "yes", "two"} & history.keys():
+            del history[name]
     finally:
         ballot.all_gather = gather
     return {

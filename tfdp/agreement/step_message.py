@@ -106,9 +106,9 @@ class StepMessage:
             value: One of the values returned, as it is.
 
         Returns:
-            The mean over all replicas of a floating number; what has no mean,
-            as a text or what Python alone knows, of this worker; `None` for
-            anything else.
+            The mean over all replicas of floating numbers, of each where there
+            are as many on all; what has no mean, as a text or what Python alone
+            knows, of this worker; `None` for anything else.
         """
         for known, log in self._logged:
             if known is value:
@@ -127,7 +127,7 @@ class StepMessage:
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Returns means of numbers, and sums of votes, in replica context."""
         context = tf.distribute.get_replica_context()
-        parts = [tf.reshape(tf.cast(n, tf.float64), [1]) for n in numbers]
+        parts = [tf.reshape(tf.cast(n, tf.float64), [-1]) for n in numbers]
         if has_votes:
             place = context.replica_id_in_sync_group % self._replicas_here
             own = self._own.read_value()
@@ -138,10 +138,12 @@ class StepMessage:
             total = context.all_reduce(
                 tf.distribute.ReduceOp.SUM, tf.concat(parts, 0)
             )
-        means = total[: len(numbers)] / self._replicas
+        sizes = [each.shape.num_elements() for each in numbers]
+        *sums, votes = tf.split(total, [*sizes, total.shape[0] - sum(sizes)])
         return [
-            tf.cast(means[i], number.dtype) for i, number in enumerate(numbers)
-        ], total[len(numbers) :]
+            tf.cast(tf.reshape(each / self._replicas, like.shape), like.dtype)
+            for each, like in zip(sums, numbers, strict=True)
+        ], votes
 
     def _here(self, value: Any) -> Any:
         return self._strategy.experimental_local_results(value)[0]
@@ -149,7 +151,9 @@ class StepMessage:
 
 def _is_number(leaf: Any) -> bool:
     return (
-        tf.is_tensor(leaf) and leaf.shape.rank == 0 and leaf.dtype.is_floating
+        isinstance(leaf, tf.Tensor)
+        and leaf.dtype.is_floating
+        and leaf.shape.is_fully_defined()
     )
 
 
