@@ -34,6 +34,9 @@ _autograph = Member("_autograph", serves=_BRANCHES)
 _clone = Member("_clone", serves=_OPTIONS)
 _context_class = Member("ControlStatusCtx", serves=_BRANCHES)
 _status = Member("Status", serves=_BRANCHES)
+_get_function = Member(
+    "_get_function", serves="memory is not estimated, which depends on them"
+)
 _func_graph = Name(
     "tensorflow.__internal__.FuncGraph",
     serves="a model that its own step builds would have to say that it is "
@@ -227,3 +230,32 @@ def _affected(
             stack.append((at, True))
             stack.extend((each.op, False) for each in at.inputs)
     return order
+
+
+def called(op: tf.Operation) -> Any:
+    """Returns the graph of the function that an operation calls."""
+    return _graph_of(op, op.get_attr("f"))
+
+
+def bodies(op: tf.Operation) -> list[Any]:
+    """Returns the graphs of the branches, or condition and body, of one."""
+    names = {
+        "If": ("then_branch", "else_branch"),
+        "While": ("cond", "body"),
+    }
+    kind = op.type.removeprefix("Stateless")
+    if kind == "Case":
+        found = op.get_attr("branches")
+    else:
+        found = [op.get_attr(name) for name in names[kind]]
+    return [_graph_of(op, each) for each in found]
+
+
+def _graph_of(op: tf.Operation, function: Any) -> Any:
+    graph = op.graph
+    while graph is not None:
+        found = _get_function.of(graph)(function.name)
+        if found is not None:
+            return found.graph
+        graph = getattr(graph, "outer_graph", None)
+    raise KeyError(function.name)

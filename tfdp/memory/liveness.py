@@ -1,0 +1,320 @@
+"""How much memory a graph needs at a time, from the sizes of its tensors."""
+
+import collections
+import dataclasses
+import heapq
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from tfdp.upstream.tensorflow import tf_functions
+
+# What an operation returns is what it was given, in the same memory.
+_SAME = set(
+    """
+    Bitcast CheckNumerics EnsureShape ExpandDims Identity IdentityN
+    PreventGradient ReadVariableOp Reshape Snapshot Squeeze StopGradient
+    TensorListFromTensor
+    """.split()
+)
+# What it returns may be written over what it was given, if nobody else needs
+# that.
+_IN_PLACE = set(
+    """
+    Abs Add AddN AddV2 BiasAdd Ceil ClipByValue Div DivNoNan Elu EluGrad Erf Exp
+    Floor Inv LeakyRelu LeakyReluGrad Log Log1p LogSoftmax Maximum Minimum Mul
+    MulNoNan Neg Pow RealDiv Reciprocal Relu Relu6 Relu6Grad ReluGrad Rsqrt
+    RsqrtGrad Select SelectV2 Selu SeluGrad Sigmoid SigmoidGrad Sign Softmax
+    Softplus SoftplusGrad Sqrt SqrtGrad Square SquaredDifference Sub Tanh
+    TanhGrad
+    """.split()
+)
+_REORDER = set(
+    """
+    Conv2DBackpropFilter Conv2DBackpropInput Conv3DBackpropFilterV2
+    Conv3DBackpropInputV2 DepthwiseConv2dNativeBackpropFilter
+    DepthwiseConv2dNativeBackpropInput
+    """.split()
+)
+_CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
+_BRANCHES = {"Case", "If", "StatelessCase", "StatelessIf"}
+_LOOPS = {"StatelessWhile", "While"}
+_PURE = {"ReadVariableOp", "Placeholder", "VariableShape"}
+
+
+@dataclasses.dataclass
+class Peak:
+    """The moment at which most memory is in use.
+
+    Attributes:
+        bytes: How much.
+        held: What holds it: bytes by name of the tensor.
+    """
+
+    bytes: int
+    held: dict[str, int]
+
+
+@dataclasses.dataclass
+class _Step:
+    """An operation that is carried out."""
+
+    name: str
+    kind: str
+    inputs: list[int]
+    outputs: list[int]
+    inside: int = 0
+    after: set[int] = dataclasses.field(default_factory=set)
+
+
+class Liveness:
+    """Carries out a graph on paper, as TensorFlow does: first come, first served.
+
+    Args:
+        graph: Of a concrete function, with batches of known sizes.
+
+    Attributes:
+        gradients: Whether a tensor, by its name, ...
+    """
+
+    def __init__(self, graph: Any, at_once: int = 1) -> None:
+        self._at_once = at_once
+        self._steps: list[_Step] = []
+        self._sizes: list[int] = []
+        self._names: list[str] = []
+        self._rows: dict[int, tuple[int, ...]] = {}
+        self._storage: list[int] = []
+        self._lists: dict[int, int] = {}
+        self._most_rows = 1
+        given = {
+            each.ref(): self._new(each, 0 if each.dtype == tf.resource else None)
+            for each in graph.inputs
+        }
+        self._given = set(given.values())
+        done: dict[str, set[int]] = {}
+        self._add(graph, given, set(), done)
+        self._kept = {
+            self._storage[given[each.ref()]]
+            for each in graph.outputs
+            if each.ref() in given
+        }
+
+    def _new(self, tensor: Any, size: int | None = None) -> int:
+        self._sizes.append(self._size(tensor) if size is None else size)
+        self._names.append(tensor.name)
+        self._storage.append(len(self._storage))
+        return len(self._sizes) - 1
+
+    def _size(self, tensor: Any) -> int:
+        if tensor.dtype in (tf.resource, tf.variant, tf.string):
+            return 0
+        shape = tensor.shape
+        if shape.rank is None:
+            return 0
+        dims = [self._most_rows if d is None else d for d in shape.as_list()]
+        if dims:
+            self._most_rows = max(self._most_rows, dims[0])
+        return math.prod(dims) * tensor.dtype.size
+
+    def _add(
+        self,
+        graph: Any,
+        given: dict[Any, int],
+        after: set[int],
+        done: dict[str, set[int]],
+    ) -> None:
+        """Adds the operations of a graph, and of what it calls."""
+        for op in _ordered(graph):
+            if op.type == "Placeholder":
+                continue
+            inputs = [given[each.ref()] for each in op.inputs]
+            waits = set(after)
+            for each in op.control_inputs:
+                waits |= done.get(each.name, set())
+            if op.type in _CALLS:
+                inner = tf_functions.called(op)
+                within = dict(
+                    zip((t.ref() for t in inner.inputs), inputs, strict=True)
+                )
+                first = len(self._steps)
+                self._add(inner, within, waits, {})
+                for outer, inside in zip(op.outputs, inner.outputs, strict=True):
+                    given[outer.ref()] = within[inside.ref()]
+                done[op.name] = set(range(first, len(self._steps)))
+                continue
+            outputs = []
+            for place, each in enumerate(op.outputs):
+                if op.type == "ReadVariableOp":
+                    size = 0
+                else:
+                    size = None
+                found = self._new(each, size)
+                if op.type in _SAME and op.type != "ReadVariableOp":
+                    source = inputs[place if op.type == "IdentityN" else 0]
+                    self._storage[found] = self._storage[source]
+                given[each.ref()] = found
+                outputs.append(found)
+            step = _Step(op.name, op.type, inputs, outputs, after=waits)
+            if op.type in _REORDER:
+                # In the order of the kernel, which is another.
+                step.inside = sum(self._sizes[i] for i in inputs + outputs)
+            if op.type in _BRANCHES | _LOOPS:
+                self._look_inside(op, step)
+            done[op.name] = {len(self._steps)}
+            self._steps.append(step)
+
+    def _look_inside(self, op: Any, step: _Step) -> None:
+        bodies = tf_functions.bodies(op)
+        step.inside = max(
+            Liveness(body, self._at_once).peak().bytes for body in bodies
+        )
+        if op.type not in _LOOPS:
+            return
+        body = bodies[-1]
+        for place, (outer, inside) in enumerate(
+            zip(op.outputs, body.outputs, strict=True)
+        ):
+            if outer.dtype != tf.variant:
+                continue
+            source = inside.op
+            while source.type == "Identity":
+                source = source.inputs[0].op
+            if source.type in ("TensorListPushBack", "TensorListSetItem"):
+                element = source.inputs[-1]
+                if element.op.type != "ReadVariableOp":
+                    size = _turns(op) * self._size(element)
+                    self._sizes[step.outputs[place]] = size
+
+    def peak(self) -> Peak:
+        """Returns the moment at which most memory is in use."""
+        makers: dict[int, int] = {}
+        for place, step in enumerate(self._steps):
+            for each in step.outputs:
+                makers[each] = place
+        waiting = []
+        followers: dict[int, list[int]] = collections.defaultdict(list)
+        uses: collections.Counter[int] = collections.Counter()
+        for place, step in enumerate(self._steps):
+            needs = {makers[i] for i in step.inputs if i in makers} | step.after
+            needs.discard(place)
+            waiting.append(len(needs))
+            for each in needs:
+                followers[each].append(place)
+            for each in {self._storage[i] for i in step.inputs}:
+                uses[each] += 1
+        ready = collections.deque(
+            place for place, count in enumerate(waiting) if not count
+        )
+        live: dict[int, int] = {}
+        now = most = 0
+        held: dict[int, int] = {}
+        while ready:
+            count = min(len(ready), self._at_once)
+            together = [ready.popleft() for _ in range(count)]
+            inside = 0
+            for place in together:
+                step = self._steps[place]
+                inside += step.inside
+                dying = {
+                    each
+                    for each in map(self._storage.__getitem__, step.inputs)
+                    if uses[each] == 1 and each in live
+                }
+                for each in step.outputs:
+                    if self._storage[each] != each:
+                        continue
+                    size = self._sizes[each]
+                    if step.kind in _IN_PLACE:
+                        over = next((s for s in dying if live[s] == size), None)
+                        if over is not None:
+                            dying.discard(over)
+                            now -= live.pop(over)
+                    live[each] = size
+                    now += size
+            if now + inside > most:
+                most = now + inside
+                held = dict(live)
+                held[-1] = inside
+            for place in together:
+                step = self._steps[place]
+                stored = [self._storage[i] for i in step.outputs]
+                given = {self._storage[i] for i in step.inputs}
+                for each in given:
+                    uses[each] -= 1
+                for each in given.union(stored):
+                    if not uses[each] and each not in self._kept:
+                        now -= live.pop(each, 0)
+                for each in followers[place]:
+                    waiting[each] -= 1
+                    if not waiting[each]:
+                        ready.append(each)
+        names = collections.Counter()
+        for each, size in held.items():
+            names[self._names[each] if each >= 0 else "inside"] += size
+        return Peak(most, dict(names))
+
+
+def _needed(graph: Any) -> set[str]:
+    """Returns the names of operations that something comes of."""
+    rest = [each.op for each in graph.outputs]
+    rest += graph.control_outputs
+    rest += [
+        op
+        for op in graph.get_operations()
+        if op.op_def is not None
+        and op.op_def.is_stateful
+        and op.type not in _PURE
+        and not op.type.startswith(("Random", "Stateless"))
+    ]
+    seen: set[str] = set()
+    while rest:
+        op = rest.pop()
+        if op.name not in seen:
+            seen.add(op.name)
+            rest += [each.op for each in op.inputs]
+            rest += op.control_inputs
+    return seen
+
+
+def _ordered(graph: Any) -> Iterator[Any]:
+    """Yields what is needed: first come, first served, but inputs before.
+
+    A loop gets inputs that are made after it, once its gradient is taken.
+    """
+    needed = _needed(graph)
+    operations = graph.get_operations()
+    places = {op.name: i for i, op in enumerate(operations)}
+    waiting: dict[int, int] = {}
+    followers: dict[int, list[int]] = collections.defaultdict(list)
+    for place, op in enumerate(operations):
+        if op.name in needed:
+            before = {places[each.op.name] for each in op.inputs}
+            before |= {places[each.name] for each in op.control_inputs}
+            waiting[place] = len(before)
+            for each in before:
+                followers[each].append(place)
+    ready = [place for place, count in waiting.items() if not count]
+    while ready:
+        place = heapq.heappop(ready)
+        yield operations[place]
+        for each in followers[place]:
+            waiting[each] -= 1
+            if not waiting[each]:
+                heapq.heappush(ready, each)
+
+
+def _turns(op: Any) -> int:
+    """Returns how often a loop turns, as far as what it is given says so."""
+    known = [1]
+    for each in op.inputs:
+        found = None
+        if each.op.type == "TensorListReserve":
+            found = tf.get_static_value(each.op.inputs[1])
+        elif each.op.type == "TensorListFromTensor":
+            found = each.op.inputs[0].shape[0]
+        elif each.dtype.is_integer and each.shape.rank == 0:
+            found = tf.get_static_value(each)
+        known.append(int(found or 0))
+    return max(known)
