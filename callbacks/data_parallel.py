@@ -3,7 +3,7 @@
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
@@ -62,6 +62,9 @@ class DataParallel(keras.callbacks.Callback):
     >>> callbacks = [tfdp.callbacks.DataParallel()]
     """
 
+    # Called instead of training, by what only looks at a program.
+    rehearsal: ClassVar[Callable[[keras.Model], None] | None] = None
+
     def __init__(self) -> None:
         super().__init__()
         self._in_fit = False
@@ -97,6 +100,8 @@ class DataParallel(keras.callbacks.Callback):
         own_board().note(State.PAUSE, epoch=0)
         callbacks = keras_fit.callbacks_in_use() or []
         check_first(self, callbacks)
+        if DataParallel.rehearsal is not None:
+            DataParallel.rehearsal(self.model)
         check_saves(self.model, callbacks)
         strategy = self.model.distribute_strategy
         self._statistics = BatchStatistics(self.model, strategy)

@@ -44,6 +44,8 @@ EXPORTED = {
     "audit",
     "auto_strategy",
     "callbacks",
+    "estimate",
+    "find_batch",
     "gather",
     "linear_scaled_rate",
     "scale_learning_rate",

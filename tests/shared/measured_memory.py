@@ -24,8 +24,17 @@ def info():
 
 def dense():
     layers = [keras.layers.Dense(4096, "relu") for _ in range(3)]
-    model = keras.Sequential([keras.Input((4096,)), *layers, keras.layers.Dense(10)])
-    return model, (4096,), (), "sparse_categorical_crossentropy", keras.optimizers.Adam(1e-4), 2048
+    model = keras.Sequential(
+        [keras.Input((4096,)), *layers, keras.layers.Dense(10)]
+    )
+    return (
+        model,
+        (4096,),
+        (),
+        "sparse_categorical_crossentropy",
+        keras.optimizers.Adam(1e-4),
+        2048,
+    )
 
 
 def conv():
@@ -42,7 +51,14 @@ def conv():
             x = keras.layers.MaxPooling2D()(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(inputs, keras.layers.Dense(10)(x))
-    return model, (64, 64, 3), (), "sparse_categorical_crossentropy", keras.optimizers.SGD(0.1, momentum=0.9), 96
+    return (
+        model,
+        (64, 64, 3),
+        (),
+        "sparse_categorical_crossentropy",
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        96,
+    )
 
 
 def transformer():
@@ -56,7 +72,14 @@ def transformer():
         y = keras.layers.Dense(256)(y)
         x = keras.layers.add([x, keras.layers.Dropout(0.1)(y)])
     model = keras.Model(inputs, keras.layers.Dense(100)(x))
-    return model, (128, 256), (128,), "sparse_categorical_crossentropy", keras.optimizers.AdamW(1e-4), 48
+    return (
+        model,
+        (128, 256),
+        (128,),
+        "sparse_categorical_crossentropy",
+        keras.optimizers.AdamW(1e-4),
+        48,
+    )
 
 
 def embedding():
@@ -65,7 +88,14 @@ def embedding():
     x = keras.layers.Dense(256, "relu")(x)
     x = keras.layers.GlobalAveragePooling1D()(x)
     model = keras.Model(inputs, keras.layers.Dense(10)(x))
-    return model, (64,), (), "sparse_categorical_crossentropy", keras.optimizers.Adam(1e-4), 2048
+    return (
+        model,
+        (64,),
+        (),
+        "sparse_categorical_crossentropy",
+        keras.optimizers.Adam(1e-4),
+        2048,
+    )
 
 
 def rnn():
@@ -73,7 +103,14 @@ def rnn():
     x = keras.layers.LSTM(256, return_sequences=True)(inputs)
     x = keras.layers.GRU(256, return_sequences=True)(x)
     model = keras.Model(inputs, keras.layers.Dense(10)(x))
-    return model, (100, 64), (100,), "sparse_categorical_crossentropy", keras.optimizers.RMSprop(1e-3), 256
+    return (
+        model,
+        (100, 64),
+        (100,),
+        "sparse_categorical_crossentropy",
+        keras.optimizers.RMSprop(1e-3),
+        256,
+    )
 
 
 def mixed():
@@ -84,10 +121,19 @@ def mixed():
         x = keras.layers.Dense(1024, "relu")(x)
         x = keras.layers.LayerNormalization()(x)
     x = keras.layers.Dense(10, dtype="float32")(x)
-    return keras.Model(inputs, x), (64, 512), (64,), "sparse_categorical_crossentropy", keras.optimizers.Adam(1e-4), 512
+    return (
+        keras.Model(inputs, x),
+        (64, 512),
+        (64,),
+        "sparse_categorical_crossentropy",
+        keras.optimizers.Adam(1e-4),
+        512,
+    )
 
 
-MODELS = {f.__name__: f for f in (dense, conv, transformer, embedding, rnn, mixed)}
+MODELS = {
+    f.__name__: f for f in (dense, conv, transformer, embedding, rnn, mixed)
+}
 
 
 def batch(shape, y_shape, size, model):
@@ -128,6 +174,7 @@ def main(name, **options):
 
 if __name__ == "__main__":
     found = main(sys.argv[1])
-    print(json.dumps({k: v / 1e6 for k, v in found.items() if k in ("built", "step")}))
-    import pathlib
-    print([l for l in pathlib.Path("/proc/self/status").read_text().splitlines() if l.startswith(("VmHWM"))])
+    estimate = tfdp.estimate(found.pop("model"), found.pop("data"))
+    found["estimate"] = estimate.total
+    print(estimate, file=sys.stderr)
+    print(json.dumps(found))

@@ -1,1 +1,9 @@
-"""x"""
+"""What a training needs of memory, before it trains.
+
+Follows the graph of a step, without running it. Must not know what starts
+workers, nor the command line.
+"""
+
+from tfdp.memory.estimate import Estimate, estimate
+from tfdp.memory.find_batch import find_batch
+from tfdp.memory.per_replica import first_batch

@@ -5,56 +5,66 @@ import dataclasses
 import heapq
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tfdp.upstream.tensorflow import tf_functions
 
 # What an operation returns is what it was given, in the same memory.
-_SAME = set(
-    """
+_SAME_TYPES = """
     Bitcast CheckNumerics EnsureShape ExpandDims Identity IdentityN
-    PreventGradient ReadVariableOp Reshape Snapshot Squeeze StopGradient
+    PreventGradient Reshape Snapshot Squeeze StopGradient
     TensorListFromTensor
-    """.split()
-)
+"""
+_SAME = set(_SAME_TYPES.split())
 # What it returns may be written over what it was given, if nobody else needs
 # that.
-_IN_PLACE = set(
-    """
+_IN_PLACE_TYPES = """
     Abs Add AddN AddV2 BiasAdd Ceil ClipByValue Div DivNoNan Elu EluGrad Erf Exp
     Floor Inv LeakyRelu LeakyReluGrad Log Log1p LogSoftmax Maximum Minimum Mul
     MulNoNan Neg Pow RealDiv Reciprocal Relu Relu6 Relu6Grad ReluGrad Rsqrt
     RsqrtGrad Select SelectV2 Selu SeluGrad Sigmoid SigmoidGrad Sign Softmax
     Softplus SoftplusGrad Sqrt SqrtGrad Square SquaredDifference Sub Tanh
     TanhGrad
-    """.split()
-)
-_REORDER = set(
-    """
+"""
+_IN_PLACE = set(_IN_PLACE_TYPES.split())
+_REORDER_TYPES = """
     Conv2DBackpropFilter Conv2DBackpropInput Conv3DBackpropFilterV2
     Conv3DBackpropInputV2 DepthwiseConv2dNativeBackpropFilter
     DepthwiseConv2dNativeBackpropInput
-    """.split()
-)
+"""
+_REORDER = set(_REORDER_TYPES.split())
 _CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 _BRANCHES = {"Case", "If", "StatelessCase", "StatelessIf"}
 _LOOPS = {"StatelessWhile", "While"}
 _PURE = {"ReadVariableOp", "Placeholder", "VariableShape"}
 
 
-@dataclasses.dataclass
-class Peak:
+class Held(NamedTuple):
+    """A tensor that is in use.
+
+    Attributes:
+        bytes: Its size.
+        kind: The operation that has made it; empty for the room of kernels.
+        shape: Its shape.
+    """
+
+    bytes: int
+    kind: str
+    shape: tuple[int | None, ...]
+
+
+class Peak(NamedTuple):
     """The moment at which most memory is in use.
 
     Attributes:
         bytes: How much.
-        held: What holds it: bytes by name of the tensor.
+        held: What holds it.
     """
 
     bytes: int
-    held: dict[str, int]
+    held: list[Held]
 
 
 @dataclasses.dataclass
@@ -70,29 +80,26 @@ class _Step:
 
 
 class Liveness:
-    """Carries out a graph on paper, as TensorFlow does: first come, first served.
+    """Carries out a graph on paper: first come, first served, as TensorFlow.
+
+    A tensor is in use from the operation that makes it to the end of the last
+    one that needs it. Variables are not counted. What a loop keeps for its
+    gradient counts with all its turns, as far as these are known; an axis of
+    unknown size is taken for as long as the longest first one before it.
 
     Args:
         graph: Of a concrete function, with batches of known sizes.
-
-    Attributes:
-        gradients: Whether a tensor, by its name, ...
+        at_once: How many operations run at a time.
     """
 
     def __init__(self, graph: Any, at_once: int = 1) -> None:
         self._at_once = at_once
         self._steps: list[_Step] = []
         self._sizes: list[int] = []
-        self._names: list[str] = []
-        self._rows: dict[int, tuple[int, ...]] = {}
+        self._tensors: list[Any] = []
         self._storage: list[int] = []
-        self._lists: dict[int, int] = {}
         self._most_rows = 1
-        given = {
-            each.ref(): self._new(each, 0 if each.dtype == tf.resource else None)
-            for each in graph.inputs
-        }
-        self._given = set(given.values())
+        given = {each.ref(): self._new(each) for each in graph.inputs}
         done: dict[str, set[int]] = {}
         self._add(graph, given, set(), done)
         self._kept = {
@@ -101,9 +108,9 @@ class Liveness:
             if each.ref() in given
         }
 
-    def _new(self, tensor: Any, size: int | None = None) -> int:
-        self._sizes.append(self._size(tensor) if size is None else size)
-        self._names.append(tensor.name)
+    def _new(self, tensor: Any, *, is_read: bool = False) -> int:
+        self._sizes.append(0 if is_read else self._size(tensor))
+        self._tensors.append(tensor)
         self._storage.append(len(self._storage))
         return len(self._sizes) - 1
 
@@ -140,18 +147,17 @@ class Liveness:
                 )
                 first = len(self._steps)
                 self._add(inner, within, waits, {})
-                for outer, inside in zip(op.outputs, inner.outputs, strict=True):
+                for outer, inside in zip(
+                    op.outputs, inner.outputs, strict=True
+                ):
                     given[outer.ref()] = within[inside.ref()]
                 done[op.name] = set(range(first, len(self._steps)))
                 continue
             outputs = []
             for place, each in enumerate(op.outputs):
-                if op.type == "ReadVariableOp":
-                    size = 0
-                else:
-                    size = None
-                found = self._new(each, size)
-                if op.type in _SAME and op.type != "ReadVariableOp":
+                # A variable is read where it is.
+                found = self._new(each, is_read=op.type == "ReadVariableOp")
+                if op.type in _SAME:
                     source = inputs[place if op.type == "IdentityN" else 0]
                     self._storage[found] = self._storage[source]
                 given[each.ref()] = found
@@ -250,10 +256,15 @@ class Liveness:
                     waiting[each] -= 1
                     if not waiting[each]:
                         ready.append(each)
-        names = collections.Counter()
-        for each, size in held.items():
-            names[self._names[each] if each >= 0 else "inside"] += size
-        return Peak(most, dict(names))
+        room = held.pop(-1, 0)
+        found = [self._held(each, size) for each, size in held.items()]
+        return Peak(most, [*found, Held(room, "", ())])
+
+    def _held(self, place: int, size: int) -> Held:
+        tensor = self._tensors[place]
+        shape = tensor.shape
+        dims = () if shape.rank is None else tuple(shape.as_list())
+        return Held(size, tensor.op.type, dims)
 
 
 def _needed(graph: Any) -> set[str]:
