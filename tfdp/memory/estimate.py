@@ -163,8 +163,8 @@ def estimate(
         weights=_bytes(model.variables),
         optimizer_state=max(kept()) if kept else _bytes(optimizer.variables),
         accumulators=sums * _sums(model.trainable_variables),
-        **{name: count // here for name, count in held.items()},
-        allocator=round(_LOSS * peak.bytes / here),
+        **held,
+        allocator=round(_LOSS * peak.bytes),
     )
 
 

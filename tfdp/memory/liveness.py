@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -75,6 +75,7 @@ class _Step:
     kind: str
     inputs: list[int]
     outputs: list[int]
+    device: str
     inside: int = 0
     after: set[int] = dataclasses.field(default_factory=set)
 
@@ -84,8 +85,9 @@ class Liveness:
 
     A tensor is in use from the operation that makes it to the end of the last
     one that needs it. Variables are not counted. What a loop keeps for its
-    gradient counts with all its turns, as far as these are known; an axis of
-    unknown size is taken for as long as the longest first one before it.
+    gradient counts with all its turns, as far as these are known; what is of
+    unknown size, as much as the largest of what it is made of. Of several
+    devices the one counts that needs most.
 
     Args:
         graph: Of a concrete function, with batches of known sizes.
@@ -98,7 +100,6 @@ class Liveness:
         self._sizes: list[int] = []
         self._tensors: list[Any] = []
         self._storage: list[int] = []
-        self._most_rows = 1
         given = {each.ref(): self._new(each) for each in graph.inputs}
         done: dict[str, set[int]] = {}
         self._add(graph, given, set(), done)
@@ -115,15 +116,12 @@ class Liveness:
         return len(self._sizes) - 1
 
     def _size(self, tensor: Any) -> int:
-        if tensor.dtype in (tf.resource, tf.variant, tf.string):
+        if (
+            tensor.dtype in (tf.resource, tf.variant, tf.string)
+            or not tensor.shape.is_fully_defined()
+        ):
             return 0
-        shape = tensor.shape
-        if shape.rank is None:
-            return 0
-        dims = [self._most_rows if d is None else d for d in shape.as_list()]
-        if dims:
-            self._most_rows = max(self._most_rows, dims[0])
-        return math.prod(dims) * tensor.dtype.size
+        return math.prod(tensor.shape.as_list()) * tensor.dtype.size
 
     def _add(
         self,
@@ -131,6 +129,7 @@ class Liveness:
         given: dict[Any, int],
         after: set[int],
         done: dict[str, set[int]],
+        device: str = "",
     ) -> None:
         """Adds the operations of a graph, and of what it calls."""
         for op in _ordered(graph):
@@ -146,7 +145,7 @@ class Liveness:
                     zip((t.ref() for t in inner.inputs), inputs, strict=True)
                 )
                 first = len(self._steps)
-                self._add(inner, within, waits, {})
+                self._add(inner, within, waits, {}, op.device or device)
                 for outer, inside in zip(
                     op.outputs, inner.outputs, strict=True
                 ):
@@ -157,12 +156,17 @@ class Liveness:
             for place, each in enumerate(op.outputs):
                 # A variable is read where it is.
                 found = self._new(each, is_read=op.type == "ReadVariableOp")
+                if not each.shape.is_fully_defined():
+                    self._sizes[found] = max(
+                        (self._sizes[i] for i in inputs), default=0
+                    )
                 if op.type in _SAME:
                     source = inputs[place if op.type == "IdentityN" else 0]
                     self._storage[found] = self._storage[source]
                 given[each.ref()] = found
                 outputs.append(found)
-            step = _Step(op.name, op.type, inputs, outputs, after=waits)
+            where = (op.device or device).rpartition("/")[2].lower()
+            step = _Step(op.name, op.type, inputs, outputs, where, after=waits)
             if op.type in _REORDER:
                 # In the order of the kernel, which is another.
                 step.inside = sum(self._sizes[i] for i in inputs + outputs)
@@ -213,58 +217,87 @@ class Liveness:
         ready = collections.deque(
             place for place, count in enumerate(waiting) if not count
         )
-        live: dict[int, int] = {}
-        now = most = 0
-        held: dict[int, int] = {}
+        memory = _Memory()
         while ready:
             count = min(len(ready), self._at_once)
             together = [ready.popleft() for _ in range(count)]
-            inside = 0
+            room: collections.Counter[str] = collections.Counter()
             for place in together:
                 step = self._steps[place]
-                inside += step.inside
-                dying = {
-                    each
-                    for each in map(self._storage.__getitem__, step.inputs)
-                    if uses[each] == 1 and each in live
-                }
-                for each in step.outputs:
-                    if self._storage[each] != each:
-                        continue
-                    size = self._sizes[each]
-                    if step.kind in _IN_PLACE:
-                        over = next((s for s in dying if live[s] == size), None)
-                        if over is not None:
-                            dying.discard(over)
-                            now -= live.pop(over)
-                    live[each] = size
-                    now += size
-            if now + inside > most:
-                most = now + inside
-                held = dict(live)
-                held[-1] = inside
+                room[step.device] += step.inside
+                self._begin(step, memory, uses)
+            memory.look(room)
             for place in together:
-                step = self._steps[place]
-                stored = [self._storage[i] for i in step.outputs]
-                given = {self._storage[i] for i in step.inputs}
-                for each in given:
-                    uses[each] -= 1
-                for each in given.union(stored):
-                    if not uses[each] and each not in self._kept:
-                        now -= live.pop(each, 0)
+                self._end(self._steps[place], memory, uses)
                 for each in followers[place]:
                     waiting[each] -= 1
                     if not waiting[each]:
                         ready.append(each)
-        room = held.pop(-1, 0)
-        found = [self._held(each, size) for each, size in held.items()]
-        return Peak(most, [*found, Held(room, "", ())])
+        found = [self._held(each, size) for each, size in memory.held.items()]
+        return Peak(memory.most, [*found, Held(memory.room, "", ())])
+
+    def _begin(
+        self, step: _Step, memory: "_Memory", uses: Mapping[int, int]
+    ) -> None:
+        given = map(self._storage.__getitem__, step.inputs)
+        dying = {each for each in given if uses[each] == 1}
+        for each in step.outputs:
+            if self._storage[each] != each:
+                continue
+            size = self._sizes[each]
+            if step.kind in _IN_PLACE:
+                over = next((s for s in dying if memory.has(s, size)), None)
+                if over is not None:
+                    dying.discard(over)
+                    memory.free(over)
+            memory.take(each, size, step.device)
+
+    def _end(
+        self, step: _Step, memory: "_Memory", uses: dict[int, int]
+    ) -> None:
+        given = {self._storage[i] for i in step.inputs}
+        for each in given:
+            uses[each] -= 1
+        for each in given.union(self._storage[i] for i in step.outputs):
+            if not uses[each] and each not in self._kept:
+                memory.free(each)
 
     def _held(self, place: int, size: int) -> Held:
         tensor = self._tensors[place]
         shape = tensor.shape
         dims = () if shape.rank is None else tuple(shape.as_list())
         return Held(size, tensor.op.type, dims)
+
+
+class _Memory:
+    """What is in use on each device, and what was, where it was most."""
+
+    def __init__(self) -> None:
+        self.most = self.room = 0
+        self.held: dict[int, int] = {}
+        self._live: dict[int, tuple[int, str]] = {}
+        self._now: collections.Counter[str] = collections.Counter()
+
+    def has(self, tensor: int, size: int) -> bool:
+        return tensor in self._live and self._live[tensor][0] == size
+
+    def take(self, tensor: int, size: int, device: str) -> None:
+        self._live[tensor] = size, device
+        self._now[device] += size
+
+    def free(self, tensor: int) -> None:
+        size, device = self._live.pop(tensor, (0, ""))
+        self._now[device] -= size
+
+    def look(self, room: Mapping[str, int]) -> None:
+        for device, inside in room.items():
+            if self._now[device] + inside > self.most:
+                self.most, self.room = self._now[device] + inside, inside
+                self.held = {
+                    tensor: size
+                    for tensor, (size, where) in self._live.items()
+                    if where == device
+                }
 
 
 def _needed(graph: Any) -> set[str]:

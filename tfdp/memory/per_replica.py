@@ -19,7 +19,7 @@ def first_batch(data: Any) -> Any:
         data = next(iter(data.take(1)), None)
     elif isinstance(data, keras.utils.PyDataset):
         data = data[0]
-    leaves = keras.tree.flatten(data)
+    leaves = [each for each in keras.tree.flatten(data) if each is not None]
     if not leaves or any(
         isinstance(each, (tf.SparseTensor, tf.RaggedTensor)) for each in leaves
     ):
