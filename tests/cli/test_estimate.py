@@ -15,11 +15,12 @@ SCRIPT = """
 
     strategy = tfdp.auto_strategy()
     with strategy.scope():
-        model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(512)])
+        layers = [keras.layers.Dense(512, use_bias=False) for _ in range(2)]
+        model = keras.Sequential([keras.Input((512,)), *layers])
         model.compile(
             tfdp.DistributedOptimizer(keras.optimizers.Adam(0.1)), "mse"
         )
-    x = np.ones((96, 64), "float32")
+    x = np.ones((96, 512), "float32")
     y = np.ones((96, 512), "float32")
     if len(sys.argv) < 2:
         model.fit(
@@ -52,6 +53,14 @@ def test_options_are_estimated_beside(script):
         "synchronization=ShardedState()",
     ]
     assert "at 16 samples per replica" in tables[0]
+    # Each of the two owns one of two equal layers.
+    whole, _, half = (
+        float(line.split()[0])
+        for each in tables
+        for line in each.splitlines()
+        if line.endswith("optimizer state")
+    )
+    assert (whole, half) == (4.0, 2.0)
     assert "MiB less" in tables[2]
 
 

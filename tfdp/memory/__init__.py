@@ -5,5 +5,3 @@ workers, nor the command line.
 """
 
 from tfdp.memory.estimate import Estimate, estimate
-from tfdp.memory.find_batch import find_batch
-from tfdp.memory.per_replica import first_batch

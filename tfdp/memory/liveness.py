@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import heapq
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -85,9 +85,9 @@ class Liveness:
 
     A tensor is in use from the operation that makes it to the end of the last
     one that needs it. Variables are not counted. What a loop keeps for its
-    gradient counts with all its turns, as far as these are known; what is of
-    unknown size, as much as the largest of what it is made of. Of several
-    devices the one counts that needs most.
+    gradient counts with all its turns, as far as these are known; an axis of
+    unknown length, as long as that of what it is made of. Of several devices
+    the one counts that needs most.
 
     Args:
         graph: Of a concrete function, with batches of known sizes.
@@ -98,6 +98,7 @@ class Liveness:
         self._at_once = at_once
         self._steps: list[_Step] = []
         self._sizes: list[int] = []
+        self._shapes: list[tuple[int, ...]] = []
         self._tensors: list[Any] = []
         self._storage: list[int] = []
         given = {each.ref(): self._new(each) for each in graph.inputs}
@@ -109,19 +110,30 @@ class Liveness:
             if each.ref() in given
         }
 
-    def _new(self, tensor: Any, *, is_read: bool = False) -> int:
-        self._sizes.append(0 if is_read else self._size(tensor))
+    def _new(
+        self, tensor: Any, made_of: Sequence[int] = (), *, is_read: bool = False
+    ) -> int:
+        shape = self._shape(tensor, [self._shapes[i] for i in made_of])
+        self._shapes.append(shape)
+        self._sizes.append(0 if is_read else _bytes(tensor, shape))
         self._tensors.append(tensor)
         self._storage.append(len(self._storage))
         return len(self._sizes) - 1
 
-    def _size(self, tensor: Any) -> int:
-        if (
-            tensor.dtype in (tf.resource, tf.variant, tf.string)
-            or not tensor.shape.is_fully_defined()
-        ):
-            return 0
-        return math.prod(tensor.shape.as_list()) * tensor.dtype.size
+    def _shape(
+        self, tensor: Any, made_of: Sequence[tuple[int, ...]]
+    ) -> tuple[int, ...]:
+        """Returns a shape without unknown axes: as long as those it is of."""
+        if tensor.shape.rank is None:
+            return max(made_of, key=math.prod, default=())
+
+        def longest(axis: int) -> int:
+            return max((s[axis] for s in made_of if len(s) > axis), default=1)
+
+        return tuple(
+            longest(axis) if length is None else length
+            for axis, length in enumerate(tensor.shape.as_list())
+        )
 
     def _add(
         self,
@@ -155,11 +167,8 @@ class Liveness:
             outputs = []
             for place, each in enumerate(op.outputs):
                 # A variable is read where it is.
-                found = self._new(each, is_read=op.type == "ReadVariableOp")
-                if not each.shape.is_fully_defined():
-                    self._sizes[found] = max(
-                        (self._sizes[i] for i in inputs), default=0
-                    )
+                is_read = op.type == "ReadVariableOp"
+                found = self._new(each, inputs, is_read=is_read)
                 if op.type in _SAME:
                     source = inputs[place if op.type == "IdentityN" else 0]
                     self._storage[found] = self._storage[source]
@@ -194,7 +203,9 @@ class Liveness:
             if source.type in ("TensorListPushBack", "TensorListSetItem"):
                 element = source.inputs[-1]
                 if element.op.type != "ReadVariableOp":
-                    size = _turns(op) * self._size(element)
+                    size = _turns(op) * _bytes(
+                        element, self._shape(element, ())
+                    )
                     self._sizes[step.outputs[place]] = size
 
     def peak(self) -> Peak:
@@ -298,6 +309,12 @@ class _Memory:
                     for tensor, (size, where) in self._live.items()
                     if where == device
                 }
+
+
+def _bytes(tensor: Any, shape: Sequence[int]) -> int:
+    if tensor.dtype in (tf.resource, tf.variant, tf.string):
+        return 0
+    return math.prod(shape) * tensor.dtype.size
 
 
 def _needed(graph: Any) -> set[str]:

@@ -67,5 +67,7 @@ def graph_of_step(model: keras.Model, batch: Any, size: int) -> Any:
     def step(data: Any) -> Any:
         return strategy.run(model.train_step, args=(data,))
 
+    # It is shared out over the replicas of this process.
+    here = strategy.num_replicas_in_sync // getattr(strategy, "num_workers", 1)
     traced = tf.function(step, autograph=False)
-    return traced.get_concrete_function(specs(batch, size)).graph
+    return traced.get_concrete_function(specs(batch, here * size)).graph

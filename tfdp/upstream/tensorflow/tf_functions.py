@@ -37,6 +37,7 @@ _status = Member("Status", serves=_BRANCHES)
 _get_function = Member(
     "_get_function", serves="memory is not estimated, which depends on them"
 )
+_BODIES = {"If": ("then_branch", "else_branch"), "While": ("cond", "body")}
 _func_graph = Name(
     "tensorflow.__internal__.FuncGraph",
     serves="a model that its own step builds would have to say that it is "
@@ -238,24 +239,21 @@ def called(op: tf.Operation) -> Any:
 
 
 def bodies(op: tf.Operation) -> list[Any]:
-    """Returns the graphs of the branches, or condition and body, of one."""
-    names = {
-        "If": ("then_branch", "else_branch"),
-        "While": ("cond", "body"),
-    }
+    """Returns the graphs that an `If`, a `Case` or a `While` may run.
+
+    Args:
+        op: One of these.
+
+    Returns:
+        The branches; of a `While` its condition and its body.
+    """
     kind = op.type.removeprefix("Stateless")
     if kind == "Case":
-        found = op.get_attr("branches")
+        functions = op.get_attr("branches")
     else:
-        found = [op.get_attr(name) for name in names[kind]]
-    return [_graph_of(op, each) for each in found]
+        functions = map(op.get_attr, _BODIES[kind])
+    return [_graph_of(op, each) for each in functions]
 
 
 def _graph_of(op: tf.Operation, function: Any) -> Any:
-    graph = op.graph
-    while graph is not None:
-        found = _get_function.of(graph)(function.name)
-        if found is not None:
-            return found.graph
-        graph = getattr(graph, "outer_graph", None)
-    raise KeyError(function.name)
+    return _get_function.of(op.graph)(function.name).graph
