@@ -131,8 +131,8 @@ def estimate(
     ...     )
     >>> batch = tf.zeros((8, 256)), tf.zeros((8, 1024))
     >>> found = tfdp.estimate(model, batch)
-    >>> found.weights, found.largest
-    (1052672, 'optimizer state')
+    >>> found.weights, found.optimizer_state
+    (1052672, 2105344)
     """
     batch = first_batch(data)
     if not model.built or not model.compiled:
