@@ -21,12 +21,16 @@ _SAME = set(_SAME_TYPES.split())
 # What it returns may be written over what it was given, if nobody else needs
 # that.
 _IN_PLACE_TYPES = """
-    Abs Add AddN AddV2 BiasAdd Ceil ClipByValue Div DivNoNan Elu EluGrad Erf Exp
-    Floor Inv LeakyRelu LeakyReluGrad Log Log1p LogSoftmax Maximum Minimum Mul
-    MulNoNan Neg Pow RealDiv Reciprocal Relu Relu6 Relu6Grad ReluGrad Rsqrt
-    RsqrtGrad Select SelectV2 Selu SeluGrad Sigmoid SigmoidGrad Sign Softmax
-    Softplus SoftplusGrad Sqrt SqrtGrad Square SquaredDifference Sub Tanh
-    TanhGrad
+    Abs Acos Acosh Add AddN AddV2 Asin Asinh Atan Atan2 Atanh BiasAdd Ceil
+    ClipByValue Cos Cosh Digamma Div DivNoNan Elu EluGrad Erf Erfc Erfinv Exp
+    Expm1 Floor FloorDiv FloorMod Inv LeakyRelu LeakyReluGrad Lgamma Log Log1p
+    LogSoftmax LogicalAnd LogicalNot LogicalOr MatrixBandPart Maximum Minimum
+    Mul MulNoNan Ndtri Neg OnesLike Pow RealDiv Reciprocal Relu Relu6
+    Relu6Grad ReluGrad Rint Round Rsqrt RsqrtGrad Select SelectV2 Selu
+    SeluGrad Sigmoid SigmoidGrad Sign Sin Sinh Softmax
+    SoftmaxCrossEntropyWithLogits Softplus SoftplusGrad Softsign SoftsignGrad
+    SparseSoftmaxCrossEntropyWithLogits Sqrt SqrtGrad Square SquaredDifference
+    Sub Tan Tanh TanhGrad TruncateDiv Xdivy Xlog1py Xlogy ZerosLike
 """
 _IN_PLACE = set(_IN_PLACE_TYPES.split())
 _REORDER_TYPES = """
