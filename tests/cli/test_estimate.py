@@ -1,6 +1,8 @@
 """`tfdp estimate`, of scripts that never train."""
 
+import pathlib
 import textwrap
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -68,6 +70,41 @@ def test_a_script_that_does_not_fit_is_told(script):
     result = estimate("--per-replica-batch", 4, script, "nothing")
     assert result.exit_code == 1
     assert "A script that is estimated must train by `fit`" in result.output
+
+
+def test_the_first_of_two_fits_is_estimated(script, tmp_path):
+    twice = tmp_path / "twice.py"
+    again = "model.fit(x, y, batch_size=8, callbacks=[callback])"
+    twice.write_text(
+        pathlib.Path(script).read_text()
+        + "callback = tfdp.callbacks.DataParallel()\n"
+        + again
+    )
+    result = estimate(twice)
+    assert result.exit_code == 0, result.output
+    assert "at 32 samples per replica" in result.output
+    assert "at 8 samples" not in result.output
+    assert "has trained" not in result.output
+    result = estimate(twice, "nothing")
+    assert "at 8 samples per replica" in result.output
+
+
+def test_a_script_that_never_comes_to_its_fit_is_ended(tmp_path):
+    path = tmp_path / "sleeps.py"
+    path.write_text("import time\nprint('sleeps')\ntime.sleep(300)\n")
+    begin = time.monotonic()
+    result = estimate("--timeout", 15, path)
+    assert 15 <= time.monotonic() - begin < 60
+    assert result.exit_code == 1
+    assert "15" in result.output
+    assert "Or give more by --timeout." in result.output
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon"])
+def test_a_timeout_that_is_no_time_is_told(script, seconds):
+    result = estimate("--timeout", seconds, script)
+    assert result.exit_code == 2
+    assert "--timeout" in result.output
 
 
 def test_a_script_that_is_no_file_is_told(tmp_path):

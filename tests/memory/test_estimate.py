@@ -9,20 +9,54 @@ import pytest
 import tensorflow as tf
 from grids import later
 from places import SHARED
+from seen_models import SEEN
+from unseen_models import UNSEEN
 
 import tfdp
 
-MODELS = ["dense", "conv", "transformer", "embedding", "rnn", "mixed"]
+SCRIPT = SHARED / "measured_memory.py"
+# Of the same model a run may take a third more than another: the allocator
+# gives a tensor a free piece of up to twice its size.
+WIDE = {"efficientnet": 0.3, "video": 0.35}
 
 
-@pytest.mark.parametrize("name", later(MODELS, ["rnn"]))
-def test_the_estimate_is_within_15_percent_of_the_peak(name):
-    command = [sys.executable, str(SHARED / "measured_memory.py"), name]
+def check(found, wide=0.15):
+    assert found["estimate"] == pytest.approx(found["measured"], rel=wide)
+
+
+def measured(name):
+    command = [sys.executable, str(SCRIPT), name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    measured = found["built"] + found["step"]
-    assert found["estimate"] == pytest.approx(measured, rel=0.15), found
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", later(SEEN, ["rnn"]))
+def test_the_estimate_is_within_15_percent_of_the_peak(name):
+    check(measured(name))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [*set(UNSEEN) - {"recommender"}])
+def test_so_it_is_of_models_that_it_was_not_made_for(name):
+    check(measured(name), WIDE.get(name, 0.15))
+
+
+@pytest.mark.long
+def test_a_gradient_that_may_become_dense_is_taken_for_dense():
+    found = measured("recommender")
+    assert 1.2 < found["estimate"] / found["measured"] < 1.8
+
+
+@pytest.mark.long
+@pytest.mark.multi_worker
+@pytest.mark.parametrize("options", [[], ["sharded"]])
+def test_so_it_is_of_two_workers(options):
+    env = {"TFDP_COMMUNICATION": "tensorflow"}
+    for found in tfdp.testing.run_workers(
+        SCRIPT, 2, ["autoencoder", *options], timeout=300, env=env
+    ):
+        check(found, 0.25)
 
 
 def compiled(strategy, *, units=64, optimizer=None, **options):

@@ -44,6 +44,34 @@ def test_what_the_backward_pass_needs_is_held():
     assert peak(gradient, (1000,)) >= 8 * ROW
 
 
+def test_a_gradient_of_the_loss_is_written_over_what_it_is_of():
+    def loss(x):
+        labels = tf.zeros(10, tf.int32)
+        with tf.GradientTape() as tape:
+            logits = x + 1.0
+            tape.watch(logits)
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                labels, logits
+            )
+        return tape.gradient(loss, logits)
+
+    assert peak(loss, (10, 100)) == pytest.approx(ROW, abs=256)
+
+
+@pytest.mark.parametrize("columns", [16, 15])
+def test_rows_are_where_they_are_cut_out_if_aligned(columns):
+    def rows(x):
+        y = tf.reverse(x, [0])
+        return tf.concat([each[5:6] * 2.0 for each in (y[8:], y[16:])], 0)
+
+    whole = 64 * columns * 4
+    found = peak(rows, (64, columns))
+    if columns == 16:
+        assert found == pytest.approx(whole, abs=512)
+    else:
+        assert found > 1.8 * whole
+
+
 def test_dead_branches_do_not_count():
     def dead(x):
         tf.linalg.matmul(x[:, tf.newaxis], x[tf.newaxis])

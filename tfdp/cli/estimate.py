@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tfdp.cli.numbers import SECONDS
+from tfdp.cli.numbers import SECONDS, WORKERS
 from tfdp.launching import WorkerGroup
 
 _PROGRAM = (sys.executable, "-u", "-m", "tfdp.bench.estimate_trial")
@@ -19,7 +19,7 @@ _PROGRAM = (sys.executable, "-u", "-m", "tfdp.bench.estimate_trial")
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=WORKERS,
     default=1,
     show_default=True,
     metavar="N",

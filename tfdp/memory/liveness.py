@@ -2,47 +2,19 @@
 
 import collections
 import dataclasses
-import heapq
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfdp.memory.kernels import IN_PLACE, REORDER, SAME, are_rows
+from tfdp.memory.order import ordered
 from tfdp.upstream.tensorflow import tf_functions
 
-# What an operation returns is what it was given, in the same memory.
-_SAME_TYPES = """
-    Bitcast CheckNumerics EnsureShape ExpandDims Identity IdentityN
-    PreventGradient Reshape Snapshot Squeeze StopGradient
-    TensorListFromTensor
-"""
-_SAME = set(_SAME_TYPES.split())
-# What it returns may be written over what it was given, if nobody else needs
-# that.
-_IN_PLACE_TYPES = """
-    Abs Acos Acosh Add AddN AddV2 Asin Asinh Atan Atan2 Atanh BiasAdd Ceil
-    ClipByValue Cos Cosh Digamma Div DivNoNan Elu EluGrad Erf Erfc Erfinv Exp
-    Expm1 Floor FloorDiv FloorMod Inv LeakyRelu LeakyReluGrad Lgamma Log Log1p
-    LogSoftmax LogicalAnd LogicalNot LogicalOr MatrixBandPart Maximum Minimum
-    Mul MulNoNan Ndtri Neg OnesLike Pow RealDiv Reciprocal Relu Relu6
-    Relu6Grad ReluGrad Rint Round Rsqrt RsqrtGrad Select SelectV2 Selu
-    SeluGrad Sigmoid SigmoidGrad Sign Sin Sinh Softmax
-    SoftmaxCrossEntropyWithLogits Softplus SoftplusGrad Softsign SoftsignGrad
-    SparseSoftmaxCrossEntropyWithLogits Sqrt SqrtGrad Square SquaredDifference
-    Sub Tan Tanh TanhGrad TruncateDiv Xdivy Xlog1py Xlogy ZerosLike
-"""
-_IN_PLACE = set(_IN_PLACE_TYPES.split())
-_REORDER_TYPES = """
-    Conv2DBackpropFilter Conv2DBackpropInput Conv3DBackpropFilterV2
-    Conv3DBackpropInputV2 DepthwiseConv2dNativeBackpropFilter
-    DepthwiseConv2dNativeBackpropInput
-"""
-_REORDER = set(_REORDER_TYPES.split())
 _CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 _BRANCHES = {"Case", "If", "StatelessCase", "StatelessIf"}
 _LOOPS = {"StatelessWhile", "While"}
-_PURE = {"ReadVariableOp", "Placeholder", "VariableShape"}
 
 
 class Held(NamedTuple):
@@ -148,7 +120,7 @@ class Liveness:
         device: str = "",
     ) -> None:
         """Adds the operations of a graph, and of what it calls."""
-        for op in _ordered(graph):
+        for op in ordered(graph):
             if op.type == "Placeholder":
                 continue
             inputs = [given[each.ref()] for each in op.inputs]
@@ -173,14 +145,15 @@ class Liveness:
                 # A variable is read where it is.
                 is_read = op.type == "ReadVariableOp"
                 found = self._new(each, inputs, is_read=is_read)
-                if op.type in _SAME:
+                shapes = [self._shapes[i] for i in inputs]
+                if op.type in SAME or are_rows(op, shapes):
                     source = inputs[place if op.type == "IdentityN" else 0]
                     self._storage[found] = self._storage[source]
                 given[each.ref()] = found
                 outputs.append(found)
             where = (op.device or device).rpartition("/")[2].lower()
             step = _Step(op.name, op.type, inputs, outputs, where, after=waits)
-            if op.type in _REORDER:
+            if op.type in REORDER:
                 # In the order of the kernel, which is another.
                 step.inside = sum(self._sizes[i] for i in inputs + outputs)
             if op.type in _BRANCHES | _LOOPS:
@@ -239,7 +212,8 @@ class Liveness:
             room: collections.Counter[str] = collections.Counter()
             for place in together:
                 step = self._steps[place]
-                room[step.device] += step.inside
+                # Kernels that need room use all threads, one after the other.
+                room[step.device] = max(room[step.device], step.inside)
                 self._begin(step, memory, uses)
             memory.look(room)
             for place in together:
@@ -260,7 +234,7 @@ class Liveness:
             if self._storage[each] != each:
                 continue
             size = self._sizes[each]
-            if step.kind in _IN_PLACE:
+            if step.kind in IN_PLACE:
                 over = next((s for s in dying if memory.has(s, size)), None)
                 if over is not None:
                     dying.discard(over)
@@ -319,55 +293,6 @@ def _bytes(tensor: Any, shape: Sequence[int]) -> int:
     if tensor.dtype in (tf.resource, tf.variant, tf.string):
         return 0
     return math.prod(shape) * tensor.dtype.size
-
-
-def _needed(graph: Any) -> set[str]:
-    """Returns the names of operations that something comes of."""
-    rest = [each.op for each in graph.outputs]
-    rest += graph.control_outputs
-    rest += [
-        op
-        for op in graph.get_operations()
-        if op.op_def is not None
-        and op.op_def.is_stateful
-        and op.type not in _PURE
-        and not op.type.startswith(("Random", "Stateless"))
-    ]
-    seen: set[str] = set()
-    while rest:
-        op = rest.pop()
-        if op.name not in seen:
-            seen.add(op.name)
-            rest += [each.op for each in op.inputs]
-            rest += op.control_inputs
-    return seen
-
-
-def _ordered(graph: Any) -> Iterator[Any]:
-    """Yields what is needed: first come, first served, but inputs before.
-
-    A loop gets inputs that are made after it, once its gradient is taken.
-    """
-    needed = _needed(graph)
-    operations = graph.get_operations()
-    places = {op.name: i for i, op in enumerate(operations)}
-    waiting: dict[int, int] = {}
-    followers: dict[int, list[int]] = collections.defaultdict(list)
-    for place, op in enumerate(operations):
-        if op.name in needed:
-            before = {places[each.op.name] for each in op.inputs}
-            before |= {places[each.name] for each in op.control_inputs}
-            waiting[place] = len(before)
-            for each in before:
-                followers[each].append(place)
-    ready = [place for place, count in waiting.items() if not count]
-    while ready:
-        place = heapq.heappop(ready)
-        yield operations[place]
-        for each in followers[place]:
-            waiting[each] -= 1
-            if not waiting[each]:
-                heapq.heappush(ready, each)
 
 
 def _turns(op: Any) -> int:
