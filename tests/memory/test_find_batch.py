@@ -1,10 +1,17 @@
 """The largest batch that fits, on the worker that has least memory."""
 
+import json
+import subprocess
+import sys
+
 import keras
+import psutil
 import pytest
 import tensorflow as tf
+from places import SHARED
 
 import tfdp
+from tfdp.memory.find_batch import usual_limit
 
 
 def made(strategy):
@@ -68,6 +75,17 @@ def of_worker(limits):
         return size, own, more, str(error)
 
 
+def usual(_):
+    strategy = tfdp.MultiWorkerMirroredStrategy()
+    return usual_limit(strategy), psutil.virtual_memory().available
+
+
+@pytest.mark.multi_worker
+def test_workers_of_one_machine_share_its_memory():
+    for limit, free in tfdp.testing.run_workers(usual, 2, [0], timeout=120):
+        assert limit == pytest.approx(0.45 * free, rel=0.2)
+
+
 @pytest.mark.multi_worker
 def test_the_worker_with_least_memory_decides():
     limits = [3_000_000, 400_000]
@@ -77,3 +95,19 @@ def test_the_worker_with_least_memory_decides():
     assert max(owns) <= min(limits) < max(more)
     for error in errors:
         assert "At least one sample per replica must fit" in error
+
+
+def out_of_memory(*args):
+    script = SHARED / "out_of_memory.py"
+    command = [sys.executable, str(script), *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mebibytes", [700, 1200])
+def test_what_is_found_trains_where_half_as_much_again_does_not(mebibytes):
+    size = out_of_memory(mebibytes)
+    assert out_of_memory(mebibytes, size)
+    assert not out_of_memory(mebibytes, size + size // 2)

@@ -1,6 +1,8 @@
 """The largest batch that fits, agreed by all workers."""
 
 import math
+import socket
+import zlib
 from typing import Any
 
 import keras
@@ -68,8 +70,9 @@ def find_batch(
     """
     most = checked_count("most", most)
     strategy = model.distribute_strategy
+    usual = usual_limit(strategy)
     if memory_limit is None:
-        memory_limit = _memory_limit(strategy)
+        memory_limit = usual
     limit = checked_count("memory_limit", memory_limit)
     batch = first_batch(data)
 
@@ -107,9 +110,19 @@ def find_batch(
     return good
 
 
-def _memory_limit(strategy: Any) -> int:
-    """Returns what a replica may take here: most of what there is."""
-    here = strategy.num_replicas_in_sync // getattr(strategy, "num_workers", 1)
+def usual_limit(strategy: Any) -> int:
+    """Returns what a replica may take here: most of what there is.
+
+    A collective, as workers of one machine share its memory.
+
+    Args:
+        strategy: The strategy of the model.
+    """
+    workers = getattr(strategy, "num_workers", 1)
+    here = strategy.num_replicas_in_sync // workers
+    if workers > 1:
+        machine = zlib.crc32(socket.gethostname().encode())
+        here *= int((all_gather(strategy, [machine]) == machine).sum())
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])

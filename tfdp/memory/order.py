@@ -5,7 +5,6 @@ import heapq
 from collections.abc import Iterator
 from typing import Any
 
-
 _PURE = {"ReadVariableOp", "Placeholder", "VariableShape"}
 
 
