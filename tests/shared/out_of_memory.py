@@ -9,9 +9,8 @@ import json
 import os
 import sys
 
-_LIMIT, *_BATCH = map(int, sys.argv[1:])
 os.environ["TF_CPU_ALLOCATOR_USE_BFC"] = "true"
-os.environ["TF_CPU_BFC_MEM_LIMIT_IN_MB"] = str(_LIMIT)
+os.environ["TF_CPU_BFC_MEM_LIMIT_IN_MB"] = sys.argv[1]
 
 import keras
 import tensorflow as tf
@@ -40,10 +39,11 @@ def fits(size):
 
 
 if __name__ == "__main__":
-    if _BATCH:
-        found = fits(*_BATCH)
+    mebibytes, *size = map(int, sys.argv[1:])
+    if size:
+        found = fits(*size)
     else:
         batch = tf.zeros((8, 64)), tf.zeros((8, 1))
-        limit = int(0.9 * _LIMIT * 2**20)
+        limit = int(0.9 * mebibytes * 2**20)
         found = tfdp.find_batch(made(), batch, memory_limit=limit)
     print(json.dumps(found))
