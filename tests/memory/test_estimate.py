@@ -15,8 +15,8 @@ from unseen_models import UNSEEN
 import tfdp
 
 SCRIPT = SHARED / "measured_memory.py"
-# Of the same model a run may take a third more than another: the allocator
-# gives a tensor a free piece of up to twice its size.
+# How far off the estimate is known to be; docs/how_to/memory.md says why, where
+# it is known.
 WIDE = {"efficientnet": 0.3, "unet": 0.25, "video": 0.35}
 
 
