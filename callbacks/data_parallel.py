@@ -3,7 +3,7 @@
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
@@ -64,6 +64,9 @@ class DataParallel(keras.callbacks.Callback):
     >>> callbacks = [tfdp.callbacks.DataParallel()]
     """
 
+    # Called instead of training, by what only looks at a program.
+    rehearsal: ClassVar[Callable[[keras.Model], None] | None] = None
+
     def __init__(self) -> None:
         super().__init__()
         self._in_fit = False
@@ -99,6 +102,8 @@ class DataParallel(keras.callbacks.Callback):
         own_board().note(State.PAUSE, epoch=0)
         callbacks = keras_fit.callbacks_in_use() or []
         check_first(self, callbacks)
+        if DataParallel.rehearsal is not None:
+            DataParallel.rehearsal(self.model)
         check_saves(self.model, callbacks)
         strategy = self.model.distribute_strategy
         self._statistics = BatchStatistics(self.model, strategy)
@@ -220,8 +225,7 @@ class DataParallel(keras.callbacks.Callback):
             self.model.stop_training = strategy.num_workers == 1
         if any(each.is_mid_cycle for each in self._optimizers if each.built):
             return
-        replay = replay_of(self.model)
-        if replay is not None and replay.is_far:
+        if (replay := replay_of(self.model)) is not None and replay.is_far:
             return
         for tell in self._at_vote:
             tell()
@@ -366,10 +370,8 @@ class DataParallel(keras.callbacks.Callback):
             each.keep_edges()
 
     def _build(self) -> None:
-        optimizer, variables = (
-            self.model.optimizer,
-            self.model.trainable_variables,
-        )
+        optimizer = self.model.optimizer
+        variables = self.model.trainable_variables
         if optimizer in self._optimizers and variables and not optimizer.built:
             # As Keras does before the first step of a fit.
             with self.model.distribute_strategy.scope():

@@ -22,6 +22,8 @@ from .large_batch.schedules import ScaledSchedule as ScaledSchedule
 from .large_batch.schedules import StretchedSchedule as StretchedSchedule
 from .large_batch.warmup import WarmupSchedule as WarmupSchedule
 from .losses import DistributedLoss as DistributedLoss
+from .memory.estimate import estimate as estimate
+from .memory.find_batch import find_batch as find_batch
 from .metrics import DistributedMetric as DistributedMetric
 from .optimizer.optimizer import DistributedOptimizer as DistributedOptimizer
 from .precision import set_precision as set_precision

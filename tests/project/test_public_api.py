@@ -44,6 +44,8 @@ EXPORTED = {
     "audit",
     "auto_strategy",
     "callbacks",
+    "estimate",
+    "find_batch",
     "gather",
     "launch",
     "linear_scaled_rate",

@@ -119,6 +119,17 @@ def weighted_sum():
     return keras_losses.weighted_sum(ones, ones, ones > 0)
 
 
+def called_function():
+    inner = tf.function(lambda x: x + 1)
+    outer = tf.function(lambda x: inner(x)).get_concrete_function(1)
+    (call,) = (
+        op
+        for op in outer.graph.get_operations()
+        if "PartitionedCall" in op.type
+    )
+    return tf_functions.called(call)
+
+
 def wrapped_function():
     return tf_functions.wrapped_inside(tf.function(abs), lambda inside: inside)
 
@@ -285,6 +296,7 @@ USES = {
         keras_models.loss_of_its_own(model())
     ),
     "tf_functions._func_graph": lambda: enter(tf_functions.never_executed()),
+    "tf_functions._get_function": called_function,
     "tf_replicas._merge_call": lambda: enter(
         tf_replicas.around_turns(contextlib.nullcontext())
     ),

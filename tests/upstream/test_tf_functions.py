@@ -184,3 +184,40 @@ def test_a_tensor_is_computed_again_with_another_in_its_place():
 def test_what_draws_random_numbers_is_told_by_its_operations(draw, expected):
     traced = tf.function(draw).get_concrete_function(tf.ones([2]))
     assert tf_functions.is_random(traced) == expected
+
+
+@contract("_get_function", serves="memory is not estimated")
+def test_the_graph_of_what_an_operation_calls_is_found():
+    @tf.function
+    def inner(x):
+        return tf.sin(x)
+
+    @tf.function(autograph=False)
+    def outer(x):
+        x = tf.cond(x > 0, lambda: tf.cos(inner(x)), lambda: tf.tan(x))
+        _, x = tf.while_loop(
+            lambda i, x: i < 3, lambda i, x: (i + 1, tf.exp(x)), (0, x)
+        )
+        return tf.switch_case(
+            tf.cast(x, tf.int32),
+            [lambda: tf.sinh(x), lambda: tf.cosh(inner(x))],
+        )
+
+    def kinds(graph):
+        return {op.type for op in graph.get_operations()}
+
+    graph = outer.get_concrete_function(tf.TensorSpec(())).graph
+    found = {}
+    for op in graph.get_operations():
+        kind = op.type.removeprefix("Stateless")
+        if kind in ("If", "While", "Case"):
+            found[kind] = tf_functions.bodies(op)
+    then, otherwise = found["If"]
+    assert "Cos" in kinds(then)
+    assert "Tan" in kinds(otherwise)
+    (call,) = (op for op in then.get_operations() if "Partitioned" in op.type)
+    assert "Sin" in kinds(tf_functions.called(call))
+    assert "Less" in kinds(found["While"][0])
+    assert "Exp" in kinds(found["While"][1])
+    assert "Sinh" in kinds(found["Case"][0])
+    assert "Cosh" in kinds(found["Case"][1])

@@ -61,20 +61,20 @@ def sums_by(carrier: Carrier, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     tickets: list[tf.Tensor] = []
     for place, message in enumerate(messages):
         with tf.control_dependencies([turn, *tickets[-1:]]):
-            tickets.append(
-                tf.numpy_function(journey.leave, [place, message], tf.int64)
+            ticket = tf.numpy_function(
+                journey.leave, [place, message], tf.int64
             )
+        ticket.set_shape(())
+        tickets.append(ticket)
     # Run eagerly, one result is no list.
     arrived = tf.nest.flatten(
         tf.numpy_function(journey.arrive, tickets, [tf.float32] * len(messages))
     )
     with tf.control_dependencies([arrived[0]]):
         carrier.turn.assign_add(0)
-    sums = [
-        tf.ensure_shape(total, message.shape)
-        for total, message in zip(arrived, messages, strict=True)
-    ]
-    return packed.unpacked(sums[::-1])
+    for total, message in zip(arrived, messages, strict=True):
+        total.set_shape(message.shape)
+    return packed.unpacked(arrived[::-1])
 
 
 class _Journey:

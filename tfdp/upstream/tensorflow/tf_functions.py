@@ -34,6 +34,10 @@ _autograph = Member("_autograph", serves=_BRANCHES)
 _clone = Member("_clone", serves=_OPTIONS)
 _context_class = Member("ControlStatusCtx", serves=_BRANCHES)
 _status = Member("Status", serves=_BRANCHES)
+_get_function = Member(
+    "_get_function", serves="memory is not estimated, which depends on them"
+)
+_BODIES = {"If": ("then_branch", "else_branch"), "While": ("cond", "body")}
 _func_graph = Name(
     "tensorflow.__internal__.FuncGraph",
     serves="a model that its own step builds would have to say that it is "
@@ -227,3 +231,29 @@ def _affected(
             stack.append((at, True))
             stack.extend((each.op, False) for each in at.inputs)
     return order
+
+
+def called(op: tf.Operation) -> Any:
+    """Returns the graph of the function that an operation calls."""
+    return _graph_of(op, op.get_attr("f"))
+
+
+def bodies(op: tf.Operation) -> list[Any]:
+    """Returns the graphs that an `If`, a `Case` or a `While` may run.
+
+    Args:
+        op: One of these.
+
+    Returns:
+        The branches; of a `While` its condition and its body.
+    """
+    kind = op.type.removeprefix("Stateless")
+    if kind == "Case":
+        functions = op.get_attr("branches")
+    else:
+        functions = map(op.get_attr, _BODIES[kind])
+    return [_graph_of(op, each) for each in functions]
+
+
+def _graph_of(op: tf.Operation, function: Any) -> Any:
+    return _get_function.of(op.graph)(function.name).graph
