@@ -13,6 +13,7 @@ CHANGES = {
     "assign_sub": lambda v, x: v.assign_sub(x),
     "scatter": lambda v, x: v.scatter_update(tf.IndexedSlices(x[:1], [0])),
     "scatter_nd": lambda v, x: v.scatter_nd_add([[0]], x[:1]),
+    "place": lambda v, x: v[0].assign(x[0]),
 }
 
 
@@ -71,8 +72,44 @@ def test_a_counter_is_known(change, counts):
     assert graphs.counts(found) is counts
 
 
-def in_a_branch(v, w, x, known):
-    tf.cond(w > 0, lambda: v.assign_add(1.0), lambda: v + 0)
+def by_a_function(change):
+    def call(v, w, x, known):
+        tf.function(lambda *given: change(v, w, *given))(x, known)
+
+    return call
+
+
+def in_a_branch(of):
+    def change(v, w, x, known):
+        tf.cond(of(w, x, known) > 0, lambda: v.assign_add(1.0), lambda: v + 0)
+
+    return change
+
+
+def in_a_loop(of, by):
+    def change(v, w, x, known):
+        tf.while_loop(
+            lambda i, total: i < of(w, x, known),
+            lambda i, total: (i + 1, total + v.assign_add(by(w, x, known))),
+            (0.0, 0.0),
+        )
+
+    return change
+
+
+def carried_in_a_loop(v, w, x, known):
+    *_, last = tf.while_loop(
+        lambda i, a, b: i < 3.0, lambda i, a, b: (i + 1, x[0], a), (0.0, w, w)
+    )
+    v.assign(last)
+
+
+def w_of(w, x, known):
+    return w + 0
+
+
+def x_of(w, x, known):
+    return x[0]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +121,16 @@ def in_a_branch(v, w, x, known):
         (lambda v, w, x, known: v.assign_add(tf.reduce_sum(x)), "v"),
         # By what has not been changed by it until the next step.
         (lambda v, w, x, known: (v.assign_add(w), w.assign(x[0])), "vw"),
-        (in_a_branch, "v"),
+        (by_a_function(lambda v, w, x, known: v.assign_add(1.0)), ""),
+        (by_a_function(lambda v, w, x, known: v.assign_add(known)), ""),
+        (by_a_function(lambda v, w, x, known: v.assign_add(x[0])), "v"),
+        (by_a_function(in_a_branch(x_of)), "v"),
+        (in_a_branch(w_of), ""),
+        (in_a_branch(x_of), "v"),
+        (in_a_loop(w_of, w_of), ""),
+        (in_a_loop(w_of, x_of), "v"),
+        (in_a_loop(x_of, w_of), "v"),
+        (carried_in_a_loop, "v"),
     ],
 )
 def test_what_samples_move_is_known_from_what_moves_anyway(change, moved):
@@ -95,12 +141,21 @@ def test_what_samples_move_is_known_from_what_moves_anyway(change, moved):
         known = tf.reduce_sum(x)
         given.extend([x.ref(), known.ref()])
         change(v, w, x, known)
+        v.assign_add(1.0)
 
     operations = traced(step, tf.constant([1.0])).get_operations()
     source, known = given
     found = graphs.moved_by([source], {known}, operations)
     names = {id(v.handle): "v", id(w.handle): "w"}
     assert "".join(sorted(map(names.get, found))) == moved
+
+
+def test_a_place_of_a_variable_that_samples_move_is_known():
+    variable = tf.Variable([1.0, 2.0])
+    graph = traced(lambda x: variable[1].assign(x), tf.constant(1.0))
+    (given,) = graph.inputs[:1]
+    found = graphs.moved_by([given.ref()], (), graph.get_operations())
+    assert found == {id(variable.handle)}
 
 
 @contract("gradient_tape", serves="gradients are not told from losses")

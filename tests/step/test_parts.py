@@ -59,6 +59,15 @@ EXACT = {
         tf.cond(s > 1.0, lambda: s + 1.0, lambda: s + 2.0)
     ),
 }
+
+
+@tf.function
+def counted(state, x):
+    state.assign_add(1.0)
+    return 2.0 * x
+
+
+EXACT["in a function"] = counted
 ENDS = pytest.mark.parametrize("samples", [24, 17])  # The last batch is of one.
 
 

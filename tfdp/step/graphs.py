@@ -4,10 +4,12 @@ It knows the names that TensorFlow gives operations and their types, which have
 contracts in `tests/step/test_graphs.py`.
 """
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+
+from tfdp.upstream.tensorflow import tf_functions
 
 _TAPES = ("eager/backprop.py", "ops/gradients_util.py")
 # By whatever else they take, sums of these are these of sums.
@@ -29,7 +31,10 @@ _CALLS = {"Case", "EagerPyFunc", "If", "PartitionedCall", "PyFunc", "While"}
 # The same for whatever numbers, that of finite ones among them.
 _BLIND = {"IsFinite", "IsInf", "IsNan", "OnesLike", "Rank", "Shape", "Size"}
 _BLIND |= {"ZerosLike"}
-_CHANGES = ("Assign", "ResourceScatter")
+_BRANCHING = {"Case", "If", "While"}
+_CHANGES = ("Assign", "ResourceScatter", "ResourceStridedSliceAssign")
+_READING = {"ReadVariableOp", "ResourceGather", "ResourceGatherNd"}
+_READING |= {"VarIsInitializedOp", "VariableShape"}
 _COUNTING = {"Add", "AddV2", "Cast", "Const", "Identity", "Placeholder", "Sub"}
 _COUNTING |= {"ReadVariableOp"}
 
@@ -61,7 +66,7 @@ def assignments(operations: Iterable[tf.Operation]) -> Iterator[Assignment]:
 def moved_by(
     sources: Iterable[Any],
     known: Container[Any],
-    operations: Iterable[tf.Operation],
+    operations: Sequence[tf.Operation],
 ) -> set[int]:
     """Finds the variables that operations change by certain tensors.
 
@@ -71,47 +76,133 @@ def moved_by(
         operations: Those of a graph, in the order in which they were made.
 
     Returns:
-        Identities of the variables' handles; of those, too, that a function
-        or a branch is given, where no change is seen.
+        Identities of the variables' handles.
     """
-    operations = list(operations)
     handles = {
         each.ref(): id(outside(each))
         for operation in operations
         for each in operation.inputs
         if each.dtype == tf.resource
     }
-    changed = {
-        handles[each.inputs[0].ref()]
-        for each in operations
-        if each.type.startswith(_CHANGES)
-    }
-    found = {
-        handles[each.ref()]
-        for operation in operations
-        if operation.type.endswith(tuple(_CALLS))
-        for each in operation.inputs
-        if each.dtype == tf.resource
-    } - changed
-    computed = set(sources)
-
-    def is_computed(tensor: tf.Tensor) -> bool:
-        return tensor.ref() in computed or handles.get(tensor.ref()) in found
-
+    moved: set[int] = set()
     size = -1
-    while size != len(found):
-        size = len(found)
+    while size != len(moved):  # What is moved late may be read early.
+        size = len(moved)
+        _Spread(moved, known).over(operations, set(sources), handles)
+    return moved
+
+
+class _Spread:
+    """Follows tensors through a graph, and the functions that it calls.
+
+    Args:
+        moved: Identities of the handles of variables that they move; grows.
+        known: References of tensors that count as computed from nothing.
+    """
+
+    def __init__(self, moved: set[int], known: Container[Any]) -> None:
+        self._moved = moved
+        self._known = known
+
+    def over(
+        self,
+        operations: Iterable[tf.Operation],
+        computed: set[Any],
+        handles: dict[Any, int],
+        *,
+        is_chosen: bool = False,
+    ) -> None:
+        """Adds to `computed` what is, and to what is moved.
+
+        Args:
+            operations: Those of one graph.
+            computed: References of what is computed from the tensors.
+            handles: Identities of variables' handles, by reference.
+            is_chosen: Whether the tensors decide if these operations run.
+        """
+
+        def is_computed(tensor: tf.Tensor) -> bool:
+            at = tensor.ref()
+            return at in computed or handles.get(at) in self._moved
+
         for each in operations:
-            if not each.type.startswith(_CHANGES):
-                computed.update(
-                    output.ref()
-                    for output in each.outputs
-                    if output.ref() not in known
-                    and any(map(is_computed, _inputs(output)))
+            inputs = list(each.inputs)
+            graphs = _graphs_in(each)
+            if graphs:
+                found = self._called(each, graphs, is_computed, handles)
+            else:
+                found = [
+                    any(map(is_computed, _inputs(o))) for o in each.outputs
+                ]
+            computed.update(
+                output.ref()
+                for output, is_found in zip(each.outputs, found, strict=False)
+                if (is_found or is_chosen) and output.ref() not in self._known
+            )
+            given = {handles[i.ref()] for i in inputs if i.ref() in handles}
+            values = (i for i in inputs if i.ref() not in handles)
+            if (
+                given
+                and not graphs
+                and each.type not in _READING
+                and (is_chosen or any(map(is_computed, values)))
+            ):
+                self._moved |= given
+
+    def _called(
+        self,
+        operation: tf.Operation,
+        graphs: Sequence[Any],
+        is_computed: Callable[[tf.Tensor], bool],
+        handles: dict[Any, int],
+    ) -> list[bool]:
+        """Returns which results of a call are computed from the tensors."""
+        is_loop = operation.type.endswith("While")
+        chooses = operation.type.endswith(("If", "Case"))
+        arguments = list(operation.inputs)[int(chooses) :]
+        is_chosen = chooses and is_computed(operation.inputs[0])
+        found = [is_chosen] * len(operation.outputs)
+        given = [
+            each.ref() not in handles and is_computed(each)
+            for each in arguments
+        ]
+        while True:
+            before = list(given)
+            for graph in graphs:
+                inside = list(zip(graph.inputs, arguments, strict=False))
+                computed = {
+                    inner.ref()
+                    for (inner, _), is_given in zip(inside, given, strict=False)
+                    if is_given
+                }
+                names = {
+                    inner.ref(): handles[outer.ref()]
+                    for inner, outer in inside
+                    if outer.ref() in handles
+                }
+                self.over(
+                    graph.get_operations(), computed, names, is_chosen=is_chosen
                 )
-            elif any(map(is_computed, list(each.inputs)[1:])):
-                found.add(handles[each.inputs[0].ref()])
-    return found
+                results = [each.ref() in computed for each in graph.outputs]
+                if is_loop and len(results) == 1 < len(found):
+                    is_chosen |= results[0]  # How often it goes around.
+                else:
+                    found = [
+                        a or b for a, b in zip(found, results, strict=False)
+                    ]
+            if not is_loop:
+                return found
+            given = [a or b for a, b in zip(given, found, strict=True)]
+            if given == before:
+                return [each or is_chosen for each in found]
+
+
+def _graphs_in(operation: tf.Operation) -> list[Any]:
+    """Returns the graphs that an operation runs, in the order of its kind."""
+    kind = operation.type.removeprefix("Stateless")
+    if operation.type.endswith("PartitionedCall"):
+        return [tf_functions.called(operation)]
+    return tf_functions.bodies(operation) if kind in _BRANCHING else []
 
 
 def outside(tensor: tf.Tensor) -> tf.Tensor:
