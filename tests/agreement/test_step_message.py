@@ -96,6 +96,7 @@ def test_a_step_of_its_own_logs_means_in_any_type(reports, one_device):
         logs = worker["own"]["logs"]
         for step, expected in zip(logs, seen.logs[:6], strict=True):
             assert (step["half"], step["two"]) == (1.0, [0.5, 1.5])
+            assert step["small"] == 2
             np.testing.assert_allclose(step["mae"], expected["mae"], rtol=1e-5)
 
 

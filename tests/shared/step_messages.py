@@ -27,6 +27,7 @@ class Logging(keras.Sequential):
             "half": tf.cast(2 * one, tf.float16),
             "two": tf.stack([one, 3 * one]),
             "three": 3,
+            "small": tf.cast(4 * here, tf.uint8),
             "yes": tf.constant(True),
             "text": tf.constant("here"),
         }

@@ -152,7 +152,7 @@ class StepMessage:
 def _is_number(leaf: Any) -> bool:
     return (
         isinstance(leaf, tf.Tensor)
-        and leaf.dtype.is_floating
+        and (leaf.dtype.is_floating or leaf.dtype.is_integer)
         and leaf.shape.is_fully_defined()
     )
 

@@ -78,12 +78,13 @@ def moved_by(
     Returns:
         Identities of the variables' handles.
     """
-    handles = {
-        each.ref(): id(outside(each))
+    resources = (
+        each
         for operation in operations
         for each in operation.inputs
         if each.dtype == tf.resource
-    }
+    )
+    handles = {ref: id(out) for ref, out in _outsides(resources).items()}
     moved: set[int] = set()
     size = -1
     while size != len(moved):  # What is moved late may be read early.
@@ -207,16 +208,29 @@ def _graphs_in(operation: tf.Operation) -> list[Any]:
 
 def outside(tensor: tf.Tensor) -> tf.Tensor:
     """Returns what a tensor of a graph stands for outside of it."""
-    graph = getattr(tensor, "graph", None)
-    while (captures := getattr(graph, "captures", None)) is not None:
-        found = [
-            out for out, inside in captures if inside.ref() == tensor.ref()
-        ]
-        if not found:
-            break
-        (tensor,) = found
-        graph = None if hasattr(tensor, "numpy") else tensor.graph
-    return tensor
+    return _outsides([tensor])[tensor.ref()]
+
+
+def _outsides(tensors: Iterable[tf.Tensor]) -> dict[Any, tf.Tensor]:
+    """Returns what tensors of a graph stand for outside of it, by reference."""
+    found = {each.ref(): each for each in tensors}
+    inside = dict(found)
+    while inside:
+        graph = getattr(next(iter(inside.values())), "graph", None)
+        captures = getattr(graph, "captures", ())
+        outer = {inner.ref(): out for out, inner in captures}
+        inside = {
+            key: outer[each.ref()]
+            for key, each in inside.items()
+            if each.ref() in outer
+        }
+        found |= inside
+        inside = {
+            key: each
+            for key, each in inside.items()
+            if not hasattr(each, "numpy")
+        }
+    return found
 
 
 def leads(

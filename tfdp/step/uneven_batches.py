@@ -149,14 +149,15 @@ def _on_any_size(fn: Callable[..., Any], model: keras.Model, data: Any) -> Any:
         if _reduces_inside(model):
             weight = tf.cast(size > 0, tf.float32)
             stack.enter_context(keras_models.weighing_statistics(weight))
-        before = [(each, tf.identity(each)) for each in _state(model)]
+        state = _state(model)
+        before = [tf.identity(variable) for variable, _ in state]
         filled = _never_empty(data, size)
         with _noting_moved(filled) as is_moved:
             outputs = fn(filled)
 
     def put_back() -> tf.Tensor:
-        for variable, value in before:
-            if is_moved(variable):
+        for (variable, is_of_samples), value in zip(state, before, strict=True):
+            if is_of_samples or is_moved(variable):
                 variable.assign(value)
         return tf.constant(0)
 
@@ -255,18 +256,20 @@ def _reduces_inside(model: keras.Model) -> bool:
     return any(map(inspection.synchronizes, inspection.layers(model)))
 
 
-def _state(model: keras.Model) -> list[tf.Variable]:
-    metrics = [v for metric in model.metrics for v in metric.variables]
+def _state(model: keras.Model) -> list[tuple[tf.Variable, bool]]:
+    """Returns what samples may move, each with whether they surely do."""
+    layers = inspection.layers(model)
     # What is synchronized has not seen the row, and agrees on all replicas.
     agreed = {
         id(weight)
-        for layer in inspection.layers(model)
+        for layer in layers
         if inspection.synchronizes(layer)
         for weight in layer.weights
     }
-    unique = {
-        id(v): v.value
-        for v in (*metrics, *inspection.statistics(model))
-        if id(v) not in agreed
-    }
-    return list(unique.values())
+    of_samples = [v for metric in model.metrics for v in metric.variables]
+    for layer in layers:
+        if type(layer) is keras.layers.BatchNormalization and layer.trainable:
+            of_samples += layer.non_trainable_variables
+    unique = {id(v): (v.value, False) for v in inspection.statistics(model)}
+    unique |= {id(v): (v.value, True) for v in of_samples}
+    return [each for key, each in unique.items() if key not in agreed]
