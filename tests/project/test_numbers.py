@@ -4,6 +4,7 @@ import inspect
 import math
 
 import keras
+import numpy as np
 import pytest
 
 import tfdp
@@ -37,6 +38,12 @@ def cluster(visible_gpus):
 def scaled(**options):
     given = {"optimizer_or_schedule": 0.1, "base_batch": 8, **options}
     return tfdp.scale_learning_rate(plan=plan(**PLAN), verbose=False, **given)
+
+
+def found(**options):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return tfdp.find_batch(model, (np.ones((2, 1)), np.ones((2, 1))), **options)
 
 
 PLAN = {"per_replica_batch": 4, "num_replicas": 2, "accumulation_steps": 2}
@@ -108,6 +115,7 @@ CASES = [
         {"function": print, "workers": 1},
         ["workers", "cpus_per_worker", "timeout"],
     ),
+    (found, {}, ["memory_limit", "most"]),
     (tfdp.callbacks.AdaScaleMonitor, {}, ["total_steps"]),
     (
         tfdp.callbacks.BackupAndRestore,
