@@ -16,7 +16,7 @@ import psutil
 
 from tfdp.cluster import Cluster
 from tfdp.doctor.section import Line, Section
-from tfdp.machine import kernel_variables, usable_cores
+from tfdp.machine import free_memory, kernel_variables, usable_cores
 from tfdp.settings import COMMUNICATION, ONEDNN, onednn
 
 _FEW_CORES = 2
@@ -33,12 +33,12 @@ def devices(cluster: Cluster | None) -> Section:
     """
     import tensorflow as tf
 
-    memory = psutil.virtual_memory()
+    total = psutil.virtual_memory().total
     lines = [
         Line(
             "fine",
-            f"{usable_cores()} CPU cores, {memory.total / 2**30:.1f} GiB of "
-            f"memory, {memory.available / 2**30:.1f} GiB of it available",
+            f"{usable_cores()} CPU cores, {total / 2**30:.1f} GiB of "
+            f"memory, {free_memory() / 2**30:.1f} GiB of it available",
         )
     ]
     with quiet():

@@ -10,6 +10,7 @@ from tfdp.machine.cores import (
     thread_variables,
     usable_cores,
 )
+from tfdp.machine.free_memory import free_memory
 from tfdp.machine.isolation import isolate
 from tfdp.machine.kernels import kernel_variables
 from tfdp.machine.memory_folder import MemoryFolder

@@ -1,9 +1,11 @@
 """What the kernel's out-of-memory killer has done, as far as it counts it."""
 
-import contextlib
 import pathlib
 import re
 
+from tfdp.machine.control_groups import memory_groups, text_of
+
+_FILES = {1: "memory.oom_control", 2: "memory.events"}
 _COUNT = re.compile(r"^oom_kill (\d+)$", flags=re.MULTILINE)
 
 
@@ -24,26 +26,8 @@ def oom_kills(root: pathlib.Path = pathlib.Path("/")) -> int:
     >>> oom_kills(pathlib.Path("/no/such/folder"))
     0
     """
-    files = [root / "proc/vmstat", *_files_of_own_group(root)]
-    counts = (_COUNT.search(_text(path)) for path in files)
+    files = [root / "proc/vmstat"]
+    for folder, version in memory_groups(root):
+        files.append(folder / _FILES[version])
+    counts = (_COUNT.search(text_of(path)) for path in files)
     return sum(int(count[1]) for count in counts if count)
-
-
-def _files_of_own_group(root: pathlib.Path) -> list[pathlib.Path]:
-    # Lines such as `0::/job` (version 2) and `4:memory:/job` (version 1).
-    files = []
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, group = line.split(":", 2)
-        group = group.lstrip("/")
-        if not controllers:
-            files.append(root / "sys/fs/cgroup" / group / "memory.events")
-        elif "memory" in controllers.split(","):
-            folder = root / "sys/fs/cgroup/memory" / group
-            files.append(folder / "memory.oom_control")
-    return files
-
-
-def _text(path: pathlib.Path) -> str:
-    with contextlib.suppress(OSError):
-        return path.read_text()
-    return ""

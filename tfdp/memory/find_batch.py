@@ -6,11 +6,11 @@ import zlib
 from typing import Any
 
 import keras
-import psutil
 import tensorflow as tf
 
 from tfdp.agreement import all_gather
 from tfdp.checks import checked_count
+from tfdp.machine import free_memory
 from tfdp.memory.estimate import estimate
 from tfdp.memory.per_replica import first_batch
 
@@ -41,7 +41,8 @@ def find_batch(
         data: Likewise.
         memory_limit: Bytes that each replica of this worker may take; may
             differ between workers. Defaults to `None`: 90 % of what its GPU
-            has, or of an even share of what is free on the machine.
+            has, or of an even share of what is free on the machine or in its
+            container.
         most: The largest batch to try. Defaults to 65536.
 
     Returns:
@@ -128,4 +129,4 @@ def usual_limit(strategy: Any) -> int:
         details = tf.config.experimental.get_device_details(gpus[0])
         if size := details.get("memory_size"):
             return int(_SHARE * size)
-    return int(_SHARE * psutil.virtual_memory().available / here)
+    return int(_SHARE * free_memory() / here)

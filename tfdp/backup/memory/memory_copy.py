@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Self, TypeVar
 
 import numpy as np
-import psutil
 
 from tfdp.backup.memory.memory_file import Contents, Head, read_file
+from tfdp.machine import free_memory
 
 _Read = TypeVar("_Read")
 
@@ -132,10 +132,7 @@ class MemoryCopy:
         if not missing:
             return
         system = os.statvfs(self._folder)
-        room = min(
-            system.f_bavail * system.f_frsize,
-            psutil.virtual_memory().available,
-        )
+        room = min(system.f_bavail * system.f_frsize, free_memory())
         if missing > room:
             raise OSError(
                 errno.ENOSPC,
