@@ -6,6 +6,7 @@ import tensorflow as tf
 from contracts import contract
 
 from tfdp.step import graphs
+from tfdp.step.graphs.linearity import is_of_tape
 
 CHANGES = {
     "assign": lambda v, x: v.assign(x),
@@ -174,8 +175,8 @@ def test_what_a_tape_makes_has_its_name():
     found = []
     traced(step, tf.ones((3, 2)))
     loss, *gradients = found
-    assert not graphs.is_of_tape(loss)
-    assert all(map(graphs.is_of_tape, gradients))
+    assert not is_of_tape(loss)
+    assert all(map(is_of_tape, gradients))
 
 
 @contract("IdentityN", serves="rows of all replicas seem those of one")
@@ -200,6 +201,6 @@ def test_what_is_made_inside_of_a_tape_is_known_by_its_traceback():
         x = tf.compat.v1.placeholder(tf.float32, ())
         (gradient,) = tf.gradients(tf.sign(x) * x * x, [x])
     taken = graphs.Gradients([gradient], ())
-    assert not graphs.is_of_tape(gradient)
+    assert not is_of_tape(gradient)
     assert taken.not_linear(gradient) is None
     assert not taken.lead(gradient)
