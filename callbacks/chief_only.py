@@ -98,7 +98,7 @@ class ChiefOnly(keras.callbacks.Callback):
             if not self._is_chief:
                 self.callback.checkpointer.close()
                 self.callback.checkpointer = _WritesNothing()
-        elif self._is_chief:
+        elif self._is_chief and self.callback.model is not model:
             self.callback.set_model(model)
 
     def _call(self, hook: str, *args: Any, **kwargs: Any) -> None:
@@ -140,18 +140,24 @@ class _WritesNothing:
         return future
 
 
-def around_orbax(
-    callbacks: list[keras.callbacks.Callback],
+def given_the_model(
+    callbacks: list[keras.callbacks.Callback], model: keras.Model
 ) -> list[keras.callbacks.Callback]:
-    """Returns callbacks, Keras's `OrbaxCheckpoint` among them on the chief.
+    """Returns callbacks, those on the chief that use the model at once.
 
-    It takes `iterations` for a number as soon as it is given the model, which
-    fails under every strategy.
+    Keras's `OrbaxCheckpoint` takes `iterations` for a number as soon as it is
+    given the model, which fails under every strategy; `TensorBoard` writes the
+    model's graph.
 
     Args:
         callbacks: Those of a `fit`.
+        model: The model that they are about to be given.
     """
-    return [ChiefOnly(c) if isinstance(c, ORBAX) else c for c in callbacks]
+    has_peers = getattr(model.distribute_strategy, "num_workers", 1) > 1
+    early = (keras.callbacks.TensorBoard,) if has_peers else ()
+    return [
+        ChiefOnly(c) if isinstance(c, (ORBAX, early)) else c for c in callbacks
+    ]
 
 
 def on_chief_only(

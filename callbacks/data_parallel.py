@@ -12,7 +12,7 @@ from tfdp.audits.model_audit import audit
 from tfdp.backup import TrainingState, replay_of
 from tfdp.board import State, own_board
 from tfdp.callbacks.apart import Apart, on_chief_only_apart
-from tfdp.callbacks.chief_only import around_orbax, on_chief_only
+from tfdp.callbacks.chief_only import given_the_model, on_chief_only
 from tfdp.callbacks.first_word import FirstWord, check_first
 from tfdp.callbacks.last_word import LastWord
 from tfdp.callbacks.savers import check_saves, saves_models
@@ -95,7 +95,7 @@ class DataParallel(keras.callbacks.Callback):
             model: The model that is fitted.
         """
         super().set_model(model)
-        keras_fit.change_callbacks(around_orbax)
+        keras_fit.change_callbacks(lambda c: given_the_model(c, model))
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks what would go wrong later, and less legibly."""

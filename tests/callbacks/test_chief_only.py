@@ -36,6 +36,11 @@ def test_kerass_own_writers_run_on_the_chief(reports, folder):
 
 
 @pytest.mark.multi_worker
+def test_the_chief_alone_gives_tensorboard_the_model(reports):
+    assert [worker["models"] for worker in reports] == [1, 0]
+
+
+@pytest.mark.multi_worker
 def test_others_are_told_of_updates_on_the_chief_alone(reports):
     # Two epochs of four micro-batches, two of which make an update.
     assert [worker["ends of steps"] for worker in reports] == [4, 0]

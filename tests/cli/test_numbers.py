@@ -25,6 +25,7 @@ def test_all_commands_are_looked_at():
     assert {words[0] for words, _ in OPTIONS} == {
         "bench",
         "doctor",
+        "estimate",
         "launch",
         "selftest",
     }

@@ -90,6 +90,7 @@ def test_cores_are_counted(number):
 @pytest.mark.parametrize(
     ("env", "error", "words"),
     [
+        (["A=1"], TypeError, "must be a mapping of names"),
         ({"A": 1}, TypeError, "must be texts. Received: 1 (int)"),
         ({1: "A"}, TypeError, "must be texts. Received: 1 (int)"),
         ({"": "A"}, ValueError, "Received: ''='A'"),

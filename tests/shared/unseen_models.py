@@ -132,6 +132,16 @@ def mixed_transformer():
     return model, x, *_labels(24), keras.optimizers.Adam(1e-3)
 
 
+def attention():
+    x = inputs = keras.Input((100, 64))
+    for _ in range(2):
+        x += layers.MultiHeadAttention(8, 16)(x, x)
+    x = layers.GlobalAveragePooling1D()(x)
+    model = keras.Model(inputs, layers.Dense(1)(x))
+    x, y = np.zeros((64, 100, 64), "float32"), np.zeros((64, 1), "float32")
+    return model, x, y, "mse", keras.optimizers.Adam(1e-3)
+
+
 def video():
     x = inputs = keras.Input((16, 32, 32, 3))
     for filters in (16, 32, 64):
@@ -163,6 +173,7 @@ UNSEEN = {
     for f in (
         text,
         unet,
+        attention,
         mobilenet,
         efficientnet,
         recommender,

@@ -103,6 +103,11 @@ class BoardFolder:
                 self._last[worker] = BoardReader(file).read() or last
         return dict(self._last)
 
+    def has_begun(self) -> bool:
+        """Whether a worker has written where it stands, or has no board."""
+        standings = self.standings().values()
+        return any(each is None or each.pid for each in standings)
+
     @property
     def logs(self) -> list[str]:
         """The files that workers have told of as logs of their runs."""

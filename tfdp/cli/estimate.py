@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from tfdp.cli.numbers import SECONDS, WORKERS
+from tfdp.doctor import quiet
 from tfdp.launching import WorkerGroup
 
 _PROGRAM = (sys.executable, "-u", "-m", "tfdp.bench.estimate_trial")
@@ -71,7 +72,8 @@ def estimate(
         )
     found = _estimated(workers, batch or 0, timeout, [script, *args])
     # It loads TensorFlow, which is not needed to refuse something.
-    from tfdp.memory import Estimate
+    with quiet():
+        from tfdp.memory import Estimate
 
     first = None
     for each in found:

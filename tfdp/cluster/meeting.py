@@ -119,7 +119,11 @@ class Meeting:
             return
         self._open += 1
         try:
-            with contextlib.suppress(OSError, handshake.Stranger):
+            # Python 3.11 reports one that is cancelled, as at the end, as an
+            # error of its own.
+            with contextlib.suppress(
+                OSError, handshake.Stranger, asyncio.CancelledError
+            ):
                 async with connections.closing(writer):
                     found = await handshake.answer(reader, writer, self._me)
                     self._not_found_by.discard(found)

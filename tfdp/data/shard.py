@@ -23,6 +23,9 @@ def shard(data: Data) -> Data:
     worker reads and computes all samples, and drops those of the others at
     the end.
 
+    What reads it without the strategy, such as a model loaded on the chief
+    alone, sees this worker's samples and no others.
+
     Where the order is decided before the mark, each micro-batch is made of the
     same samples as on one device. Where something after it shuffles, filters
     or reads files, each sample is still seen once per epoch; which of them

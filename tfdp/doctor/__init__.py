@@ -5,4 +5,5 @@ imported where it is asked, not before.
 """
 
 from tfdp.doctor.checkup import diagnosis
+from tfdp.doctor.hardware import quiet
 from tfdp.doctor.section import Section

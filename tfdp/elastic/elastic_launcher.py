@@ -38,9 +38,9 @@ class ElasticLauncher(Launcher):
 
     >>> def start_group(restart_count, **kwargs):
     ...     return ElasticGroup(["true"], **kwargs)
-    >>> ElasticLauncher(start_group, slots=Slots(1, 3), say=print).run()
+    >>> ElasticLauncher(start_group, slots=Slots(1, 1), say=print).run()
     ... # doctest: +ELLIPSIS
-    3 workers ended after ... s
+    1 worker ended after ... s
     0
     """
 

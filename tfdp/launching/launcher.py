@@ -44,9 +44,9 @@ class Launcher:
 
     Example:
 
-    >>> launcher = Launcher(lambda count: WorkerGroup(["true"], 2), say=print)
+    >>> launcher = Launcher(lambda count: WorkerGroup(["true"], 1), say=print)
     >>> launcher.run()  # doctest: +ELLIPSIS
-    2 workers ended after ... s
+    1 worker ended after ... s
     0
     """
 
@@ -159,6 +159,12 @@ class Launcher:
             return self._timed_out(), True
         if failure is None and not group.begins_anew:
             self._remark = group.remark
+            is_alone = not self._remark and not group.boards.has_begun()
+            if is_alone and self.size_of(group) > 1:
+                self.say(
+                    "no worker has made a strategy, so that each has done all "
+                    "by itself; tfdp.auto_strategy() makes one of all workers"
+                )
             return group.exit_code, True
         exit_code = 0
         if failure is not None:

@@ -12,6 +12,8 @@ from typing import TextIO
 
 import psutil
 
+from tfdp.launching.start_up_lines import is_start_up_line
+
 
 class WorkerOutput:
     """Keeps the last lines of each worker, and passes all of them on.
@@ -31,7 +33,8 @@ class WorkerOutput:
         restart_count: How often the workers had been started again before.
 
     Attributes:
-        last_lines: The end of each worker's output, by index.
+        last_lines: The end of each worker's output, by index, without what
+            TensorFlow prints wherever it starts.
         error: What writing a file or `on_line` has raised, or `None`.
 
     Raises:
@@ -98,7 +101,8 @@ class WorkerOutput:
         with self._lock:
             # The files first: they hear a line that the other one fails at.
             self._write(worker, line, end="\n" if is_end else "")
-            self.last_lines[worker].append(line)
+            if not is_start_up_line(line):
+                self.last_lines[worker].append(line)
             for listener in list(self._listeners):
                 try:
                     listener(worker, line)

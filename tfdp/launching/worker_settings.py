@@ -130,7 +130,7 @@ def checked_variables(
             worker, a copy of these does no harm, and is left out.
 
     Raises:
-        TypeError: If a name or value is not a text.
+        TypeError: If it is no mapping, or a name or value is not a text.
         ValueError: If a name is one that the system cannot hold, or one that
             is set for each worker anyhow.
 
@@ -139,6 +139,11 @@ def checked_variables(
     >>> checked_variables({"A": "1"}, {})
     {'A': '1'}
     """
+    if not isinstance(env, Mapping | None):
+        raise TypeError(
+            "`env` must be a mapping of names to values. Received: "
+            f'env={env!r}. Write it as {{"NAME": "value"}}.'
+        )
     variables = {
         name: value
         for name, value in (env or {}).items()

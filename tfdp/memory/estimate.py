@@ -11,7 +11,12 @@ import tensorflow as tf
 
 from tfdp.checks import checked_count
 from tfdp.memory.liveness import Held, Liveness
-from tfdp.memory.per_replica import first_batch, graph_of_step, rows
+from tfdp.memory.per_replica import (
+    check_model,
+    first_batch,
+    graph_of_step,
+    rows,
+)
 
 # What an allocator cannot use of what comes and goes.
 _LOSS = 0.08
@@ -116,9 +121,9 @@ def estimate(
         The estimate; `print` shows a table.
 
     Raises:
-        TypeError: If `per_replica_batch` is not an integer.
+        TypeError: If `model` is none, or `per_replica_batch` not an integer.
         ValueError: If it is below 1, `model` is not built and compiled, or
-            `data` has no batch of dense tensors.
+            `data` has no batch of dense tensors that it can be trained on.
 
     Example:
 
@@ -134,14 +139,8 @@ def estimate(
     >>> found.weights, found.optimizer_state
     (1052672, 2105344)
     """
+    check_model(model)
     batch = first_batch(data)
-    if not model.built or not model.compiled:
-        raise ValueError(
-            "Memory is estimated of a model that is built and compiled. "
-            f"Received: {model.name}, built={model.built}, compiled="
-            f"{model.compiled}. Begin it with a `keras.Input`, or call it on "
-            "a batch, and compile it."
-        )
     strategy = model.distribute_strategy
     replicas = strategy.num_replicas_in_sync
     if per_replica_batch is None:

@@ -12,7 +12,7 @@ from tfdp.agreement import all_gather
 from tfdp.checks import checked_count
 from tfdp.machine import free_memory
 from tfdp.memory.estimate import estimate
-from tfdp.memory.per_replica import first_batch
+from tfdp.memory.per_replica import check_model, first_batch
 
 _SHARE = 0.9
 # By how much a batch grows at once, at most.
@@ -50,7 +50,7 @@ def find_batch(
         `BatchPlan(max_per_replica_batch=...)`.
 
     Raises:
-        TypeError: If a number is not an integer.
+        TypeError: If `model` is none, or a number is not an integer.
         ValueError: If a number is below 1, or as `tfdp.estimate` does.
         RuntimeError: On all workers, if not even one sample fits on one.
 
@@ -70,6 +70,7 @@ def find_batch(
     ... )
     """
     most = checked_count("most", most)
+    check_model(model)
     strategy = model.distribute_strategy
     usual = usual_limit(strategy)
     if memory_limit is None:
@@ -88,10 +89,10 @@ def find_batch(
     if below > 1:
         raise RuntimeError(
             "At least one sample per replica must fit in the memory of every "
-            f"worker. Received: memory_limit={limit:,} bytes here, of which "
-            f"one sample takes {below:.0%}, or does so on the worker with "
-            "least. Give more, share out the optimizer's state by "
-            "`tfdp.ShardedState()`, or train a smaller model."
+            f"worker. Received: memory_limit={limit:,} bytes here; one sample "
+            f"takes {below:,.2f} times what the worker with least has. Give "
+            "more, share out the optimizer's state by `tfdp.ShardedState()`, "
+            "or train a smaller model."
         )
     bad, above = most + 1, math.inf
     before = 0, 0.0

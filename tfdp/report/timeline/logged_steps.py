@@ -106,7 +106,7 @@ def logged_steps(folder: str | os.PathLike[str]) -> list[LoggedFit]:
             f"A timeline needs the log of single steps, {LOG}. Received: "
             f"{path.parent} ({what}). Train with `callbacks.ThroughputMonitor` "
             "and after it `callbacks.RunLogger`, whose `timeline` is above 0; "
-            "logs of tfdp 0.1.0 and before have none."
+            "logs of a tfdp before 0.1.0 have none."
         )
     fits: list[LoggedFit] = []
     for place, line in _lines(path):
