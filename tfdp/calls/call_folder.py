@@ -125,5 +125,5 @@ def _pickled(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
             "A function must be sent to its workers, with its arguments and "
             f"all that it names. Received: {name}, of which something cannot "
             f"be sent ({type(error).__name__}: {error}). Make strategies, "
-            "datasets, files and the like inside of the function."
+            "datasets and the like inside of the function."
         ) from error

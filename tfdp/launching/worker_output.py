@@ -69,7 +69,13 @@ class WorkerOutput:
         if log_dir is None:
             return
         folder = pathlib.Path(log_dir)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(
+                "`log_dir` must be a folder, or not be there yet. Received: "
+                f"log_dir={os.fspath(log_dir)!r}, which is a file."
+            ) from error
         for worker in self.last_lines:
             path = folder / f"worker-{worker}.log"
             # By line, so that one can watch it grow.

@@ -31,7 +31,7 @@ IN_PLACE = set(_IN_PLACE_TYPES.split())
 _REORDER_TYPES = """
     Conv2DBackpropFilter Conv2DBackpropInput Conv3DBackpropFilterV2
     Conv3DBackpropInputV2 DepthwiseConv2dNativeBackpropFilter
-    DepthwiseConv2dNativeBackpropInput
+    DepthwiseConv2dNativeBackpropInput Einsum
 """
 REORDER = set(_REORDER_TYPES.split())
 _ALIGNED = 64
