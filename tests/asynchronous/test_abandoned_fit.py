@@ -114,6 +114,7 @@ def test_data_that_fail_are_left_as_well(alone):
     assert int(model.optimizer.iterations.numpy()) == made + 12
 
 
+@pytest.mark.long
 @pytest.mark.sampled
 @pytest.mark.multi_worker
 @pytest.mark.parametrize("failing", later([[1], [0, 1], [0]], [[1]]))

@@ -40,6 +40,7 @@ def test_a_worker_alone_makes_the_rounds_of_its_epochs(alone, outer):
     assert int(model.optimizer.iterations.numpy()) == 12
 
 
+@pytest.mark.long
 def test_rounds_of_one_update_are_plain_asynchronous_sgd(alone):
     model = compiled(alone, "SGD", "identity", 1)
     fit(model)

@@ -25,6 +25,7 @@ def test_another_program_is_refused_by_name_before_the_first_step(tmp_path):
     assert of_other == weights
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 def test_who_comes_back_begins_where_the_others_are(tmp_path):
     chief, other = tfdp.testing.run_workers(

@@ -88,6 +88,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
+@pytest.mark.long
 @pytest.mark.sampled
 @pytest.mark.parametrize("place", later([(1, 0), (2, 3)], [(2, 3)]), ids=str)
 @pytest.mark.parametrize("save_freq", later(["epoch", 1], [1]))

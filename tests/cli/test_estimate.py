@@ -72,6 +72,7 @@ def test_a_script_that_does_not_fit_is_told(script):
     assert "A script that is estimated must train by `fit`" in result.output
 
 
+@pytest.mark.long
 def test_the_first_of_two_fits_is_estimated(script, tmp_path):
     twice = tmp_path / "twice.py"
     again = "model.fit(x, y, batch_size=8, callbacks=[callback])"
@@ -89,6 +90,7 @@ def test_the_first_of_two_fits_is_estimated(script, tmp_path):
     assert "at 8 samples per replica" in result.output
 
 
+@pytest.mark.long
 def test_a_script_that_never_comes_to_its_fit_is_ended(tmp_path):
     path = tmp_path / "sleeps.py"
     path.write_text("import time\nprint('sleeps')\ntime.sleep(300)\n")

@@ -35,6 +35,7 @@ else:
 """
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 @pytest.mark.parametrize(
     "workers", ["2", pytest.param("1:2", marks=pytest.mark.long)]

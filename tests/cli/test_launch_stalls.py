@@ -363,6 +363,7 @@ def train(folder, fault):
     return result.stderr
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 @pytest.mark.parametrize(
     "fault",

@@ -186,6 +186,7 @@ def test_who_falls_with_the_chief_is_not_told_as_a_fall(started):
     assert found.falls == []
 
 
+@pytest.mark.long
 def test_a_stopped_chief_is_lost_and_a_stopped_worker_is_not(started):
     code = "print('up')\ntime.sleep(60)"
     found = started(code, 2)

@@ -24,13 +24,6 @@ def test_lines_without_room_are_told_of_once_and_heard(tmp_path, capsys):
     assert (tmp_path / "worker-1.log").read_text().splitlines()[1:] == ["hello"]
 
 
-def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
-    (tmp_path / "logs").touch()
-    with pytest.raises(NotADirectoryError, match="`log_dir` must be a folder"):
-        WorkerOutput([0], log_dir=tmp_path / "logs")
-    assert (tmp_path / "logs").is_file()
-
-
 def test_what_tensorflow_prints_at_its_start_is_no_last_line(tmp_path):
     output = WorkerOutput([0], log_dir=tmp_path)
     noise = (

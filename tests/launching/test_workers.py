@@ -446,7 +446,7 @@ def test_log_is_written_on_where_the_listener_fails(tmp_path):
 
 def test_logs_need_a_folder(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(FileExistsError):
+    with pytest.raises(NotADirectoryError, match="must be a folder"):
         WorkerGroup(["true"], 1, log_dir=tmp_path / "file")
 
 

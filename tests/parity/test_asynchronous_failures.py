@@ -81,6 +81,7 @@ def test_the_chief_is_lost_and_the_job_resumes(tmp_path, place):
     assert results[0]["patience"] == results[1]["patience"]
 
 
+@pytest.mark.long
 def test_a_worker_that_comes_back_goes_on_as_the_others(tmp_path):
     chief, other = run(
         tmp_path, kills=[[1, 1, 0]], normalizes=True, max_restarts=1

@@ -269,6 +269,7 @@ def test_evaluate_and_predict_see_each_sample_once(strategy, make):
     np.testing.assert_allclose(predicted, np.asarray(model(X)), atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.sampled
 @pytest.mark.parametrize("steps", [None, 4])
 def test_the_workers_of_a_pydataset_end_with_the_fit(two_replicas, steps):

@@ -13,6 +13,7 @@ from node_launchers import Machines
 SCRIPT = pathlib.Path(elastic.__file__).with_name("elastic_training.py")
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked")
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ def test_two_replicas_of_vertex_equal_one_device():
     check_equal_to_one_device(outputs(workers))
 
 
+@pytest.mark.long
 @pytest.mark.multi_worker
 def test_workers_of_two_launchers_equal_one_device():
     (address,) = free_addresses(1)

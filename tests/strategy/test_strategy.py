@@ -150,6 +150,7 @@ def test_statistics_survive_replicas_without_samples(two_replicas):
     np.testing.assert_array_equal(means[1].numpy(), np.zeros(8))
 
 
+@pytest.mark.long
 def test_strategies_of_different_sizes_share_a_process():
     """TensorFlow's default, a ring of collectives, dies at the second."""
     for count in (4, 2, 4, 1):

@@ -75,6 +75,7 @@ def test_memory_is_used_again(by_gloo):
     assert by_gloo[0]["places"] <= 8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "workers", [3, pytest.param(4, marks=pytest.mark.long)]
 )
@@ -120,6 +121,7 @@ def test_a_worker_that_is_lost_on_the_way_is_named(tmp_path, fault):
     assert f"HEARD ['Lost worker 1 ({addresses[1]}): it was killed" in heard
 
 
+@pytest.mark.long
 def test_branches_are_taken_in_one_order():
     found = tfdp.testing.run_workers(
         program.summed_by_two_steps,

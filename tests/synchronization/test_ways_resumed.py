@@ -56,6 +56,7 @@ def of_replicas(model):
     ]
 
 
+@pytest.mark.long
 @pytest.mark.sampled
 @pytest.mark.parametrize("way", later(WAYS, ["DiLoCo", "delayed"]))
 @pytest.mark.parametrize("place", later([(0, 6), (1, 4)], [(1, 4)]), ids=str)

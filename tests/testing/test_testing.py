@@ -308,6 +308,7 @@ def test_workers_that_end_together_are_not_started_again():
         testing.run_workers(plain.place, 1, asynchronous=True, max_restarts=-1)
 
 
+@pytest.mark.long
 def test_a_killed_worker_comes_back_to_its_server(tmp_path):
     log, *done = testing.run_workers(
         asynchronous_workers.train,
