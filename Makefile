@@ -40,7 +40,7 @@ demo: $(INSTALLED)  ## Trains on handwritten digits with two worker processes
 		--data-dir runs/data --output runs/digits $(ARGS)
 
 test: lint browser  ## Runs the linters, then a case of each claim
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder \
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder \
 		--durations 60 $(ARGS)
 
 # Of the tests of `tfdp report`; anywhere but on CI these skip without one.

@@ -558,8 +558,9 @@ def test_one_process_tells_where_its_time_went(two_replicas, tmp_path):
     passed = time.monotonic() - begun
     goodput, complaints = logged_goodput(tmp_path / "run")
     assert complaints == []
-    # Of the fit that was logged elsewhere nothing is told.
-    assert 0.95 * passed < goodput.seconds <= passed
+    # Of the fit that was logged elsewhere nothing is told, nor of what comes
+    # before a fit begins.
+    assert 0.8 * passed < goodput.seconds <= passed
     assert (goodput.made, goodput.starts, goodput.losses) == (12, 1, 0)
     assert goodput.parts["updates"] > 0.02 * 2 * 2 * 4
     assert goodput.parts["tracing"] > 0
