@@ -37,9 +37,7 @@ else:
 
 @pytest.mark.long
 @pytest.mark.multi_worker
-@pytest.mark.parametrize(
-    "workers", ["2", pytest.param("1:2", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("workers", ["2", "1:2"])
 def test_what_was_trained_is_not_trained_again(tmp_path, monkeypatch, workers):
     monkeypatch.chdir(tmp_path)
     script = pathlib.Path("script.py")

@@ -18,7 +18,7 @@ SCRIPT = pathlib.Path(elastic.__file__).with_name("elastic_training.py")
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked")
 @pytest.mark.parametrize(
     ("optimizer", "first_lost"),
-    [("momentum", 0), pytest.param("Adam", 1, marks=pytest.mark.long)],
+    [("momentum", 0), ("Adam", 1)],
 )
 def test_a_training_of_changing_machines_equals_one_device(
     tmp_path, optimizer, first_lost

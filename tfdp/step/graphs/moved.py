@@ -119,7 +119,7 @@ class _Spread:
         ]
         while True:
             before = list(given)
-            for graph in graphs:
+            for place, graph in enumerate(graphs):
                 inside = list(zip(graph.inputs, arguments, strict=False))
                 computed = {
                     inner.ref()
@@ -135,7 +135,7 @@ class _Spread:
                     graph.get_operations(), computed, names, is_chosen=is_chosen
                 )
                 results = [each.ref() in computed for each in graph.outputs]
-                if is_loop and len(results) == 1 < len(found):
+                if is_loop and place == 0:
                     is_chosen |= results[0]  # How often it goes around.
                 else:
                     found = [
